@@ -1,0 +1,73 @@
+"""The server under test: the `bowline` binary, in a namespace of its own."""
+
+import json
+import signal
+from pathlib import Path
+
+from .network import Host, run
+from .process import Daemon, environment
+from .wait import until
+
+OWNER = "owner@example.com"
+TAILNET = "example.com"
+
+
+class Server:
+    """One data directory and, while started, one `bowline serve` on it."""
+
+    def __init__(self, binary: Path, host: Host, directory: Path) -> None:
+        self.host = host
+        self.directory = directory
+        self.url = f"http://{host.address}:8080"
+        self._binary = binary
+        self._data = directory / "data"
+        self._daemon: Daemon | None = None
+        self._env = environment(directory, RUST_BACKTRACE="1")
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def init(self) -> str:
+        """Makes the first tailnet and its owner; returns the API access token that is shown once."""
+        done = run(
+            self.host.enter(
+                self._binary, "init", "--data", self._data,
+                "--owner", OWNER, "--tailnet", TAILNET, "--json",
+            ),
+            env=self._env,
+        )  # fmt: skip
+        token = json.loads(done.stdout)["token"]
+        assert token.startswith("tskey-api-"), "the first token is not an API access token"
+        return token
+
+    def start(self) -> None:
+        assert self._daemon is None, "already started"
+        address = self.host.address
+        command = self.host.enter(
+            self._binary, "serve", "--data", self._data,
+            "--listen", f"{address}:8080", "--url", self.url,
+            "--derp-listen", f"{address}:8443", "--stun-listen", f"{address}:3478",
+        )  # fmt: skip
+        self._daemon = Daemon(command, self.directory / "bowline.log", self._env, self.directory)
+        until("bowline answers /health", self._healthy, deadline=20, also=self.tail)
+
+    def stop(self) -> None:
+        """SIGTERM, which must drain and end with status 0."""
+        assert self._daemon is not None, "not started"
+        daemon, self._daemon = self._daemon, None
+        status = daemon.end(signal.SIGTERM, patience=20)
+        assert status == 0, f"SIGTERM ended with {status}\n{daemon.tail()}"
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to write anything."""
+        if self._daemon is not None:
+            daemon, self._daemon = self._daemon, None
+            daemon.kill()
+
+    def tail(self) -> str:
+        return self._daemon.tail() if self._daemon else "bowline is not running"
+
+    def _healthy(self) -> bool:
+        assert self._daemon is not None
+        if not self._daemon.running:
+            raise RuntimeError(f"bowline ended at start\n{self._daemon.tail()}")
+        self.host.run("curl", "-fsS", "--max-time", "2", f"{self.url}/health")
+        return True
