@@ -1,0 +1,87 @@
+//! Runs every recording of the real service: policy and tailnet in, what each node was sent out.
+//!
+//! The directory is `$BOWLINE_RECORDINGS`, or `shared/conformance/policy` beside the workspace.
+//! Its README describes the format.
+
+mod hujson;
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Recordings that cannot be right: one id and the reason on a line.
+const KNOWN_WRONG: &str = include_str!("recordings/known_wrong.txt");
+
+fn directory() -> PathBuf {
+    std::env::var_os("BOWLINE_RECORDINGS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance/policy"),
+        PathBuf::from,
+    )
+}
+
+fn known_wrong() -> BTreeMap<&'static str, &'static str> {
+    KNOWN_WRONG
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(' '))
+        .collect()
+}
+
+#[test]
+fn recordings_of_the_service_come_out_exactly() {
+    let directory = directory();
+    let known_wrong = known_wrong();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "jsonl")
+        })
+        .collect();
+    files.sort();
+    let mut table: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            let record: Value = serde_json::from_str(line).unwrap();
+            let kind = record["kind"].as_str().unwrap_or(&stem).to_owned();
+            let id = record["id"].as_str().unwrap();
+            let result = match kind.as_str() {
+                "hujson" => hujson::check(&record),
+                _ => Err("unknown kind".to_owned()),
+            };
+            let counts = table.entry(kind).or_default();
+            match (result, known_wrong.get(id)) {
+                (Ok(()), None) => counts[0] += 1,
+                (Err(difference), None) => {
+                    counts[1] += 1;
+                    println!("{id}: {difference}");
+                }
+                (_, Some(_)) => counts[2] += 1,
+            }
+        }
+    }
+    println!(
+        "{:<12} {:>7} {:>7} {:>8}",
+        "kind", "passed", "failed", "excepted"
+    );
+    let mut total = [0; 3];
+    for (kind, counts) in &table {
+        println!(
+            "{kind:<12} {:>7} {:>7} {:>8}",
+            counts[0], counts[1], counts[2]
+        );
+        total
+            .iter_mut()
+            .zip(counts)
+            .for_each(|(sum, count)| *sum += count);
+    }
+    println!(
+        "{:<12} {:>7} {:>7} {:>8}",
+        "all", total[0], total[1], total[2]
+    );
+    assert!(total[0] > 0, "no recordings in {}", directory.display());
+    assert_eq!(total[1], 0, "{} recordings failed", total[1]);
+}
