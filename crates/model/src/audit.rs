@@ -1,0 +1,96 @@
+//! Audit events: who did what to what, old and new.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::{DeviceId, KeyId, TailnetId, UserId};
+use crate::record::Record;
+
+/// Who acts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum ActorRef {
+    /// A user, by an API access token.
+    User {
+        /// The user.
+        id: UserId,
+        /// Their login name at that time.
+        login: String,
+        /// The credential they used, if any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        credential: Option<KeyId>,
+    },
+    /// A device, over the control protocol.
+    Device {
+        /// The device.
+        id: DeviceId,
+        /// Its name at that time.
+        name: String,
+    },
+    /// Whoever holds the auth key that registered a device.
+    AuthKey {
+        /// The auth key.
+        id: KeyId,
+    },
+    /// The operator of the server, by its local socket or the command line.
+    Operator,
+    /// The server itself, when something falls due.
+    System,
+}
+
+/// One audit event. Targets and actions use the names of the official audit log
+/// (`api-behaviour` facts, section 7.2).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEvent {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: ActorRef,
+    /// What was done: `CREATE`, `UPDATE`, `DELETE`, `APPROVE`, `REVOKE`, …
+    pub action: String,
+    /// On what.
+    pub target: Target,
+    /// Value before, as JSON; `null` when there was none. Never a secret.
+    #[serde(default)]
+    pub old: Value,
+    /// Value after, as JSON; `null` when there is none. Never a secret.
+    #[serde(default)]
+    pub new: Value,
+    /// Free text of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+}
+
+impl Record for AuditEvent {
+    const VERSION: u32 = 1;
+}
+
+/// What an audit event is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Stable id of the object.
+    pub id: String,
+    /// Its name at that time.
+    pub name: String,
+    /// `NODE`, `API_KEY`, `USER`, `TAILNET`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The property that changed, where one did: `MACHINE_NAME`, `KEY_EXPIRY_TIME`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub property: Option<String>,
+}
+
+impl Target {
+    /// The tailnet itself.
+    pub fn tailnet(id: TailnetId, name: &str, property: &str) -> Self {
+        Self {
+            id: id.stable(),
+            name: name.to_owned(),
+            kind: "TAILNET".to_owned(),
+            property: Some(property.to_owned()),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Credentials: auth keys and API access tokens (and, later, OAuth clients).
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeviceId, KeyId, UserId};
+use crate::key::{MachineKey, NodeKey};
+use crate::record::Record;
+use crate::secret::SecretHash;
+use crate::tag::Tag;
+
+/// Longest lifetime of an auth key or access token, and an auth key's default, in seconds: 90 days.
+pub const LIFETIME_MAX_SECONDS: u32 = 7_776_000;
+
+/// A credential. Its secret is not in it, only the hash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Credential {
+    /// Its id, which its secret names too.
+    pub id: KeyId,
+    /// What it is for.
+    pub kind: Kind,
+    /// Hash of the secret's whole text.
+    pub hash: SecretHash,
+    /// The user who owns it; absent: the tailnet does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
+    /// What its maker wrote about it, at most 50 characters.
+    #[serde(default)]
+    pub description: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it stops being good.
+    pub expires: Timestamp,
+    /// Whether that moment has come: a timer marks it, views never look at the clock.
+    #[serde(default)]
+    pub expired: bool,
+    /// When somebody revoked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Timestamp>,
+}
+
+/// What a credential is for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Kind {
+    /// Registers devices.
+    Auth(AuthKey),
+    /// Calls the API as its user.
+    Api,
+}
+
+/// What an auth key allows, and what it was used for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AuthKey {
+    /// Good for more than one device.
+    pub reusable: bool,
+    /// Its devices are deleted some time after they go offline.
+    pub ephemeral: bool,
+    /// Its devices need no approval.
+    pub preauthorized: bool,
+    /// Its devices carry these tags, and belong to them.
+    pub tags: BTreeSet<Tag>,
+    /// The one use of a key that is not reusable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<Use>,
+}
+
+/// The one use of a one-off auth key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Use {
+    /// When.
+    pub at: Timestamp,
+    /// Machine key that used it.
+    pub machine_key: MachineKey,
+    /// Node key that it registered.
+    pub node_key: NodeKey,
+    /// Device that it made or renewed.
+    pub device: DeviceId,
+}
+
+impl Record for Credential {
+    const VERSION: u32 = 1;
+}
+
+impl Credential {
+    /// Whether it may be used at all: neither revoked nor expired nor used up.
+    pub fn is_valid(&self) -> bool {
+        !self.expired && self.revoked.is_none() && !self.is_used_up()
+    }
+
+    /// Whether it is a one-off auth key that was used.
+    pub fn is_used_up(&self) -> bool {
+        matches!(&self.kind, Kind::Auth(key) if !key.reusable && key.used.is_some())
+    }
+
+    /// The auth key in it.
+    pub fn auth_key(&self) -> Option<&AuthKey> {
+        match &self.kind {
+            Kind::Auth(key) => Some(key),
+            Kind::Api => None,
+        }
+    }
+}
+
+/// Whether a text may describe a credential: at most 50 of letters, digits, space, `-` and `_`.
+pub fn is_description(text: &str) -> bool {
+    text.chars().count() <= 50
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+}

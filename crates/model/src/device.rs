@@ -1,0 +1,209 @@
+//! The device record, and the soft state that goes with it.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeviceId, KeyId, UserId};
+use crate::key::{DiscoKey, MachineKey, NodeKey};
+use crate::record::{RawJson, Record};
+use crate::tag::Tag;
+
+/// A device of one tailnet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Its id: the protocol's `NodeID`.
+    pub id: DeviceId,
+    /// The user who registered it. While it has no tags, they own it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
+    /// Its tags. When there are any, they own it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<Tag>,
+    /// Machine key that registered it; every request of the device must come from it.
+    pub machine_key: MachineKey,
+    /// Its node key.
+    pub node_key: NodeKey,
+    /// Tailnet lock public key, opaque text; empty when the client sent none.
+    #[serde(default)]
+    pub lock_key: String,
+    /// First label of its MagicDNS name, unique in the tailnet.
+    pub name: String,
+    /// Whether an administrator gave the name. Otherwise it follows the host name.
+    #[serde(default)]
+    pub name_given: bool,
+    /// Its IPv4 address, unique in the tailnet.
+    pub ipv4: Ipv4Addr,
+    /// Its IPv6 address, unique in the server.
+    pub ipv6: Ipv6Addr,
+    /// When it was registered first.
+    pub created: Timestamp,
+    /// When its node key expires; absent: never. Kept while expiry is disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_expiry: Option<Timestamp>,
+    /// Whether expiry is disabled.
+    #[serde(default)]
+    pub key_expiry_disabled: bool,
+    /// Whether the node key has expired: a timer or somebody marked it.
+    #[serde(default)]
+    pub expired: bool,
+    /// Whether it may exchange traffic (device approval).
+    pub authorized: bool,
+    /// Whether it is deleted some time after it goes offline.
+    #[serde(default)]
+    pub ephemeral: bool,
+    /// The auth key that registered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_key: Option<KeyId>,
+    /// Whether it has ever opened a map stream with its node key. Until then a repeated
+    /// registration may still replace the node key (a lost answer).
+    #[serde(default)]
+    pub seen: bool,
+    /// Capability version it last spoke.
+    #[serde(default)]
+    pub capability_version: u32,
+    /// Host info as it last sent it, without `NetInfo`.
+    pub hostinfo: RawJson,
+    /// The parts of the host info that the server itself uses.
+    #[serde(default)]
+    pub facts: HostFacts,
+    /// Routes that somebody enabled, sorted. They work where they are advertised too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enabled_routes: Vec<IpNet>,
+    /// Custom posture attributes by key (`custom:…`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Attribute>,
+    /// When it was last connected, as of its last disconnect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+}
+
+impl Record for Device {
+    const VERSION: u32 = 1;
+}
+
+/// What the server itself uses of a device's host info.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostFacts {
+    /// Host name that the operating system reports.
+    pub hostname: String,
+    /// Operating system, Tailscale's word for it (`linux`, `macOS`, …).
+    pub os: String,
+    /// Its version.
+    pub os_version: String,
+    /// Client version, as reported.
+    pub client_version: String,
+    /// Linux distribution: name, version, code name; empty when not reported.
+    pub distro: [String; 3],
+    /// Routes that the device advertises, sorted.
+    pub advertised_routes: Vec<IpNet>,
+    /// Tags that the device asks for.
+    pub request_tags: Vec<String>,
+    /// Whether it blocks incoming connections.
+    pub shields_up: bool,
+    /// Whether it runs Tailscale SSH.
+    pub ssh: bool,
+    /// Whether it encrypts its state, where reported.
+    pub state_encrypted: Option<bool>,
+    /// Whether it updates itself, where reported.
+    pub auto_update: Option<bool>,
+}
+
+/// One custom posture attribute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attribute {
+    /// Its value.
+    pub value: AttributeValue,
+    /// When it ends; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+/// Value of a posture attribute. Its first value fixes the type for the key, tailnet-wide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttributeValue {
+    /// A boolean.
+    Bool(bool),
+    /// An integer of at most 2^53 - 1 either way.
+    Number(i64),
+    /// At most 50 of letters, digits, `_` and `.`.
+    String(String),
+}
+
+impl AttributeValue {
+    /// Name of the value's type in messages.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "boolean",
+            Self::Number(_) => "number",
+            Self::String(_) => "string",
+        }
+    }
+}
+
+impl Device {
+    /// Whether tags own it.
+    pub fn is_tagged(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
+    /// When its node key expires for clients: `None` when expiry is disabled or there is none.
+    pub fn effective_expiry(&self) -> Option<Timestamp> {
+        if self.key_expiry_disabled {
+            None
+        } else {
+            self.key_expiry
+        }
+    }
+
+    /// Both addresses, IPv4 first.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [IpAddr::V4(self.ipv4), IpAddr::V6(self.ipv6)]
+    }
+
+    /// Routes that are both advertised and enabled, sorted.
+    pub fn active_routes(&self) -> impl Iterator<Item = &IpNet> {
+        self.facts
+            .advertised_routes
+            .iter()
+            .filter(|route| self.enabled_routes.contains(route))
+    }
+}
+
+/// What is known of a device's connection. It lives in the snapshot and is flushed in batches.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Live {
+    /// Whether it has an open map stream (or had one a moment ago).
+    pub online: bool,
+    /// When it was last connected; kept from its last disconnect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+    /// Its path discovery key; zero bytes are `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disco_key: Option<DiscoKey>,
+    /// Where it may be reached, in the order that it reported.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<SocketAddr>,
+    /// DERP region that it listens on; 0 when not known yet.
+    pub home_derp: u32,
+    /// Its last `NetInfo` as reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net_info: Option<RawJson>,
+}
+
+impl Record for Live {
+    const VERSION: u32 = 1;
+}
+
+/// A device and its soft state, as snapshots hold them.
+pub type SharedDevice = Arc<Device>;

@@ -1,0 +1,154 @@
+//! The protocol's public keys: 32 bytes, written as a prefix and 64 lower-case hexadecimal digits.
+//!
+//! Source: `control-protocol` facts, section 3 (ts-go `types/key/`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Why a text is not a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Another prefix, or none.
+    #[error("key does not start with {0:?}")]
+    Prefix(&'static str),
+    /// Not exactly 64 hexadecimal digits.
+    #[error("key is not 64 hexadecimal digits")]
+    Hex,
+}
+
+fn parse_hex(text: &str) -> Result<[u8; 32], KeyError> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 64 {
+        return Err(KeyError::Hex);
+    }
+    let mut out = [0u8; 32];
+    for (slot, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+        let high = char::from(pair[0]).to_digit(16).ok_or(KeyError::Hex)?;
+        let low = char::from(pair[1]).to_digit(16).ok_or(KeyError::Hex)?;
+        *slot = u8::try_from(high * 16 + low).map_err(|_| KeyError::Hex)?;
+    }
+    Ok(out)
+}
+
+macro_rules! key {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// The key of 32 zero bytes: the protocol's way to say "none".
+            pub const ZERO: Self = Self([0; 32]);
+
+            /// Wraps 32 raw bytes.
+            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
+            /// The 32 raw bytes.
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
+            /// Whether this is the zero key, which means "none".
+            pub fn is_zero(&self) -> bool {
+                self.0 == [0; 32]
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                let mut text = [0u8; 64];
+                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+                    pair[0] = DIGITS[usize::from(byte >> 4)];
+                    pair[1] = DIGITS[usize::from(byte & 15)];
+                }
+                f.write_str($prefix)?;
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            /// The prefix and eight digits: enough to tell keys apart in a log.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{:02x}{:02x}{:02x}{:02x}…"), self.0[0], self.0[1], self.0[2], self.0[3])
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = KeyError;
+
+            fn from_str(text: &str) -> Result<Self, KeyError> {
+                parse_hex(text.strip_prefix($prefix).ok_or(KeyError::Prefix($prefix))?).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+key!(
+    /// Public half of a client installation's Noise key; also the server's own (`mkey:`). One
+    /// machine key may carry devices of several users and several tailnets.
+    MachineKey,
+    "mkey:"
+);
+key!(
+    /// Public half of a device's WireGuard key (`nodekey:`). Unique in the whole server, and bound
+    /// to the machine key that registered it.
+    NodeKey,
+    "nodekey:"
+);
+key!(
+    /// Public half of a device's path discovery key (`discokey:`). It changes whenever the client
+    /// restarts.
+    DiscoKey,
+    "discokey:"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_and_hexadecimal_case_does_not_matter() {
+        let text = format!("nodekey:{}", "0aF1".repeat(16));
+        let key: NodeKey = text.parse().unwrap();
+        assert_eq!(key.to_string(), text.to_lowercase());
+        assert_eq!(
+            serde_json::from_str::<NodeKey>(&format!("\"{text}\"")).unwrap(),
+            key
+        );
+    }
+
+    #[test]
+    fn other_prefixes_and_lengths_are_refused() {
+        let digits = "ab".repeat(32);
+        assert_eq!(
+            format!("mkey:{digits}").parse::<NodeKey>(),
+            Err(KeyError::Prefix("nodekey:"))
+        );
+        assert_eq!(
+            format!("nodekey:{}", &digits[1..]).parse::<NodeKey>(),
+            Err(KeyError::Hex)
+        );
+        assert_eq!(
+            format!("nodekey:{}é", &digits[2..]).parse::<NodeKey>(),
+            Err(KeyError::Hex)
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! The policy file record.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::record::Record;
+
+/// The policy file as its authors wrote it, comments included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyFile {
+    /// HuJSON text. Absent: the tailnet still has the untouched default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// When it was last set; absent while it is the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated: Option<Timestamp>,
+}
+
+impl Record for PolicyFile {
+    const VERSION: u32 = 1;
+}

@@ -1,0 +1,123 @@
+//! Stored records: a body in JSON that carries its version.
+//!
+//! A reader accepts every version ever released, by pure steps from one version to the next, each
+//! with a kept fixture (`tests/bodies/`). Fields that a reader does not know are kept where a
+//! record has `other`, so that two releases can share a database.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A record that is stored as a JSON body.
+pub trait Record: Serialize + DeserializeOwned {
+    /// Version of the body that this program writes, from 1.
+    const VERSION: u32;
+
+    /// Brings a body of an older version to [`Self::VERSION`]. `from` is below it.
+    ///
+    /// The default fits a record that has had one version only.
+    fn upgrade(body: serde_json::Value, from: u32) -> Result<serde_json::Value, BodyError> {
+        let _ = body;
+        Err(BodyError::Version {
+            found: from,
+            known: Self::VERSION,
+        })
+    }
+}
+
+/// Why a stored body cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Written by a newer program, or by none.
+    #[error("body has version {found}, this program knows up to {known}")]
+    Version {
+        /// Version in the body.
+        found: u32,
+        /// Version that this program writes.
+        known: u32,
+    },
+    /// Not the JSON that the version promises.
+    #[error("body cannot be read")]
+    Json(#[from] serde_json::Error),
+}
+
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    v: u32,
+    #[serde(flatten)]
+    record: &'a T,
+}
+
+#[derive(serde::Deserialize)]
+struct Head {
+    v: u32,
+}
+
+/// A JSON value kept as the text it came in, so that nothing a client sent is lost.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawJson(std::sync::Arc<str>);
+
+impl RawJson {
+    /// The empty object, `{}`.
+    pub fn empty_object() -> Self {
+        Self("{}".into())
+    }
+
+    /// Writes a value as JSON text.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        Ok(Self(serde_json::to_string(value)?.into()))
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for RawJson {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RawJson({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for RawJson {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &serde_json::value::RawValue =
+            serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for RawJson {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
+        Ok(Self(raw.get().into()))
+    }
+}
+
+/// Writes a record's body: its fields and `v`, its version.
+pub fn encode<T: Record>(record: &T) -> Result<Box<str>, BodyError> {
+    Ok(serde_json::to_string(&Versioned {
+        v: T::VERSION,
+        record,
+    })?
+    .into())
+}
+
+/// Reads a body of any released version.
+pub fn decode<T: Record>(body: &str) -> Result<T, BodyError> {
+    let head: Head = serde_json::from_str(body)?;
+    if head.v == T::VERSION {
+        return Ok(serde_json::from_str(body)?);
+    }
+    if head.v == 0 || head.v > T::VERSION {
+        return Err(BodyError::Version {
+            found: head.v,
+            known: T::VERSION,
+        });
+    }
+    let value: serde_json::Value = serde_json::from_str(body)?;
+    // Through text, because raw JSON inside a record cannot be read from a parsed value.
+    Ok(serde_json::from_str(
+        &T::upgrade(value, head.v)?.to_string(),
+    )?)
+}

@@ -1,0 +1,126 @@
+//! The user record.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::UserId;
+use crate::record::Record;
+
+/// A person (or account) of one tailnet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// Their id; the protocol's `UserID`.
+    pub id: UserId,
+    /// Login name, e-mail-like, unique in the tailnet without regard to case.
+    pub login_name: String,
+    /// Name that other people see.
+    pub display_name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Whether they may do it now.
+    #[serde(default)]
+    pub status: Status,
+    /// When they were made.
+    pub created: Timestamp,
+}
+
+impl Record for User {
+    const VERSION: u32 = 1;
+}
+
+/// A user's role. Source: `api-behaviour` facts, section 4.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The one owner of the tailnet.
+    Owner,
+    /// Everything but ownership.
+    Admin,
+    /// Policy, DNS and routes.
+    NetworkAdmin,
+    /// Devices, users and settings.
+    ItAdmin,
+    /// Plan and billing.
+    BillingAdmin,
+    /// Reads everything.
+    Auditor,
+    /// Uses the network; no access to the API.
+    Member,
+}
+
+impl Role {
+    /// The API's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::NetworkAdmin => "network-admin",
+            Self::ItAdmin => "it-admin",
+            Self::BillingAdmin => "billing-admin",
+            Self::Auditor => "auditor",
+            Self::Member => "member",
+        }
+    }
+
+    /// Reads the API's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::Owner,
+            Self::Admin,
+            Self::NetworkAdmin,
+            Self::ItAdmin,
+            Self::BillingAdmin,
+            Self::Auditor,
+            Self::Member,
+        ]
+        .into_iter()
+        .find(|role| role.as_str() == text)
+    }
+}
+
+/// Whether a user may act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// May act.
+    #[default]
+    Active,
+    /// May not act until restored.
+    Suspended,
+}
+
+/// Whether a text can be a login name: one `@` with something on both sides, no white space, no
+/// control characters, quotes or backslashes (the official Rust client cannot read them), at most
+/// 254 bytes.
+pub fn is_login_name(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else {
+        return false;
+    };
+    !local.is_empty()
+        && !domain.is_empty()
+        && !domain.contains('@')
+        && text.len() <= 254
+        && !text.chars().any(|c| {
+            c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\' | '<' | '>' | '&')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn login_names_look_like_addresses() {
+        assert!(is_login_name("ann@example.com"));
+        for text in ["ann", "@x", "ann@", "a@b@c", "a b@c", "a\"@c", "a\\@c", ""] {
+            assert!(!is_login_name(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn roles_read_back() {
+        assert_eq!(Role::parse("network-admin"), Some(Role::NetworkAdmin));
+        assert_eq!(Role::parse("boss"), None);
+    }
+}
