@@ -1,0 +1,22 @@
+//! Capability versions and node capabilities.
+
+/// A client's capability version: what it understands. Release 1.80 has 113.
+pub type CapabilityVersion = u32;
+
+/// Oldest clients that are served: release 1.80.
+pub const MINIMUM: CapabilityVersion = 113;
+/// Since release 1.82 clients pin a relay's certificate by `sha256-raw:` in `CertName`.
+pub const PINNED_RELAY_CERTIFICATE: CapabilityVersion = 115;
+
+/// The user is an administrator of the tailnet.
+pub const IS_ADMIN: &str = "https://tailscale.com/cap/is-admin";
+/// The user owns the tailnet.
+pub const IS_OWNER: &str = "https://tailscale.com/cap/is-owner";
+/// The tailnet may use Tailscale SSH; without it clients refuse `--ssh`.
+pub const SSH: &str = "https://tailscale.com/cap/ssh";
+/// Taildrop is on.
+pub const FILE_SHARING: &str = "https://tailscale.com/cap/file-sharing";
+/// Default of client auto-update, `[true]` or `[false]`.
+pub const DEFAULT_AUTO_UPDATE: &str = "default-auto-update";
+/// Do not look for captive portals: our relays do not serve port 80.
+pub const NO_CAPTIVE_PORTAL_DETECTION: &str = "disable-captive-portal-detection";
