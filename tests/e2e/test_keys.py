@@ -1,0 +1,147 @@
+"""Auth keys of every kind, and what their users see."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from conftest import NEW, VERSIONS, Tailnet
+from harness.api import Api
+from harness.client import Client, Refused
+from harness.wait import until
+
+
+def refusal(tailnet: Tailnet, client: Client, key: str) -> str:
+    """What `tailscale up` tells its user when the key is not accepted."""
+    with pytest.raises(Refused) as caught:
+        client.up(tailnet.server.url, key, "refused", seconds=10)
+    text = str(caught.value)
+    # The server's own sentence arrived, not just a time-out.
+    assert text.startswith("backend error: "), text
+    assert client.state != "Running"
+    return text.removeprefix("backend error: ")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_one_off_key_admits_one_device(tailnet: Tailnet, version: str) -> None:
+    key = tailnet.api.auth_key()
+    first = tailnet.login(tailnet.client(version, "first"), "first", key=key["key"])
+    second = tailnet.client(version, "second")
+    assert "used" in refusal(tailnet, second, key["key"])
+    assert [d["nodeId"] for d in tailnet.api.devices().values()] == [first.device_id]
+    # It stays readable, but is no longer one of the active keys.
+    assert tailnet.api.key(key["id"])["invalid"] is True
+    assert key["id"] not in active(tailnet.api)
+    # A good key gets the refused machine in.
+    tailnet.login(second, "second")
+    tailnet.meet(first, second)
+
+
+def test_a_reusable_key_admits_many(tailnet: Tailnet) -> None:
+    key = tailnet.api.auth_key(reusable=True)
+    clients = [
+        tailnet.login(tailnet.client(version, "many"), "many", key=key["key"]) for version in VERSIONS
+    ]
+    tailnet.meet(*clients)
+    assert len(tailnet.api.devices()) == 2
+    assert "invalid" not in tailnet.api.key(key["id"])
+    assert key["id"] in active(tailnet.api)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_ephemeral_device_is_gone_after_its_logout(tailnet: Tailnet, version: str) -> None:
+    peer = tailnet.join(NEW, "watching")
+    key = tailnet.api.auth_key(ephemeral=True)
+    device = tailnet.login(tailnet.client(version, "passing"), "passing", key=key["key"])
+    tailnet.meet(peer, device)
+    device_id = device.device_id
+    assert tailnet.api.device(device_id)["isEphemeral"] is True
+
+    # The old release sees its own tunnel go down as a network change and may report that the
+    # logout failed, although the server has done it.
+    device.cli("logout", check=False)
+    peer.wait_until_gone(device_id)
+    until("it is no longer listed", lambda: device_id not in tailnet.api.devices())
+    assert tailnet.api.call("GET", f"/device/{device_id}").status == 404
+
+
+def test_a_device_that_is_not_ephemeral_stays_after_its_logout(tailnet: Tailnet) -> None:
+    device = tailnet.join(NEW, "staying")
+    device_id = device.device_id
+    device.cli("logout", check=False)
+    until(
+        "the server has logged it out",
+        lambda: tailnet.api.device(device_id)["connectedToControl"] is False,
+    )
+    assert device_id in tailnet.api.devices()
+
+
+def test_a_pre_approved_key_needs_no_approval(tailnet: Tailnet) -> None:
+    settings = "/tailnet/-/settings"
+    if tailnet.api.curl.run(["-u", f"{tailnet.api.token}:", f"{tailnet.api.base}{settings}"]).status == 404:
+        device = tailnet.login(
+            tailnet.client(NEW, "approved"), "approved", key=tailnet.api.auth_key(preauthorized=True)["key"]
+        )
+        assert tailnet.api.device(device.device_id)["authorized"] is True
+        pytest.skip("tailnet settings are not served: device approval cannot be switched on")
+    tailnet.api.ok("PATCH", settings, {"devicesApprovalOn": True})
+    try:
+        approved = tailnet.login(
+            tailnet.client(NEW, "approved"), "approved", key=tailnet.api.auth_key(preauthorized=True)["key"]
+        )
+        assert tailnet.api.device(approved.device_id)["authorized"] is True
+        waiting = tailnet.client(NEW, "waiting")
+        with pytest.raises(Refused):
+            waiting.up(tailnet.server.url, tailnet.api.auth_key()["key"], "waiting", seconds=3)
+        waiting.wait_for_state("NeedsMachineAuth")
+    finally:
+        tailnet.api.ok("PATCH", settings, {"devicesApprovalOn": False})
+
+
+def _expired(api: Api) -> str:
+    key = api.ok("POST", "/tailnet/-/keys", {"capabilities": {"devices": {}}, "expirySeconds": 1})
+    until("the key has expired", lambda: api.key(key["id"]).get("invalid"))
+    assert "revoked" not in api.key(key["id"])
+    assert key["id"] not in active(api)
+    return key["key"]
+
+
+def _revoked(api: Api) -> str:
+    key = api.auth_key(reusable=True)
+    api.ok("DELETE", f"/tailnet/-/keys/{key['id']}")
+    shown = api.key(key["id"])
+    assert shown["invalid"] is True and shown["revoked"]
+    assert key["id"] not in active(api)
+    return key["key"]
+
+
+def _unknown(api: Api) -> str:
+    key = api.auth_key(reusable=True)["key"]
+    # The same length, another secret.
+    return key[:-6] + ("AAAAAA" if not key.endswith("AAAAAA") else "BBBBBB")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(_expired, "expired"), (_revoked, "revoked"), (_unknown, "invalid|not valid|not known|unknown")],
+    ids=["expired", "revoked", "unknown"],
+)
+def test_a_key_that_is_no_longer_good_is_refused_with_its_reason(
+    tailnet: Tailnet, version: str, make: Callable[[Api], str], reason: str
+) -> None:
+    text = refusal(tailnet, tailnet.client(version, "refused"), make(tailnet.api))
+    assert re.search(reason, text), text
+    assert tailnet.api.devices() == {}
+
+
+def test_revoking_a_key_leaves_its_devices_alone(tailnet: Tailnet) -> None:
+    key = tailnet.api.auth_key(reusable=True)
+    clients = [tailnet.login(tailnet.client(version, "kept"), "kept", key=key["key"]) for version in VERSIONS]
+    tailnet.api.ok("DELETE", f"/tailnet/-/keys/{key['id']}")
+    tailnet.meet(*clients)
+    assert {client.state for client in clients} == {"Running"}
+    assert set(tailnet.api.devices()) == {client.device_id for client in clients}
+
+
+def active(api: Api) -> set[str]:
+    return {key["id"] for key in api.ok("GET", "/tailnet/-/keys")["keys"]}
