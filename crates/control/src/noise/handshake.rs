@@ -25,8 +25,9 @@ const INITIATION_BODY_LEN: usize = 96;
 const FRAME_HEADER_LEN: usize = 3;
 const REPLY_BODY_LEN: usize = 48;
 
-const TYPE_INITIATION: u8 = 1;
-const TYPE_REPLY: u8 = 2;
+/// Type and u16 big-endian body length.
+const INITIATION_FRAME: [u8; FRAME_HEADER_LEN] = [1, 0, 96];
+const REPLY_FRAME: [u8; FRAME_HEADER_LEN] = [2, 0, 48];
 const TYPE_ERROR: u8 = 3;
 
 /// Why a handshake came to nothing. No message holds bytes of a key or of the handshake.
@@ -105,7 +106,7 @@ fn respond_with(
         .and_then(|key| key.try_into().ok())
         .ok_or(HandshakeError::Unauthentic)?;
     let mut reply = [0; REPLY_LEN];
-    reply[..FRAME_HEADER_LEN].copy_from_slice(&[TYPE_REPLY, 0, REPLY_BODY_LEN as u8]);
+    reply[..FRAME_HEADER_LEN].copy_from_slice(&REPLY_FRAME);
     write_empty(&mut state, &mut reply[FRAME_HEADER_LEN..])?;
 
     let (from_initiator, from_responder) = state.dangerously_get_raw_split();
@@ -170,15 +171,9 @@ impl Initiator {
             .build_initiator()
             .map_err(HandshakeError::Internal)?;
 
-        let [high, low] = protocol_version.to_be_bytes();
         let mut initiation = [0; INITIATION_LEN];
-        initiation[..INITIATION_HEADER_LEN].copy_from_slice(&[
-            high,
-            low,
-            TYPE_INITIATION,
-            0,
-            INITIATION_BODY_LEN as u8,
-        ]);
+        initiation[..2].copy_from_slice(&protocol_version.to_be_bytes());
+        initiation[2..INITIATION_HEADER_LEN].copy_from_slice(&INITIATION_FRAME);
         write_empty(&mut state, &mut initiation[INITIATION_HEADER_LEN..])?;
         Ok(Self { state, initiation })
     }
@@ -203,7 +198,7 @@ impl Initiator {
         let reply: &[u8; REPLY_LEN] = reply
             .try_into()
             .map_err(|_| HandshakeError::Malformed("wrong length of a reply"))?;
-        if reply[..FRAME_HEADER_LEN] != [TYPE_REPLY, 0, REPLY_BODY_LEN as u8] {
+        if reply[..FRAME_HEADER_LEN] != REPLY_FRAME {
             return Err(HandshakeError::Malformed("wrong header of a reply"));
         }
         read_empty(&mut self.state, &reply[FRAME_HEADER_LEN..])?;
@@ -244,14 +239,10 @@ fn parse_initiation(initiation: &[u8]) -> Result<(u16, &[u8]), HandshakeError> {
     let initiation: &[u8; INITIATION_LEN] = initiation
         .try_into()
         .map_err(|_| HandshakeError::Malformed("wrong length of an initiation"))?;
-    let [high, low, kind, length_high, length_low, body @ ..] = initiation;
-    if *kind != TYPE_INITIATION {
-        return Err(HandshakeError::Malformed("not an initiation"));
-    }
-    if usize::from(u16::from_be_bytes([*length_high, *length_low])) != INITIATION_BODY_LEN {
-        return Err(HandshakeError::Malformed(
-            "wrong declared length of an initiation",
-        ));
+    let [high, low, frame @ ..] = initiation;
+    let (frame, body) = frame.split_at(FRAME_HEADER_LEN);
+    if frame != INITIATION_FRAME {
+        return Err(HandshakeError::Malformed("not an initiation of 96 bytes"));
     }
     Ok((u16::from_be_bytes([*high, *low]), body))
 }

@@ -33,7 +33,8 @@ pub struct NoiseStream<S> {
     sending: Direction,
     outbox: Vec<u8>,
     sent: usize,
-    is_broken: bool,
+    is_read_broken: bool,
+    is_write_broken: bool,
 }
 
 impl<S> NoiseStream<S> {
@@ -48,7 +49,8 @@ impl<S> NoiseStream<S> {
             sending: Direction::new(tx),
             outbox: Vec::new(),
             sent: 0,
-            is_broken: false,
+            is_read_broken: false,
+            is_write_broken: false,
         }
     }
 
@@ -88,8 +90,16 @@ impl<S> NoiseStream<S> {
         &self.io
     }
 
-    fn fail(&mut self, error: io::Error) -> io::Error {
-        self.is_broken = true;
+    /// A bad record ends both directions: nothing more that the peer says can be trusted.
+    fn fail_reading(&mut self, error: io::Error) -> io::Error {
+        self.is_read_broken = true;
+        self.inbox = Inbox::new();
+        self.fail_writing(error)
+    }
+
+    /// A failed write leaves what was received, such as the peer's reason for closing, readable.
+    fn fail_writing(&mut self, error: io::Error) -> io::Error {
+        self.is_write_broken = true;
         // What still waits may be half a record: no use to anybody.
         self.outbox = Vec::new();
         self.sent = 0;
@@ -126,7 +136,7 @@ impl<S: AsyncWrite + Unpin> NoiseStream<S> {
         context: &mut Context<'_>,
         mut source: Source<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.is_broken {
+        if self.is_write_broken {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if source.is_empty() {
@@ -137,19 +147,19 @@ impl<S: AsyncWrite + Unpin> NoiseStream<S> {
         if self.outbox.len() + MAX_RECORD > pool::WRITE_BUFFER
             && let Err(error) = ready!(self.poll_drain(context))
         {
-            return Poll::Ready(Err(self.fail(error)));
+            return Poll::Ready(Err(self.fail_writing(error)));
         }
         if self.outbox.capacity() == 0 {
             self.outbox = pool::take_write();
         }
         let accepted = match self.seal(&mut source) {
             Ok(accepted) => accepted,
-            Err(error) => return Poll::Ready(Err(self.fail(error))),
+            Err(error) => return Poll::Ready(Err(self.fail_writing(error))),
         };
         match self.poll_drain(context) {
             // Not a loss: the bytes are accepted and a flush, or the next write, goes on.
             Poll::Pending | Poll::Ready(Ok(())) => Poll::Ready(Ok(accepted)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fail(error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fail_writing(error))),
         }
     }
 
@@ -158,7 +168,7 @@ impl<S: AsyncWrite + Unpin> NoiseStream<S> {
         let mut accepted = 0;
         while !source.is_empty() && self.outbox.len() + MAX_RECORD <= pool::WRITE_BUFFER {
             cipher.seal(&mut self.outbox, |out| {
-                accepted += source.move_into(out, MAX_PLAINTEXT)
+                accepted += source.move_into(out, MAX_PLAINTEXT);
             })?;
         }
         Ok(accepted)
@@ -176,9 +186,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for NoiseStream<S> {
             return Poll::Ready(Ok(()));
         }
         if let Some(error) = this.deferred.take() {
-            return Poll::Ready(Err(this.fail(error)));
+            return Poll::Ready(Err(this.fail_reading(error)));
         }
-        if this.is_broken {
+        if this.is_read_broken {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let before = out.filled().len();
@@ -187,7 +197,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for NoiseStream<S> {
             let delivered = out.filled().len() > before;
             match outcome {
                 Err(error) if delivered => this.deferred = Some(error),
-                Err(error) => return Poll::Ready(Err(this.fail(error))),
+                Err(error) => return Poll::Ready(Err(this.fail_reading(error))),
                 Ok(()) => this.inbox.release_if_empty(),
             }
             if delivered {
@@ -195,13 +205,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for NoiseStream<S> {
             }
             if this.inbox.is_at_end() {
                 return Poll::Ready(if this.inbox.has_partial_record() {
-                    Err(this.fail(io::ErrorKind::UnexpectedEof.into()))
+                    Err(this.fail_reading(io::ErrorKind::UnexpectedEof.into()))
                 } else {
                     Ok(())
                 });
             }
             if let Err(error) = ready!(this.inbox.poll_fill(&mut this.io, context)) {
-                return Poll::Ready(Err(this.fail(error)));
+                return Poll::Ready(Err(this.fail_reading(error)));
             }
         }
     }
@@ -232,11 +242,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NoiseStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.is_broken {
+        if this.is_write_broken {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if let Err(error) = ready!(this.poll_drain(context)) {
-            return Poll::Ready(Err(this.fail(error)));
+            return Poll::Ready(Err(this.fail_writing(error)));
         }
         Pin::new(&mut this.io).poll_flush(context)
     }
@@ -244,7 +254,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NoiseStream<S> {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Err(error) = ready!(this.poll_drain(context)) {
-            return Poll::Ready(Err(this.fail(error)));
+            return Poll::Ready(Err(this.fail_writing(error)));
         }
         Pin::new(&mut this.io).poll_shutdown(context)
     }
