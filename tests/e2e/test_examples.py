@@ -1,0 +1,98 @@
+"""Every request example of the founding API document, sent with `curl`; `examples.toml` has them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import HERE, NEW, Tailnet
+from harness import examples
+from harness.api import Api
+from harness.client import Client
+from harness.examples import Call, Example, Matcher
+from harness.server import TAILNET
+from harness.wait import until
+
+EXAMPLES = examples.load(HERE / "examples.toml")
+ROUTES = ["10.0.0.0/16", "192.168.1.0/24"]
+
+
+@pytest.fixture(scope="module")
+def device(shared_tailnet: Tailnet) -> Client:
+    device = shared_tailnet.join(NEW, "subject", f"--advertise-routes={','.join(ROUTES)}")
+
+    def complete() -> bool:
+        shown = shared_tailnet.api.device(device.device_id, fields="all")
+        return shown["advertisedRoutes"] == ROUTES and bool(shown["clientConnectivity"]["latency"])
+
+    until("the server knows the device", complete, deadline=20)
+    return device
+
+
+@pytest.fixture(autouse=True)
+def settings(api: Api) -> Iterator[None]:
+    api.set_dns(preferences={"magicDNS": True})
+    yield
+    api.set_dns(preferences={"magicDNS": True})
+
+
+def the_object(role: str, tailnet: Tailnet, device: Client) -> dict[str, Any]:
+    """What a role stands for, as the API shows it. Made when asked for, except the device."""
+    api = tailnet.api
+    if role == "tailnet":
+        return {"id": TAILNET}
+    if role == "device":
+        return api.device(device.device_id)
+    if role == "expendable":
+        return api.device(tailnet.join(NEW, "expendable").device_id)
+    request = {
+        "capabilities": {"devices": {"create": {}}},
+        "expirySeconds": 86400,
+        "description": "dev access",
+    }
+    key = api.ok("POST", "/tailnet/-/keys", request)
+    if role == "revoked key":
+        api.ok("DELETE", f"/tailnet/-/keys/{key['id']}")
+    return key
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_gets_what_the_document_prints(
+    example: Example, tailnet: Tailnet, device: Client
+) -> None:
+    api = tailnet.api
+    roles = {*example.ids.values(), *example.roles}
+    objects = {role: the_object(role, tailnet, device) for role in roles}
+    # The preferred form of a device's id.
+    ids = {
+        printed: objects[role].get("nodeId") or objects[role]["id"] for printed, role in example.ids.items()
+    }
+    matcher = Matcher(api.device(device.device_id), objects)
+
+    def call(text: str) -> Call:
+        return Call(matcher.fill(examples.substitute(text, ids)))
+
+    for text in example.given:
+        api.ok(call(text).method, call(text).path, call(text).sent)
+    try:
+        arguments = example.arguments(tailnet.server.url, api.token, ids)
+        reply = api.curl.run(arguments)
+        assert reply.status == example.status, reply
+        if example.body is None:
+            assert reply.body == b"", reply
+        else:
+            matcher.compare(json.loads(example.body), reply.json, exact=example.exact)
+        for effect in example.effect:
+            after = call(effect["call"])
+            reply = api.call(after.method, after.path, after.sent)
+            assert reply.status == effect["status"], reply
+            matcher.compare(json.loads(effect["body"]), reply.json, exact=False, where=effect["call"])
+    finally:
+        for text in example.last:
+            api.ok(call(text).method, call(text).path, call(text).sent)
+
+
+def test_a_key_is_told_apart_by_its_prefix(api: Api) -> None:
+    key = api.auth_key()
+    assert key["key"].startswith(f"tskey-auth-{key['id']}-")
+    assert api.token.startswith("tskey-api-")

@@ -1,0 +1,69 @@
+"""The data of `test_examples.py`: complete, and compared by a matcher that can fail. Needs no server."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import HERE, ROOT
+from harness import examples
+from harness.examples import Matcher, Mismatch
+
+EXAMPLES = examples.load(HERE / "examples.toml")
+
+
+def test_every_printed_example_is_here() -> None:
+    default = ROOT.parent / "shared/reference/seeds/002_e5bc599ed0a869c7.txt"
+    document = Path(os.environ.get("BOWLINE_API_MD", default))
+    if not document.is_file():
+        pytest.skip(f"the founding document is not at {document}; set BOWLINE_API_MD to its path")
+    printed = examples.printed_commands(document.read_text())
+    assert len(printed) > 25
+    here = [examples.normal_words(example.request) for example in EXAMPLES if not example.derived]
+    missing = [command for command in printed if command not in here]
+    assert missing == []
+    invented = [command for command in here if command not in printed]
+    assert invented == []
+
+
+GOOD = {"id": "k1", "created": "2026-01-01T00:00:00Z", "expires": "2026-01-02T00:00:00Z", "flag": True}
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual"),
+    [
+        ({"id": "k1", "revoked": "<absent>"}, GOOD),
+        ({"expires": "<a day after created>"}, GOOD),
+        ({"id": "<id of key>"}, GOOD),
+        ({"created": "<past time>"}, {"created": "2020-01-01T00:00:00Z"}),
+        ([{"id": "k1"}], [{"id": "k0"}, GOOD]),
+        (["<string>", "b"], ["a", "b"]),
+        ({"addresses": "<device.addresses>"}, {"addresses": ["a"]}),
+    ],
+)
+def test_the_matcher_accepts(expected: Any, actual: Any) -> None:
+    Matcher({"addresses": ["a"]}, {"key": {"id": "k1"}}).compare(expected, actual, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "exact"),
+    [
+        ({"id": "k2"}, GOOD, False),
+        ({"id": "<absent>"}, GOOD, False),
+        ({"missing": "<string>"}, GOOD, False),
+        ({"id": "k1"}, GOOD, True),
+        ({"flag": 1}, GOOD, False),
+        ({"flag": "<string>"}, GOOD, False),
+        ({"created": "<a day after created>"}, GOOD, False),
+        ({"created": "<past time>"}, {"created": "2999-01-01T00:00:00Z"}, False),
+        ({"id": "<id of key>"}, {"id": "k9"}, False),
+        ([{"id": "k1"}], [{"id": "k0"}], False),
+        (["a"], ["a", "b"], False),
+        (["a", "b"], ["b", "a"], False),
+        ({"x": "<strings>"}, {"x": []}, False),
+        ({"x": {}}, {"x": []}, False),
+    ],
+)
+def test_the_matcher_refuses(expected: Any, actual: Any, exact: bool) -> None:
+    with pytest.raises(Mismatch):
+        Matcher({}, {"key": {"id": "k1"}}).compare(expected, actual, exact=exact)
