@@ -11,6 +11,8 @@
 //! `control/controlbase/conn.go`.
 
 pub mod early;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handshake;
 mod inbox;
 mod key;
