@@ -44,6 +44,11 @@ macro_rules! id {
         pub struct $name(u64);
 
         impl $name {
+            /// The smallest id.
+            pub const MIN: Self = Self(1);
+            /// The largest id.
+            pub const MAX: Self = Self(LIMIT - 1);
+
             /// Wraps a number. `None` for zero and for 2^53 and above.
             pub const fn new(number: u64) -> Option<Self> {
                 if number == 0 || number >= LIMIT { None } else { Some(Self(number)) }

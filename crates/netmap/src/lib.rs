@@ -1,1 +1,20 @@
-//! netmap
+//! The immutable snapshot of one tailnet, and what each device may see of it, as map responses.
+//!
+//! Pure functions over persistent data: deriving the next [`Snapshot`](snapshot::Snapshot) costs
+//! in proportion to what changed, and a stream's position is a handle on the snapshot that it sent
+//! last. So a delta is a function of two snapshots, whatever lies between them:
+//! for any viewer, `full(p)` with `delta(p, n)` applied equals `full(n)` (tested by properties in
+//! `tests/it/law.rs`).
+//!
+//! **Shared bytes.** The unit of sharing is a [`chunk`]: up to 64 devices that are serialised once
+//! per change and compressed once per change, encoding and group of viewers; a message is a list
+//! of such buffers ([`message`]). This crate never does IO, knows no async and reads no clock.
+
+pub mod chunk;
+mod codec;
+pub mod delta;
+pub mod full;
+pub mod message;
+pub mod render;
+pub mod snapshot;
+pub mod visibility;

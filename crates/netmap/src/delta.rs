@@ -1,0 +1,369 @@
+//! The difference between two snapshots, as one viewer is told of it.
+//!
+//! The part about peers is the same for everybody who went from the same publication to the same
+//! publication, so it is made once and shared. A viewer that is itself among the changed devices
+//! gets a copy without itself: a node is never its own peer.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use bowline_model::id::DeviceId;
+use bowline_wire::map_request::Encoding;
+use bowline_wire::node::PeerChange;
+use bytes::Bytes;
+use imbl::ordmap::DiffItem;
+use jiff::Timestamp;
+
+use crate::chunk::{Chunk, Entry, SIZE};
+use crate::codec;
+use crate::full::{self, Viewer, field, own_filter, push_json};
+use crate::message::Message;
+use crate::render::node::PeerUpdate;
+use crate::render::{derp, dns, filter, node, profiles};
+use crate::snapshot::Snapshot;
+use crate::visibility;
+
+/// Publications back from which deltas are remembered; streams that lag make their own.
+const REMEMBERED: usize = 32;
+
+/// The peer parts of deltas to one publication, by the publication that they start from.
+#[derive(Debug, Default)]
+pub(crate) struct SharedDeltas(Mutex<Vec<(u64, Arc<PeerDelta>)>>);
+
+/// What happened to the devices between two publications, for everybody who sees peers.
+#[derive(Debug, Default)]
+struct PeerDelta {
+    removed: Vec<u64>,
+    changed: Vec<Arc<Entry>>,
+    patched: Vec<PeerChange>,
+    /// Users whose profile changed, and owners of changed devices.
+    owners: BTreeSet<u64>,
+    encoded: Mutex<Vec<(Encoding, Bytes)>>,
+}
+
+/// What a viewer that is at `from` must be told to be at `to`.
+///
+/// `Ok(None)`: nothing. `Err(Gone)`: the device is no longer in the tailnet.
+///
+/// # Errors
+/// [`Gone`] when `to` has no such device.
+pub fn delta(
+    viewer: Viewer,
+    from: &Snapshot,
+    to: &Snapshot,
+    now: Timestamp,
+) -> Result<Option<Message>, Gone> {
+    let new = to.device(viewer.device).ok_or(Gone)?;
+    let Some(old) = from.device(viewer.device) else {
+        return Ok(full::full(viewer, to, now));
+    };
+    let (saw, sees) = (visibility::sees_peers(old), visibility::sees_peers(new));
+    if sees && !saw {
+        return Ok(full::full(viewer, to, now));
+    }
+    let own = own_part(viewer, (old, from), (new, to));
+    let peers = match (saw, sees) {
+        (true, true) => Some(between(from, to)),
+        (true, false) => Some(Arc::new(everything_removed(from))),
+        (false, _) => None,
+    };
+    let peers = peers.filter(|delta| !delta.is_empty_for(viewer.device));
+    if own.is_empty() && peers.is_none() {
+        return Ok(None);
+    }
+    let mut message = Message::default();
+    match peers {
+        None => {
+            let mut text = String::with_capacity(own.len() + 2);
+            text.push('{');
+            let owner = node::owner_id(&new.device);
+            if owner != node::owner_id(&old.device) {
+                // Somebody whom this client may not know yet; with peers they are in that part.
+                field(&mut text, "UserProfiles", &[profiles::of_owner(owner, to)]);
+            }
+            text.push_str(own.trim_end_matches(','));
+            text.push('}');
+            message.push(codec::encode(text.as_bytes(), viewer.encoding));
+        }
+        Some(peers) => {
+            let mut text = String::with_capacity(own.len() + 1);
+            text.push('{');
+            text.push_str(&own);
+            message.push(codec::encode(text.as_bytes(), viewer.encoding));
+            message.push(peers.encode_for(viewer, to));
+        }
+    }
+    Ok(Some(message))
+}
+
+/// The viewer's device has been deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the device is no longer in the tailnet")]
+pub struct Gone;
+
+/// Fields about the viewer itself and the tailnet, each followed by a comma.
+fn own_part(
+    viewer: Viewer,
+    (old, from): (&Arc<Entry>, &Snapshot),
+    (new, to): (&Arc<Entry>, &Snapshot),
+) -> String {
+    let mut text = String::new();
+    let role = |entry: &Entry, snapshot: &Snapshot| {
+        entry
+            .device
+            .user
+            .and_then(|id| snapshot.user(id))
+            .map(|user| user.role)
+    };
+    let self_may_differ = !Arc::ptr_eq(old, new) || role(old, from) != role(new, to);
+    if self_may_differ {
+        let (before, after) = (node::own(old, from), node::own(new, to));
+        if before != after {
+            field(&mut text, "Node", &after);
+        }
+        if before.user != after.user {
+            // The new owner is somebody whom this client may not know yet.
+            field(
+                &mut text,
+                "UserProfiles",
+                &[profiles::of_owner(after.user, to)],
+            );
+        }
+    }
+    if !Arc::ptr_eq(from.derp_map(), to.derp_map()) {
+        let (before, after) = (
+            derp::map(from.derp_map(), viewer.version),
+            derp::map(to.derp_map(), viewer.version),
+        );
+        if before != after {
+            push_derp_map(&mut text, &before, &after);
+        }
+    }
+    if !Arc::ptr_eq(from.dns(), to.dns()) || old.suffix != new.suffix {
+        let after = dns::config(to.dns(), &new.suffix);
+        if dns::config(from.dns(), &old.suffix) != after {
+            field(&mut text, "DNSConfig", &after);
+        }
+    }
+    if from.tailnet().name != to.tailnet().name {
+        field(&mut text, "Domain", &to.tailnet().name);
+    }
+    if (self_may_differ || !from.routers_map().ptr_eq(to.routers_map()))
+        && filter::rules(old, from) != filter::rules(new, to)
+    {
+        own_filter(&mut text, new, to);
+    }
+    text
+}
+
+/// The whole new map, with `null` for regions that are gone: absence alone would keep them.
+fn push_derp_map(
+    text: &mut String,
+    before: &bowline_wire::derp_map::DerpMap,
+    after: &bowline_wire::derp_map::DerpMap,
+) {
+    let mut value = serde_json::to_value(after).unwrap_or_default();
+    if let Some(regions) = value
+        .get_mut("Regions")
+        .and_then(serde_json::Value::as_object_mut)
+    {
+        for gone in before
+            .regions
+            .keys()
+            .filter(|id| !after.regions.contains_key(id))
+        {
+            regions.insert(gone.to_string(), serde_json::Value::Null);
+        }
+    }
+    field(text, "DERPMap", &value);
+}
+
+/// The shared peer part of the way from one publication to another.
+fn between(from: &Snapshot, to: &Snapshot) -> Arc<PeerDelta> {
+    if let Ok(deltas) = to.shared.deltas.0.lock()
+        && let Some((_, found)) = deltas.iter().find(|(start, _)| *start == from.publication)
+    {
+        return found.clone();
+    }
+    let made = Arc::new(compare(from, to));
+    if let Ok(mut deltas) = to.shared.deltas.0.lock() {
+        if deltas.len() >= REMEMBERED {
+            deltas.remove(0);
+        }
+        deltas.push((from.publication, made.clone()));
+    }
+    made
+}
+
+fn shown(chunk: Option<&Arc<Chunk>>, slot: usize) -> Option<&Arc<Entry>> {
+    chunk?.get(slot).filter(|entry| visibility::is_shown(entry))
+}
+
+fn compare(from: &Snapshot, to: &Snapshot) -> PeerDelta {
+    let mut delta = PeerDelta::default();
+    let (before, after) = (from.chunks(), to.chunks());
+    for index in 0..before.len().max(after.len()) {
+        let (old, new) = (before.get(index), after.get(index));
+        if let (Some(old), Some(new)) = (old, new)
+            && Arc::ptr_eq(old, new)
+        {
+            continue;
+        }
+        for slot in 0..SIZE {
+            delta.compare_slot(shown(old, slot), shown(new, slot));
+        }
+    }
+    for item in from.users_map().diff(to.users_map()) {
+        if let DiffItem::Update {
+            old: (_, old),
+            new: (id, new),
+        } = item
+            && profiles::of_user(old) != profiles::of_user(new)
+        {
+            delta.owners.insert(id.get());
+        }
+    }
+    // A slot can be used again by another device, which is then both here and there.
+    delta.removed.sort_unstable();
+    delta.changed.sort_by_key(|entry| entry.device.id);
+    delta.patched.sort_by_key(|change| change.node_id);
+    let changed: BTreeSet<u64> = delta
+        .changed
+        .iter()
+        .map(|entry| entry.device.id.get())
+        .collect();
+    delta.removed.retain(|id| !changed.contains(id));
+    delta
+}
+
+/// For a viewer that sees nobody any more.
+fn everything_removed(from: &Snapshot) -> PeerDelta {
+    let mut removed: Vec<u64> = from
+        .devices()
+        .filter(|entry| visibility::is_shown(entry))
+        .map(|entry| entry.device.id.get())
+        .collect();
+    removed.sort_unstable();
+    PeerDelta {
+        removed,
+        ..PeerDelta::default()
+    }
+}
+
+impl PeerDelta {
+    fn compare_slot(&mut self, old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) {
+        match (old, new) {
+            (None, None) => {}
+            (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
+            (Some(old), Some(new)) if old.device.id == new.device.id => {
+                match node::update(old, new) {
+                    PeerUpdate::None => {}
+                    PeerUpdate::Patch(change) => self.patched.push(change),
+                    PeerUpdate::Full => self.add(new),
+                }
+            }
+            (old, new) => {
+                self.removed.extend(old.map(|entry| entry.device.id.get()));
+                if let Some(new) = new {
+                    self.add(new);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, entry: &Arc<Entry>) {
+        self.owners.insert(node::owner_id(&entry.device));
+        self.changed.push(entry.clone());
+    }
+
+    /// Whether the viewer is among the devices that this is about.
+    fn concerns(&self, viewer: DeviceId) -> bool {
+        let id = viewer.get();
+        self.changed
+            .binary_search_by_key(&viewer, |entry| entry.device.id)
+            .is_ok()
+            || self
+                .patched
+                .binary_search_by_key(&id, |change| change.node_id)
+                .is_ok()
+            || self.removed.binary_search(&id).is_ok()
+    }
+
+    fn is_empty_for(&self, viewer: DeviceId) -> bool {
+        let others = |count: usize| count - usize::from(count > 0 && self.concerns(viewer));
+        self.owners.is_empty()
+            && others(self.removed.len() + self.changed.len() + self.patched.len()) == 0
+    }
+
+    /// The fields about peers and the closing brace.
+    fn encode_for(&self, viewer: Viewer, to: &Snapshot) -> Bytes {
+        if self.concerns(viewer.device) {
+            return codec::encode(
+                self.text(Some(viewer.device), to).as_bytes(),
+                viewer.encoding,
+            );
+        }
+        if let Ok(encoded) = self.encoded.lock()
+            && let Some((_, bytes)) = encoded
+                .iter()
+                .find(|(encoding, _)| *encoding == viewer.encoding)
+        {
+            return bytes.clone();
+        }
+        let bytes = codec::encode(self.text(None, to).as_bytes(), viewer.encoding);
+        if let Ok(mut encoded) = self.encoded.lock() {
+            encoded.push((viewer.encoding, bytes.clone()));
+        }
+        bytes
+    }
+
+    fn text(&self, without: Option<DeviceId>, to: &Snapshot) -> String {
+        let skip = without.map_or(0, DeviceId::get);
+        let mut text = String::new();
+        if !self.owners.is_empty() {
+            let list: Vec<_> = self
+                .owners
+                .iter()
+                .map(|id| profiles::of_owner(*id, to))
+                .collect();
+            field(&mut text, "UserProfiles", &list);
+        }
+        let removed: Vec<u64> = self
+            .removed
+            .iter()
+            .copied()
+            .filter(|id| *id != skip)
+            .collect();
+        if !removed.is_empty() {
+            field(&mut text, "PeersRemoved", &removed);
+        }
+        let mut changed = self
+            .changed
+            .iter()
+            .filter(|entry| entry.device.id.get() != skip)
+            .peekable();
+        if changed.peek().is_some() {
+            text.push_str(r#""PeersChanged":["#);
+            for (index, entry) in changed.enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                text.push_str(std::str::from_utf8(entry.peer_json()).unwrap_or("{}"));
+            }
+            text.push_str("],");
+        }
+        let patched: Vec<&PeerChange> = self
+            .patched
+            .iter()
+            .filter(|change| change.node_id != skip)
+            .collect();
+        if !patched.is_empty() {
+            text.push_str(r#""PeersChangedPatch":"#);
+            push_json(&mut text, &patched);
+            text.push(',');
+        }
+        text.truncate(text.trim_end_matches(',').len());
+        text.push('}');
+        text
+    }
+}

@@ -1,0 +1,172 @@
+//! The full map: everything a device needs to know, as the first message of its stream.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bowline_model::id::DeviceId;
+use bowline_wire::capability::CapabilityVersion;
+use bowline_wire::map_request::Encoding;
+use bowline_wire::map_response::BASE_FILTER;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::chunk::{Chunk, Entry, SIZE};
+use crate::codec;
+use crate::message::Message;
+use crate::render::{derp, dns, filter, node, profiles};
+use crate::snapshot::Snapshot;
+use crate::visibility;
+
+/// Who looks, and how they want it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Viewer {
+    /// The device.
+    pub device: DeviceId,
+    /// Its capability version.
+    pub version: CapabilityVersion,
+    /// How to encode what it gets.
+    pub encoding: Encoding,
+    /// Whether its client may upload its logs to Tailscale.
+    pub log_upload: bool,
+}
+
+/// The profiles of one publication's owners, encoded.
+#[derive(Debug)]
+pub(crate) struct SharedProfiles {
+    encoding: Encoding,
+    bytes: Bytes,
+}
+
+/// The full map of a viewer, or `None` when there is no such device.
+///
+/// `now` is only told to the client, for the skew of its clock.
+pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Message> {
+    let entry = snapshot.device(viewer.device)?;
+    let encoding = viewer.encoding;
+    let mut own = String::with_capacity(4096);
+    own.push('{');
+    field(&mut own, "Node", &node::own(entry, snapshot));
+    field(
+        &mut own,
+        "DERPMap",
+        &derp::map(snapshot.derp_map(), viewer.version),
+    );
+    field(
+        &mut own,
+        "DNSConfig",
+        &dns::config(snapshot.dns(), &entry.suffix),
+    );
+    field(&mut own, "Domain", &snapshot.tailnet().name);
+    field(&mut own, "CollectServices", &false);
+    own_filter(&mut own, entry, snapshot);
+    own.push_str(r#""SSHPolicy":{"rules":[]},"#);
+    if !viewer.log_upload {
+        own.push_str(r#""Debug":{"DisableLogTail":true},"#);
+    }
+    field(&mut own, "ControlTime", &now);
+
+    let mut message = Message::default();
+    if visibility::sees_peers(entry) {
+        let groups = peer_groups(viewer, snapshot);
+        if !groups.is_empty() {
+            own.push_str(r#""Peers":["#);
+            message.push(codec::encode(own.as_bytes(), encoding));
+            for (index, group) in groups.into_iter().enumerate() {
+                if index > 0 {
+                    message.push(codec::encode(b",", encoding));
+                }
+                message.push(group);
+            }
+            own.clear();
+            own.push_str("],");
+        }
+        message.push(codec::encode(own.as_bytes(), encoding));
+        message.push(all_profiles(snapshot, encoding));
+    } else {
+        own.push_str(r#""UserProfiles":"#);
+        push_json(
+            &mut own,
+            &[profiles::of_owner(node::owner_id(&entry.device), snapshot)],
+        );
+        own.push('}');
+        message.push(codec::encode(own.as_bytes(), encoding));
+    }
+    Some(message)
+}
+
+/// The peers of a viewer, a buffer per chunk that has any.
+fn peer_groups(viewer: Viewer, snapshot: &Snapshot) -> Vec<Bytes> {
+    let own_slot = snapshot.slot(viewer.device);
+    let group = |(index, chunk): (usize, &Arc<Chunk>)| {
+        let all = chunk.visible();
+        let own = own_slot
+            .filter(|slot| slot / SIZE == index)
+            .map_or(0, |slot| 1u64 << (slot % SIZE));
+        let mask = all & !own;
+        if mask == 0 {
+            None
+        } else if mask == all {
+            Some(chunk.group(mask, viewer.encoding))
+        } else {
+            Some(chunk.group_unshared(mask, viewer.encoding))
+        }
+    };
+    snapshot
+        .chunks()
+        .iter()
+        .enumerate()
+        .filter_map(group)
+        .collect()
+}
+
+/// `"UserProfiles":[…]}`: the end of a full map.
+fn all_profiles(snapshot: &Snapshot, encoding: Encoding) -> Bytes {
+    if let Ok(shared) = snapshot.shared.profiles.lock()
+        && let Some(found) = shared.iter().find(|shared| shared.encoding == encoding)
+    {
+        return found.bytes.clone();
+    }
+    let owners: BTreeSet<u64> = snapshot
+        .devices()
+        .map(|entry| node::owner_id(&entry.device))
+        .collect();
+    let list: Vec<_> = owners
+        .into_iter()
+        .map(|id| profiles::of_owner(id, snapshot))
+        .collect();
+    let mut text = String::from(r#""UserProfiles":"#);
+    push_json(&mut text, &list);
+    text.push('}');
+    let bytes = codec::encode(text.as_bytes(), encoding);
+    if let Ok(mut shared) = snapshot.shared.profiles.lock() {
+        shared.push(SharedProfiles {
+            encoding,
+            bytes: bytes.clone(),
+        });
+    }
+    bytes
+}
+
+/// Appends `"PacketFilters":{"base":[…]},`.
+pub(crate) fn own_filter(text: &mut String, entry: &Entry, snapshot: &Snapshot) {
+    text.push_str(r#""PacketFilters":{""#);
+    text.push_str(BASE_FILTER);
+    text.push_str(r#"":"#);
+    push_json(text, &filter::rules(entry, snapshot));
+    text.push_str("},");
+}
+
+/// Appends `"<name>":<value>,`.
+pub(crate) fn field<T: Serialize>(text: &mut String, name: &str, value: &T) {
+    text.push('"');
+    text.push_str(name);
+    text.push_str("\":");
+    push_json(text, value);
+    text.push(',');
+}
+
+pub(crate) fn push_json<T: Serialize>(text: &mut String, value: &T) {
+    // Serialising into memory fails only for maps whose keys are not strings; there are none.
+    text.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
+}

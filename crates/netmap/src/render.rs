@@ -1,0 +1,8 @@
+//! Rendering of the parts of a map response. `node` alone turns a device into a node.
+
+pub mod caps;
+pub mod derp;
+pub mod dns;
+pub mod filter;
+pub mod node;
+pub mod profiles;

@@ -1,0 +1,34 @@
+//! Node capabilities of a device: all of them each time, since absence turns one off.
+
+use std::collections::BTreeMap;
+
+use bowline_model::user::Role;
+use bowline_wire::capability;
+use serde_json::{Value, json};
+
+use crate::chunk::Entry;
+use crate::snapshot::Snapshot;
+
+/// The capabilities of a device, as it learns them itself.
+pub fn own(entry: &Entry, snapshot: &Snapshot) -> BTreeMap<String, Vec<Value>> {
+    let mut caps = BTreeMap::new();
+    let mut set = |name: &str, values: Vec<Value>| caps.insert(name.to_owned(), values);
+    set(capability::SSH, vec![]);
+    set(capability::FILE_SHARING, vec![]);
+    set(capability::DEFAULT_AUTO_UPDATE, vec![json!(false)]);
+    set(capability::NO_CAPTIVE_PORTAL_DETECTION, vec![]);
+    let owner = entry.device.user.filter(|_| !entry.device.is_tagged());
+    if let Some(user) = owner.and_then(|id| snapshot.user(id)) {
+        match user.role {
+            Role::Owner => {
+                set(capability::IS_OWNER, vec![]);
+                set(capability::IS_ADMIN, vec![]);
+            }
+            Role::Admin | Role::NetworkAdmin | Role::ItAdmin => {
+                set(capability::IS_ADMIN, vec![]);
+            }
+            Role::BillingAdmin | Role::Auditor | Role::Member => {}
+        }
+    }
+    caps
+}

@@ -1,0 +1,156 @@
+//! Devices as nodes: for their peers, for themselves, and what changed between two states.
+
+use bowline_model::address::is_exit_route;
+use bowline_model::device::Device;
+use bowline_wire::hostinfo;
+use bowline_wire::node::{Node, PeerChange};
+use bowline_wire::user::TAGGED_DEVICES_ID;
+use bytes::Bytes;
+use ipnet::IpNet;
+
+use crate::chunk::Entry;
+use crate::render::caps;
+use crate::snapshot::Snapshot;
+
+/// Id of the user that clients see as the owner.
+pub fn owner_id(device: &Device) -> u64 {
+    match device.user {
+        Some(user) if !device.is_tagged() => user.get(),
+        _ => TAGGED_DEVICES_ID,
+    }
+}
+
+fn base(entry: &Entry) -> Node {
+    let device = &entry.device;
+    let live = &entry.live;
+    let addresses: Vec<IpNet> = device.addresses().into_iter().map(IpNet::from).collect();
+    let mut allowed_ips = addresses.clone();
+    allowed_ips.extend(entry.primary_routes.iter());
+    allowed_ips.extend(device.active_routes().filter(|route| is_exit_route(route)));
+    Node {
+        id: device.id.get(),
+        stable_id: device.id.stable(),
+        name: format!("{}.{}.", device.name, entry.suffix),
+        user: owner_id(device),
+        key: device.node_key,
+        key_expiry: device.effective_expiry(),
+        machine: None,
+        disco_key: live.disco_key,
+        addresses,
+        allowed_ips,
+        endpoints: live.endpoints.clone(),
+        home_derp: live.home_derp,
+        hostinfo: serde_json::Value::Null, // set by both callers
+        created: device.created,
+        cap: device.capability_version,
+        tags: device.tags.iter().map(ToString::to_string).collect(),
+        primary_routes: entry.primary_routes.to_vec(),
+        last_seen: if live.online { None } else { live.last_seen },
+        online: live.online,
+        machine_authorized: device.authorized,
+        cap_map: std::collections::BTreeMap::new(),
+        expired: device.expired,
+    }
+}
+
+/// A device as its peers see it.
+pub fn peer(entry: &Entry) -> Node {
+    Node {
+        hostinfo: hostinfo::for_peers(&entry.device.hostinfo),
+        ..base(entry)
+    }
+}
+
+/// A device as it sees itself: with its machine key, its whole host info and all capabilities;
+/// without what only peers need (endpoints, last seen), so that its own reports do not come back
+/// to it as changes.
+pub fn own(entry: &Entry, snapshot: &Snapshot) -> Node {
+    Node {
+        machine: Some(entry.device.machine_key),
+        hostinfo: hostinfo::for_self(&entry.device.hostinfo),
+        cap_map: caps::own(entry, snapshot),
+        endpoints: Vec::new(),
+        last_seen: None,
+        online: true,
+        ..base(entry)
+    }
+}
+
+/// A node as JSON.
+pub fn to_json(node: &Node) -> Bytes {
+    // Serialising into memory fails only for maps whose keys are not strings; there are none.
+    serde_json::to_vec(node).unwrap_or_default().into()
+}
+
+/// What peers must be told when a device's state goes from one entry to another.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PeerUpdate {
+    /// Nothing.
+    None,
+    /// A patch.
+    Patch(PeerChange),
+    /// The complete node.
+    Full,
+}
+
+/// Compares two states of one device.
+///
+/// A patch is applied last and cannot clear, so that what became absent needs the complete node;
+/// and a path discovery key in a patch of an offline node may be dropped as stale by clients.
+pub fn update(old: &Entry, new: &Entry) -> PeerUpdate {
+    let same_record = std::sync::Arc::ptr_eq(&old.device, &new.device)
+        && old.primary_routes == new.primary_routes
+        && old.suffix == new.suffix;
+    if !same_record && !equal_but_for_live(old, new) {
+        return PeerUpdate::Full;
+    }
+    let (before, after) = (&old.live, &new.live);
+    let mut change = PeerChange {
+        node_id: new.device.id.get(),
+        ..PeerChange::default()
+    };
+    let empty = change.clone();
+    if before.endpoints != after.endpoints {
+        if after.endpoints.is_empty() {
+            return PeerUpdate::Full;
+        }
+        change.endpoints = Some(after.endpoints.clone());
+    }
+    if before.home_derp != after.home_derp {
+        if after.home_derp == 0 {
+            return PeerUpdate::Full;
+        }
+        change.derp_region = Some(after.home_derp);
+    }
+    if before.disco_key != after.disco_key {
+        match after.disco_key {
+            Some(key) if after.online => change.disco_key = Some(key),
+            _ => return PeerUpdate::Full,
+        }
+    }
+    if before.online != after.online {
+        change.online = Some(after.online);
+    }
+    if !after.online && (before.last_seen != after.last_seen || before.online) {
+        match after.last_seen {
+            Some(time) => change.last_seen = Some(time),
+            None => return PeerUpdate::Full,
+        }
+    }
+    if change == empty {
+        PeerUpdate::None
+    } else {
+        PeerUpdate::Patch(change)
+    }
+}
+
+/// Whether two states of a device look the same to peers, soft state apart.
+fn equal_but_for_live(old: &Entry, new: &Entry) -> bool {
+    let with_new_live = Entry::new(
+        old.device.clone(),
+        new.live.clone(),
+        old.primary_routes.clone(),
+        old.suffix.clone(),
+    );
+    peer(&with_new_live) == peer(new)
+}

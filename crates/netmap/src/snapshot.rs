@@ -1,0 +1,443 @@
+//! The immutable state of one tailnet.
+//!
+//! Every container in it is persistent: a copy is a few reference counts, and a change copies the
+//! path to what changed. The engine's writer mutates a copy (its draft) and publishes it.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use bowline_model::credential::Credential;
+use bowline_model::device::{Device, Live};
+use bowline_model::dns::Dns;
+use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
+use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::policy_file::PolicyFile;
+use bowline_model::tailnet::Tailnet;
+use bowline_model::user::User;
+use bowline_wire::derp_map::DerpMap;
+use imbl::{HashMap, OrdMap, OrdSet, Vector};
+use ipnet::IpNet;
+
+use crate::chunk::{Chunk, Entry, SIZE};
+use crate::delta::SharedDeltas;
+use crate::full::SharedProfiles;
+
+/// One tailnet at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Number of the last change that is in it; 0 before the first.
+    pub seq: u64,
+    /// Number of this state in this process: soft state and time advance it too.
+    pub publication: u64,
+    tailnet: Arc<Tailnet>,
+    suffix: Arc<str>,
+    dns: Arc<Dns>,
+    policy: Arc<PolicyFile>,
+    derp_map: Arc<DerpMap>,
+    users: OrdMap<UserId, Arc<User>>,
+    logins: HashMap<String, UserId>,
+    credentials: OrdMap<KeyId, Arc<Credential>>,
+    chunks: Vector<Arc<Chunk>>,
+    free: OrdSet<usize>,
+    slots: OrdMap<DeviceId, usize>,
+    by_node_key: HashMap<NodeKey, DeviceId>,
+    by_machine_key: OrdSet<(MachineKey, DeviceId)>,
+    by_name: HashMap<String, DeviceId>,
+    by_ipv4: HashMap<Ipv4Addr, DeviceId>,
+    /// Subnet routes that somebody routes, with their elected router.
+    routers: OrdMap<IpNet, DeviceId>,
+    /// Devices with an active route, by route.
+    candidates: OrdSet<(IpNet, DeviceId)>,
+    pub(crate) shared: Shared,
+}
+
+/// Renderings of one publication that its viewers share. A changed copy starts empty.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) profiles: Mutex<Vec<SharedProfiles>>,
+    pub(crate) deltas: SharedDeltas,
+}
+
+impl Clone for Shared {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Snapshot {
+    /// A tailnet without users, devices or credentials.
+    pub fn new(tailnet: Tailnet, derp_map: Arc<DerpMap>) -> Self {
+        Self {
+            seq: 0,
+            publication: 0,
+            suffix: tailnet.dns_name.as_str().into(),
+            tailnet: Arc::new(tailnet),
+            dns: Arc::default(),
+            policy: Arc::new(PolicyFile {
+                text: None,
+                updated: None,
+            }),
+            derp_map,
+            users: OrdMap::new(),
+            logins: HashMap::new(),
+            credentials: OrdMap::new(),
+            chunks: Vector::new(),
+            free: OrdSet::new(),
+            slots: OrdMap::new(),
+            by_node_key: HashMap::new(),
+            by_machine_key: OrdSet::new(),
+            by_name: HashMap::new(),
+            by_ipv4: HashMap::new(),
+            routers: OrdMap::new(),
+            candidates: OrdSet::new(),
+            shared: Shared::default(),
+        }
+    }
+
+    /// The tailnet's id.
+    pub fn id(&self) -> TailnetId {
+        self.tailnet.id
+    }
+
+    /// The tailnet's record.
+    pub fn tailnet(&self) -> &Arc<Tailnet> {
+        &self.tailnet
+    }
+
+    /// Replaces the tailnet's record. A new MagicDNS suffix renames every device.
+    pub fn set_tailnet(&mut self, tailnet: Tailnet) {
+        let renamed = *self.suffix != *tailnet.dns_name;
+        if renamed {
+            self.suffix = tailnet.dns_name.as_str().into();
+        }
+        self.tailnet = Arc::new(tailnet);
+        if renamed {
+            let entries: Vec<_> = self.devices().cloned().collect();
+            for entry in entries {
+                self.store(&entry.device, &entry.live, &entry.primary_routes);
+            }
+        }
+    }
+
+    /// DNS settings.
+    pub fn dns(&self) -> &Arc<Dns> {
+        &self.dns
+    }
+
+    /// Replaces the DNS settings.
+    pub fn set_dns(&mut self, dns: Dns) {
+        self.dns = Arc::new(dns);
+    }
+
+    /// The policy file.
+    pub fn policy(&self) -> &Arc<PolicyFile> {
+        &self.policy
+    }
+
+    /// Replaces the policy file.
+    pub fn set_policy(&mut self, policy: PolicyFile) {
+        self.policy = Arc::new(policy);
+    }
+
+    /// The relays.
+    pub fn derp_map(&self) -> &Arc<DerpMap> {
+        &self.derp_map
+    }
+
+    /// Replaces the relays.
+    pub fn set_derp_map(&mut self, map: Arc<DerpMap>) {
+        self.derp_map = map;
+    }
+
+    /// A user.
+    pub fn user(&self, id: UserId) -> Option<&Arc<User>> {
+        self.users.get(&id)
+    }
+
+    /// A user by login name, without regard to case.
+    pub fn user_by_login(&self, login: &str) -> Option<&Arc<User>> {
+        self.user(*self.logins.get(&login.to_lowercase())?)
+    }
+
+    /// All users, by id.
+    pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.users.values()
+    }
+
+    pub(crate) fn users_map(&self) -> &OrdMap<UserId, Arc<User>> {
+        &self.users
+    }
+
+    /// Adds or replaces a user.
+    pub fn put_user(&mut self, user: User) {
+        if let Some(old) = self.users.get(&user.id) {
+            let login = old.login_name.to_lowercase();
+            self.logins.remove(&login);
+        }
+        self.logins.insert(user.login_name.to_lowercase(), user.id);
+        self.users.insert(user.id, Arc::new(user));
+    }
+
+    /// A credential.
+    pub fn credential(&self, id: KeyId) -> Option<&Arc<Credential>> {
+        self.credentials.get(&id)
+    }
+
+    /// All credentials, by id.
+    pub fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
+        self.credentials.values()
+    }
+
+    /// Adds or replaces a credential.
+    pub fn put_credential(&mut self, credential: Credential) {
+        self.credentials.insert(credential.id, Arc::new(credential));
+    }
+
+    /// Removes a credential.
+    pub fn remove_credential(&mut self, id: KeyId) {
+        self.credentials.remove(&id);
+    }
+
+    /// A device.
+    pub fn device(&self, id: DeviceId) -> Option<&Arc<Entry>> {
+        let slot = *self.slots.get(&id)?;
+        self.chunks.get(slot / SIZE)?.get(slot % SIZE)
+    }
+
+    /// A device by node key.
+    pub fn device_by_node_key(&self, key: &NodeKey) -> Option<&Arc<Entry>> {
+        self.device(*self.by_node_key.get(key)?)
+    }
+
+    /// The devices of a machine key, by id.
+    pub fn devices_by_machine_key(&self, key: MachineKey) -> impl Iterator<Item = &Arc<Entry>> {
+        self.by_machine_key
+            .range((key, DeviceId::MIN)..=(key, DeviceId::MAX))
+            .filter_map(|(_, id)| self.device(*id))
+    }
+
+    /// A device by the first label of its name.
+    pub fn device_by_name(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.device(*self.by_name.get(name)?)
+    }
+
+    /// A device by its IPv4 address.
+    pub fn device_by_ipv4(&self, address: Ipv4Addr) -> Option<&Arc<Entry>> {
+        self.device(*self.by_ipv4.get(&address)?)
+    }
+
+    /// All devices, by slot.
+    pub fn devices(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.chunks
+            .iter()
+            .flat_map(|chunk| chunk.iter().map(|(_, entry)| entry))
+    }
+
+    /// How many devices there are.
+    pub fn device_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn chunks(&self) -> &Vector<Arc<Chunk>> {
+        &self.chunks
+    }
+
+    pub(crate) fn slot(&self, id: DeviceId) -> Option<usize> {
+        self.slots.get(&id).copied()
+    }
+
+    /// Subnet routes that have a router, sorted.
+    pub fn routed(&self) -> impl Iterator<Item = &IpNet> {
+        self.routers.keys()
+    }
+
+    pub(crate) fn routers_map(&self) -> &OrdMap<IpNet, DeviceId> {
+        &self.routers
+    }
+
+    /// Adds or replaces a device's record; its soft state stays (a new device starts offline).
+    pub fn put_device(&mut self, device: Device) {
+        let live = self
+            .device(device.id)
+            .map(|entry| entry.live.clone())
+            .unwrap_or_else(|| {
+                Arc::new(Live {
+                    last_seen: device.last_seen,
+                    ..Live::default()
+                })
+            });
+        self.put(Arc::new(device), live);
+    }
+
+    /// Replaces a device's soft state.
+    pub fn set_live(&mut self, id: DeviceId, live: Live) {
+        if let Some(old) = self.device(id).cloned() {
+            let live = Arc::new(live);
+            self.store(&old.device, &live, &old.primary_routes);
+            self.reelect(Some(&old), Some((&old.device, &live)));
+        }
+    }
+
+    fn put(&mut self, device: Arc<Device>, live: Arc<Live>) {
+        let id = device.id;
+        let old = self.device(id).cloned();
+        if let Some(old) = &old {
+            self.unindex(&old.device, &device);
+        } else {
+            let slot = self.free.remove_min().unwrap_or(self.chunks.len() * SIZE);
+            self.slots.insert(id, slot);
+            if slot / SIZE == self.chunks.len() {
+                // The new chunk's other slots are free from now on.
+                self.chunks.push_back(Arc::default());
+                for other in slot + 1..self.chunks.len() * SIZE {
+                    self.free.insert(other);
+                }
+            }
+        }
+        self.by_node_key.insert(device.node_key, id);
+        self.by_machine_key.insert((device.machine_key, id));
+        self.by_name.insert(device.name.clone(), id);
+        self.by_ipv4.insert(device.ipv4, id);
+        let primary = old
+            .as_ref()
+            .map_or_else(|| Arc::from([]), |entry| entry.primary_routes.clone());
+        self.store(&device, &live, &primary);
+        self.reelect(old.as_deref(), Some((&device, &live)));
+    }
+
+    fn unindex(&mut self, old: &Device, new: &Device) {
+        if old.node_key != new.node_key {
+            self.by_node_key.remove(&old.node_key);
+        }
+        if old.machine_key != new.machine_key {
+            self.by_machine_key.remove(&(old.machine_key, old.id));
+        }
+        if old.name != new.name {
+            self.by_name.remove(&old.name);
+        }
+        if old.ipv4 != new.ipv4 {
+            self.by_ipv4.remove(&old.ipv4);
+        }
+    }
+
+    /// Removes a device; its addresses and names are free again.
+    pub fn remove_device(&mut self, id: DeviceId) {
+        let Some(entry) = self.device(id).cloned() else {
+            return;
+        };
+        let Some(slot) = self.slots.remove(&id) else {
+            return;
+        };
+        let device = &entry.device;
+        self.by_node_key.remove(&device.node_key);
+        self.by_machine_key.remove(&(device.machine_key, id));
+        self.by_name.remove(&device.name);
+        self.by_ipv4.remove(&device.ipv4);
+        if let Some(chunk) = self.chunks.get(slot / SIZE) {
+            let without = chunk.with(slot % SIZE, None);
+            self.chunks.set(slot / SIZE, Arc::new(without));
+        }
+        self.free.insert(slot);
+        self.reelect(Some(&entry), None);
+    }
+
+    fn store(&mut self, device: &Arc<Device>, live: &Arc<Live>, primary: &Arc<[IpNet]>) {
+        let Some(&slot) = self.slots.get(&device.id) else {
+            return;
+        };
+        let entry = Entry::new(
+            device.clone(),
+            live.clone(),
+            primary.clone(),
+            self.suffix.clone(),
+        );
+        if let Some(chunk) = self.chunks.get(slot / SIZE) {
+            let with = chunk.with(slot % SIZE, Some(Arc::new(entry)));
+            self.chunks.set(slot / SIZE, Arc::new(with));
+        }
+    }
+
+    /// Elects routers again for the routes of a device that changed. A router that is online keeps
+    /// its route; otherwise the online device with the lowest id gets it, or, with nobody online,
+    /// the present one keeps it.
+    fn reelect(&mut self, old: Option<&Entry>, new: Option<(&Device, &Live)>) {
+        let subnets = |device: &Device| -> Vec<IpNet> {
+            if !device.authorized || device.expired {
+                return Vec::new();
+            }
+            device
+                .active_routes()
+                .filter(|r| !bowline_model::address::is_exit_route(r))
+                .copied()
+                .collect()
+        };
+        let before = old.map(|entry| subnets(&entry.device)).unwrap_or_default();
+        let after = new.map(|(device, _)| subnets(device)).unwrap_or_default();
+        let online_changed = old.map(|entry| entry.live.online) != new.map(|(_, live)| live.online);
+        if before == after && (before.is_empty() || !online_changed) {
+            return;
+        }
+        let Some(id) = old
+            .map(|entry| entry.device.id)
+            .or(new.map(|(device, _)| device.id))
+        else {
+            return;
+        };
+        for route in &before {
+            self.candidates.remove(&(*route, id));
+        }
+        for route in &after {
+            self.candidates.insert((*route, id));
+        }
+        let mut touched: Vec<IpNet> = before.into_iter().chain(after).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let mut moved: Vec<DeviceId> = Vec::new();
+        for route in touched {
+            let present = self.routers.get(&route).copied();
+            let elected = self.elect(route, present);
+            if elected == present {
+                continue;
+            }
+            moved.extend(present);
+            moved.extend(elected);
+            match elected {
+                Some(router) => self.routers.insert(route, router),
+                None => self.routers.remove(&route),
+            };
+        }
+        moved.sort_unstable();
+        moved.dedup();
+        for router in moved {
+            let Some(entry) = self.device(router).cloned() else {
+                continue;
+            };
+            let routes: Vec<IpNet> = entry
+                .device
+                .active_routes()
+                .filter(|route| self.routers.get(*route) == Some(&router))
+                .copied()
+                .collect();
+            self.store(&entry.device, &entry.live, &routes.into());
+        }
+    }
+
+    fn elect(&self, route: IpNet, present: Option<DeviceId>) -> Option<DeviceId> {
+        let (first, last) = (
+            DeviceId::new(1)?,
+            DeviceId::new(bowline_model::id::LIMIT - 1)?,
+        );
+        let candidates: Vec<DeviceId> = self
+            .candidates
+            .range((route, first)..=(route, last))
+            .map(|(_, id)| *id)
+            .collect();
+        let online = |id: &DeviceId| self.device(*id).is_some_and(|entry| entry.live.online);
+        let present = present.filter(|id| candidates.contains(id));
+        present
+            .filter(online)
+            .or_else(|| candidates.iter().copied().find(online))
+            .or(present)
+            .or_else(|| candidates.first().copied())
+    }
+}
