@@ -1,1 +1,45 @@
-//! store
+//! Where Bowline keeps what must survive: objects by kind, change log, audit events, outbox,
+//! presence and sealed secrets, on SQLite or PostgreSQL.
+//!
+//! The store knows rows, not meaning. An object is a kind, an id, a JSON body and the few columns
+//! that the database must keep unique; what the body says, and which version it has, is the
+//! caller's. It must never decide a rule, read a clock, or answer a commit before it is durable.
+//!
+//! A change is one [`Batch`]: rows, a change-log entry, audit events and outbox rows, all or none.
+//! It names the sequence number that it was made from, and is a [`CommitError::Conflict`] when the
+//! tailnet has moved on.
+//!
+//! ```
+//! # use bowline_store::{Batch, Kind, Options, Put, Store};
+//! # use bowline_model::id::TailnetId;
+//! # async fn example(dir: &std::path::Path, now: jiff::Timestamp) -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::open(&dir.join("bowline.db").into(), Options::default()).await?;
+//! let tailnet = TailnetId::new(1).ok_or("not an id")?;
+//! let mut batch = Batch::new(tailnet, 0, [7; 16], now);
+//! batch.puts.push(Put::new(Kind::Tailnet, 1, r#"{"v":1}"#));
+//! assert_eq!(store.commit(batch).await?, 1); // durable, and the tailnet's newest number
+//! assert_eq!(store.load(tailnet).await?.rows.len(), 1);
+//! store.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod batch;
+mod dump;
+mod error;
+mod kind;
+mod migrate;
+mod options;
+mod row;
+mod sql;
+mod sqlite;
+mod store;
+mod url;
+
+pub use batch::{AuditRow, Batch, Delete, OutboxRow, Put};
+pub use error::{Cause, CommitError, Error, OpenError, TransferError};
+pub use kind::{Column, Kind};
+pub use options::{Fault, Options, Point};
+pub use row::{CatchUp, Change, Loaded, Operation, Presence, Row, Touched};
+pub use store::Store;
+pub use url::StoreUrl;

@@ -1,0 +1,7 @@
+-- Why: a commit names the sequence number that its draft was made from. This row is where that
+-- number is compared and counted up, and it is what a writer locks, so writers of one tailnet
+-- agree without a leader. It is not the tailnet's object: that is a row of `tailnets`.
+CREATE TABLE heads (
+    tailnet BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL
+);

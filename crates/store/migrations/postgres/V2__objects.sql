@@ -1,0 +1,66 @@
+-- Why: the objects of every tailnet, one table per kind, all after one template: tailnet, id (unique
+-- in the server for its kind), the sequence number of the change that wrote the row, and the object
+-- as JSON that only code reads. A real column exists only where a unique index needs it. `seq` is in
+-- no index, so that a rewritten row touches none.
+-- JSON and not JSONB: a body comes back byte for byte, as on SQLite, `\u0000` in a string included,
+-- and is neither parsed nor printed again by the database.
+
+-- name: unique in the whole server.
+CREATE TABLE tailnets (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    name    TEXT
+);
+CREATE INDEX tailnets_tailnet ON tailnets (tailnet);
+CREATE UNIQUE INDEX tailnets_name ON tailnets (name);
+
+-- login: unique in its tailnet: one person may belong to several.
+CREATE TABLE users (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    login   TEXT
+);
+CREATE INDEX users_tailnet ON users (tailnet);
+CREATE UNIQUE INDEX users_login ON users (tailnet, login);
+
+-- node_key: unique in the whole server: a node key finds its device before its tailnet is known.
+-- ipv6: unique in the whole server: addresses never clash between tailnets.
+CREATE TABLE devices (
+    tailnet  BIGINT NOT NULL,
+    id       BIGINT NOT NULL PRIMARY KEY,
+    seq      BIGINT NOT NULL,
+    body     JSON NOT NULL,
+    node_key TEXT,
+    ipv6     TEXT
+);
+CREATE INDEX devices_tailnet ON devices (tailnet);
+CREATE UNIQUE INDEX devices_node_key ON devices (node_key);
+CREATE UNIQUE INDEX devices_ipv6 ON devices (ipv6);
+
+CREATE TABLE keys (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL
+);
+CREATE INDEX keys_tailnet ON keys (tailnet);
+
+CREATE TABLE dns (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL
+);
+CREATE INDEX dns_tailnet ON dns (tailnet);
+
+CREATE TABLE policies (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL
+);
+CREATE INDEX policies_tailnet ON policies (tailnet);

@@ -1,0 +1,191 @@
+//! One change of one tailnet, as rows.
+
+use std::collections::HashSet;
+
+use bowline_model::id::{LIMIT, TailnetId};
+use jiff::Timestamp;
+use serde::de::IgnoredAny;
+
+use crate::kind::{Column, Kind};
+
+/// A row to write: new, or in place of the row with this kind and id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// The object's kind.
+    pub kind: Kind,
+    /// The object's id, below 2^53, unique in the whole server for its kind.
+    pub id: u64,
+    /// The object as JSON.
+    pub body: Box<str>,
+    /// Values that the database must keep unique. A column that is not named is empty and clashes
+    /// with nothing. Only columns of the kind ([`Kind::columns`]), each once.
+    pub columns: Vec<(Column, String)>,
+}
+
+impl Put {
+    /// A row without unique columns.
+    pub fn new(kind: Kind, id: u64, body: impl Into<Box<str>>) -> Self {
+        Self {
+            kind,
+            id,
+            body: body.into(),
+            columns: Vec::new(),
+        }
+    }
+
+    /// The row with one more unique column.
+    #[must_use]
+    pub fn with(mut self, column: Column, value: impl Into<String>) -> Self {
+        self.columns.push((column, value.into()));
+        self
+    }
+
+    /// The value of a column, in the order that the kind lists them.
+    pub(crate) fn column(&self, column: Column) -> Option<&str> {
+        self.columns
+            .iter()
+            .find(|(own, _)| *own == column)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// A row to remove. Removing a row that is not there is not an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delete {
+    /// The object's kind.
+    pub kind: Kind,
+    /// The object's id.
+    pub id: u64,
+}
+
+/// One audit event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// The event's id, below 2^53. Tailnet, time and id together are unique.
+    pub id: u64,
+    /// When it happened. Kept to the microsecond.
+    pub at: Timestamp,
+    /// The event as JSON.
+    pub body: Box<str>,
+}
+
+/// Something to be done after the commit, at least once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// The row's id, below 2^53, unique in the whole server. Rows of a topic are read in its order.
+    pub id: u64,
+    /// Who does it.
+    pub topic: String,
+    /// What is to be done, as JSON.
+    pub body: Box<str>,
+}
+
+/// One change of one tailnet: everything in it is written, or nothing.
+///
+/// Within a batch the order does not matter: rows may swap their unique values.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The tailnet that everything in the batch belongs to.
+    pub tailnet: TailnetId,
+    /// The sequence number that the draft was made from; `0` creates the tailnet.
+    pub base: u64,
+    /// Random bytes by which a commit whose outcome is unknown is looked up.
+    pub commit_id: [u8; 16],
+    /// When, for the change log. Kept to the microsecond.
+    pub at: Timestamp,
+    /// Rows to write, each kind and id at most once, and none that is also deleted.
+    pub puts: Vec<Put>,
+    /// Rows to remove. A device's presence goes with it.
+    pub deletes: Vec<Delete>,
+    /// Audit events of the change.
+    pub audit: Vec<AuditRow>,
+    /// What the change causes outside.
+    pub outbox: Vec<OutboxRow>,
+}
+
+impl Batch {
+    /// An empty batch, which when committed only takes a sequence number.
+    pub fn new(tailnet: TailnetId, base: u64, commit_id: [u8; 16], at: Timestamp) -> Self {
+        Self {
+            tailnet,
+            base,
+            commit_id,
+            at,
+            puts: Vec::new(),
+            deletes: Vec::new(),
+            audit: Vec::new(),
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Finds what no database could store, so that both engines refuse the same batches.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.base >= LIMIT {
+            return Err(format!("base {} is not below 2^53", self.base));
+        }
+        let mut seen = HashSet::with_capacity(self.puts.len() + self.deletes.len());
+        for put in &self.puts {
+            let place = format_args!("{} {}", put.kind, put.id).to_string();
+            if !seen.insert((put.kind, put.id)) {
+                return Err(format!("{place} is written twice"));
+            }
+            id(put.id, &place)?;
+            json(&put.body, &place)?;
+            for (index, (column, value)) in put.columns.iter().enumerate() {
+                if !put.kind.columns().any(|own| own == *column) {
+                    return Err(format!("{place} has no column {column:?}"));
+                }
+                if put.columns[..index]
+                    .iter()
+                    .any(|(other, _)| other == column)
+                {
+                    return Err(format!("{place} has {column:?} twice"));
+                }
+                text(value, &place)?;
+            }
+        }
+        for delete in &self.deletes {
+            if !seen.insert((delete.kind, delete.id)) {
+                return Err(format!(
+                    "{} {} is deleted twice or also written",
+                    delete.kind, delete.id
+                ));
+            }
+            id(delete.id, "delete")?;
+        }
+        for event in &self.audit {
+            id(event.id, "audit event")?;
+            json(&event.body, "audit event")?;
+        }
+        for row in &self.outbox {
+            id(row.id, "outbox row")?;
+            text(&row.topic, "outbox topic")?;
+            json(&row.body, "outbox row")?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn id(number: u64, place: &str) -> Result<(), String> {
+    if number < LIMIT {
+        Ok(())
+    } else {
+        Err(format!("{place}: id {number} is not below 2^53"))
+    }
+}
+
+pub(crate) fn json(body: &str, place: &str) -> Result<(), String> {
+    match serde_json::from_str::<IgnoredAny>(body) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{place}: body is not JSON: {error}")),
+    }
+}
+
+/// PostgreSQL has no zero byte in a text.
+pub(crate) fn text(value: &str, place: &str) -> Result<(), String> {
+    if value.contains('\0') {
+        Err(format!("{place}: a text has a zero byte"))
+    } else {
+        Ok(())
+    }
+}

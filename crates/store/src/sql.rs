@@ -1,0 +1,162 @@
+//! The SQL text, one for both engines.
+//!
+//! Parameters are `$1`, `$2`, … and appear first in this order: SQLite numbers them by first
+//! appearance, PostgreSQL by their number. What cannot be said in one text stands in
+//! `sqlite/sql.rs` and `postgres/sql.rs`.
+
+use std::sync::LazyLock;
+
+use crate::kind::{Kind, SPECS};
+
+pub(crate) const HEADS: &str = "SELECT tailnet, seq FROM heads ORDER BY tailnet";
+pub(crate) const HEAD: &str = "SELECT seq FROM heads WHERE tailnet = $1";
+pub(crate) const HEAD_CREATE: &str =
+    "INSERT INTO heads (tailnet, seq) VALUES ($1, $2) ON CONFLICT (tailnet) DO NOTHING";
+pub(crate) const HEAD_ADVANCE: &str =
+    "UPDATE heads SET seq = seq + 1 WHERE tailnet = $1 AND seq = $2";
+pub(crate) const CHANGE_PUT: &str =
+    "INSERT INTO changes (tailnet, seq, commit_id, at, touched) VALUES ($1, $2, $3, $4, $5)";
+pub(crate) const CHANGES: &str = "SELECT seq, commit_id, at, touched FROM changes \
+     WHERE tailnet = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+/// Newest first, because an outcome is asked for right after it became unknown.
+pub(crate) const CHANGE_BY_COMMIT: &str = "SELECT seq FROM changes \
+     WHERE tailnet = $1 AND commit_id = $2 ORDER BY seq DESC LIMIT 1";
+pub(crate) const AUDIT_PUT: &str =
+    "INSERT INTO audit (tailnet, at, id, body) VALUES ($1, $2, $3, $4)";
+pub(crate) const AUDIT: &str = "SELECT id, at, body FROM audit \
+     WHERE tailnet = $1 AND at >= $2 AND at < $3 ORDER BY at, id LIMIT $4";
+pub(crate) const OUTBOX_PUT: &str =
+    "INSERT INTO outbox (id, tailnet, topic, body) VALUES ($1, $2, $3, $4)";
+pub(crate) const OUTBOX: &str =
+    "SELECT tailnet, id, body FROM outbox WHERE topic = $1 ORDER BY id LIMIT $2";
+pub(crate) const OUTBOX_DELETE: &str = "DELETE FROM outbox WHERE tailnet = $1 AND id = $2";
+pub(crate) const PRESENCE_DELETE: &str = "DELETE FROM presence WHERE tailnet = $1 AND device = $2";
+/// The newest change stays, so that the log always says which number the tailnet has.
+pub(crate) const PRUNE_CHANGES: &str = "DELETE FROM changes WHERE tailnet = $1 AND at < $2 \
+     AND seq < (SELECT seq FROM heads WHERE tailnet = $1)";
+pub(crate) const PRUNE_AUDIT: &str = "DELETE FROM audit WHERE tailnet = $1 AND at < $2";
+/// Presence that was flushed while its device was being removed.
+pub(crate) const PRUNE_PRESENCE: &str =
+    "DELETE FROM presence WHERE device NOT IN (SELECT id FROM devices)";
+pub(crate) const SECRET: &str = "SELECT sealed FROM secrets WHERE name = $1";
+pub(crate) const SECRET_PUT: &str =
+    "INSERT INTO secrets (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+/// Restoring takes numbers as they were.
+pub(crate) const HEAD_RESTORE: &str = "INSERT INTO heads (tailnet, seq) VALUES ($1, $2)";
+pub(crate) const PRESENCE_RESTORE: &str =
+    "INSERT INTO presence (device, tailnet, online, at, body) VALUES ($1, $2, $3, $4, $5)";
+
+/// The tables of a dump beside the kinds', with their columns and order.
+pub(crate) const DUMP_HEADS: &str = "SELECT tailnet, seq FROM heads ORDER BY tailnet";
+pub(crate) const DUMP_CHANGES: &str =
+    "SELECT tailnet, seq, commit_id, at, touched FROM changes ORDER BY tailnet, seq";
+pub(crate) const DUMP_AUDIT: &str =
+    "SELECT tailnet, id, at, body FROM audit ORDER BY tailnet, at, id";
+pub(crate) const DUMP_OUTBOX: &str = "SELECT tailnet, id, topic, body FROM outbox ORDER BY id";
+pub(crate) const DUMP_PRESENCE: &str =
+    "SELECT tailnet, device, online, at, body FROM presence ORDER BY device";
+pub(crate) const DUMP_SECRETS: &str = "SELECT name, sealed FROM secrets ORDER BY name";
+
+/// Tables that belong to tailnets, beside the kinds'; each has a column `tailnet`.
+pub(crate) const TAILNET_TABLES: &[&str] = &["changes", "audit", "outbox", "presence", "heads"];
+
+/// The statements of one kind's table.
+pub(crate) struct KindSql {
+    /// Writes one row: tailnet, id, seq, body, then the unique columns. Touches no row of another
+    /// tailnet, and then counts none.
+    pub(crate) put: String,
+    /// Empties a row's unique columns: tailnet, id.
+    pub(crate) clear: Option<String>,
+    /// Removes one row: tailnet, id.
+    pub(crate) delete: String,
+    /// Reads one row as seq, body: tailnet, id.
+    pub(crate) get: String,
+    /// Reads a tailnet's rows as id, seq, body: tailnet.
+    pub(crate) all: String,
+    /// Reads all rows of the table as tailnet, id, seq, body and the unique columns.
+    pub(crate) dump: String,
+}
+
+static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
+    let mut all = Vec::with_capacity(SPECS.len());
+    for spec in SPECS {
+        let table = spec.table;
+        let mut names = String::new();
+        let mut values = String::new();
+        let mut updates = String::new();
+        let mut clears = Vec::new();
+        for (index, (_, column)) in spec.columns.iter().enumerate() {
+            names.push_str(&format!(", {column}"));
+            values.push_str(&format!(", ${}", index + 5));
+            updates.push_str(&format!(", {column} = excluded.{column}"));
+            clears.push(format!("{column} = NULL"));
+        }
+        all.push(KindSql {
+            put: format!(
+                "INSERT INTO {table} (tailnet, id, seq, body{names}) \
+                 VALUES ($1, $2, $3, $4{values}) ON CONFLICT (id) DO UPDATE \
+                 SET seq = excluded.seq, body = excluded.body{updates} \
+                 WHERE {table}.tailnet = excluded.tailnet"
+            ),
+            clear: (!clears.is_empty()).then(|| {
+                let clears = clears.join(", ");
+                format!("UPDATE {table} SET {clears} WHERE tailnet = $1 AND id = $2")
+            }),
+            delete: format!("DELETE FROM {table} WHERE tailnet = $1 AND id = $2"),
+            get: format!("SELECT seq, body FROM {table} WHERE tailnet = $1 AND id = $2"),
+            all: format!("SELECT id, seq, body FROM {table} WHERE tailnet = $1 ORDER BY id"),
+            dump: format!("SELECT tailnet, id, seq, body{names} FROM {table} ORDER BY id"),
+        });
+    }
+    all
+});
+
+/// The statements of a kind.
+pub(crate) fn of(kind: Kind) -> &'static KindSql {
+    &KINDS[kind as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_appear_first_in_the_order_of_their_numbers() {
+        let mut texts = vec![
+            HEAD,
+            HEAD_CREATE,
+            HEAD_ADVANCE,
+            CHANGE_PUT,
+            CHANGES,
+            CHANGE_BY_COMMIT,
+            AUDIT_PUT,
+            AUDIT,
+            OUTBOX_PUT,
+            OUTBOX,
+            OUTBOX_DELETE,
+            PRESENCE_DELETE,
+            PRUNE_CHANGES,
+            PRUNE_AUDIT,
+            SECRET,
+            SECRET_PUT,
+            HEAD_RESTORE,
+            PRESENCE_RESTORE,
+        ];
+        for kind in KINDS.iter() {
+            texts.extend([&*kind.put, &kind.delete, &kind.get, &kind.all]);
+            texts.extend(kind.clear.as_deref());
+        }
+        for text in texts {
+            let mut next = 1;
+            for (at, _) in text.match_indices('$') {
+                let digits: String = text[at + 1..]
+                    .chars()
+                    .take_while(char::is_ascii_digit)
+                    .collect();
+                let number: u32 = digits.parse().unwrap();
+                assert!(number <= next, "{text}");
+                next = next.max(number + 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! SQLite: one writer thread with group commit, and a few connections for reading.
+
+mod apply;
+mod fail;
+mod open;
+mod read;
+mod transfer;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bowline_model::id::TailnetId;
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use crate::batch::{AuditRow, Batch, OutboxRow};
+use crate::dump::{Lines, Record};
+use crate::error::{CommitError, Error, OpenError, TransferError};
+use crate::options::Options;
+use crate::row::{CatchUp, Change, Loaded, Presence};
+use read::Readers;
+use writer::Writer;
+
+/// A SQLite file, opened by this process alone.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    writer: Writer,
+    readers: Arc<Readers>,
+}
+
+impl Sqlite {
+    pub(crate) async fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
+        let path = path.to_owned();
+        let task = tokio::task::spawn_blocking(move || {
+            let opened = open::open(&path, options.connections.max(1))?;
+            let writer = Writer::start(opened.writer, opened.lock, options)
+                .map_err(|source| OpenError::NotWritable { path, source })?;
+            Ok(Self {
+                writer,
+                readers: Arc::new(Readers::new(opened.readers)),
+            })
+        });
+        task.await
+            .unwrap_or_else(|error| Err(OpenError::Unreadable(crate::Cause::new(error))))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.readers.read(read).await
+    }
+
+    pub(crate) async fn tailnets(&self) -> Result<Vec<(TailnetId, u64)>, Error> {
+        self.read(read::tailnets).await
+    }
+
+    pub(crate) async fn seq(&self, tailnet: TailnetId) -> Result<u64, Error> {
+        self.read(move |conn| read::seq(conn, tailnet)).await
+    }
+
+    pub(crate) async fn load(&self, tailnet: TailnetId) -> Result<Loaded, Error> {
+        self.read(move |conn| read::load(conn, tailnet)).await
+    }
+
+    pub(crate) async fn catch_up(&self, tailnet: TailnetId, since: u64) -> Result<CatchUp, Error> {
+        self.read(move |conn| read::catch_up(conn, tailnet, since))
+            .await
+    }
+
+    pub(crate) async fn changes(
+        &self,
+        tailnet: TailnetId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Change>, Error> {
+        self.read(move |conn| read::changes(conn, tailnet, after, limit))
+            .await
+    }
+
+    pub(crate) async fn commit_outcome(
+        &self,
+        tailnet: TailnetId,
+        commit_id: [u8; 16],
+    ) -> Result<Option<u64>, Error> {
+        self.read(move |conn| read::commit_outcome(conn, tailnet, commit_id))
+            .await
+    }
+
+    pub(crate) async fn audit(
+        &self,
+        tailnet: TailnetId,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, Error> {
+        self.read(move |conn| read::audit(conn, tailnet, from, to, limit))
+            .await
+    }
+
+    pub(crate) async fn outbox(
+        &self,
+        topic: String,
+        limit: usize,
+    ) -> Result<Vec<(TailnetId, OutboxRow)>, Error> {
+        self.read(move |conn| read::outbox(conn, &topic, limit))
+            .await
+    }
+
+    pub(crate) async fn secret(&self, name: String) -> Result<Option<Vec<u8>>, Error> {
+        self.read(move |conn| read::secret(conn, &name)).await
+    }
+
+    pub(crate) async fn commit(&self, batch: Batch) -> Result<u64, CommitError> {
+        self.writer
+            .write(true, move |conn| apply::batch(conn, &batch))
+            .await
+    }
+
+    pub(crate) async fn lock_and_commit(
+        &self,
+        tailnet: TailnetId,
+        since: u64,
+        mut make: impl FnMut(CatchUp) -> Batch + Send + 'static,
+    ) -> Result<u64, CommitError> {
+        let locked = move |conn: &Connection| {
+            let batch = make(read::catch_up(conn, tailnet, since)?);
+            if let Err(problem) = batch.check() {
+                return Ok(Err(CommitError::Malformed(problem)));
+            }
+            apply::batch(conn, &batch)
+        };
+        self.writer.write(true, locked).await
+    }
+
+    pub(crate) async fn put_presence(
+        &self,
+        tailnet: TailnetId,
+        presence: Vec<Presence>,
+    ) -> Result<(), Error> {
+        self.writer
+            .write(false, move |conn| apply::presence(conn, tailnet, &presence))
+            .await
+    }
+
+    pub(crate) async fn delete_tailnet(&self, tailnet: TailnetId) -> Result<bool, Error> {
+        self.writer
+            .write(true, move |conn| apply::delete_tailnet(conn, tailnet))
+            .await
+    }
+
+    pub(crate) async fn outbox_done(&self, tailnet: TailnetId, ids: Vec<u64>) -> Result<(), Error> {
+        self.writer
+            .write(true, move |conn| apply::outbox_done(conn, tailnet, &ids))
+            .await
+    }
+
+    pub(crate) async fn prune(&self, before: Timestamp) -> Result<u64, Error> {
+        self.writer
+            .write(true, move |conn| apply::prune(conn, before))
+            .await
+    }
+
+    pub(crate) async fn put_secret_if_absent(
+        &self,
+        name: String,
+        sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
+        self.writer
+            .write(true, move |conn| apply::secret(conn, &name, &sealed))
+            .await
+    }
+
+    pub(crate) async fn dump(&self, lines: Lines) -> Result<(), Error> {
+        self.read(move |conn| transfer::dump(conn, lines)).await
+    }
+
+    pub(crate) async fn restore(
+        &self,
+        records: tokio::sync::mpsc::Receiver<Option<Record>>,
+    ) -> Result<(), TransferError> {
+        self.writer
+            .write(true, move |conn| transfer::restore(conn, records))
+            .await
+    }
+
+    pub(crate) async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close();
+    }
+}

@@ -1,0 +1,199 @@
+//! Writes, inside the writer's savepoint.
+
+use bowline_model::id::TailnetId;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
+
+use super::fail;
+use crate::batch::{Batch, Put};
+use crate::error::{CommitError, Error};
+use crate::kind::{Kind, SPECS};
+use crate::row::{self, Presence};
+use crate::sql;
+
+type Refusable<T, E> = Result<Result<T, E>, rusqlite::Error>;
+
+/// Writes a batch. A refusal leaves rows behind that the caller rolls back.
+pub(super) fn batch(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitError> {
+    let tailnet = int(batch.tailnet.get());
+    let advanced = if batch.base == 0 {
+        conn.prepare_cached(sql::HEAD_CREATE)?
+            .execute(params![tailnet, 1])?
+    } else {
+        conn.prepare_cached(sql::HEAD_ADVANCE)?
+            .execute(params![tailnet, int(batch.base)])?
+    };
+    if advanced == 0 {
+        let current = super::read::seq(conn, batch.tailnet)?;
+        return Ok(Err(CommitError::Conflict { current }));
+    }
+    let seq = batch.base + 1;
+    for delete in &batch.deletes {
+        let params = params![tailnet, int(delete.id)];
+        conn.prepare_cached(&sql::of(delete.kind).delete)?
+            .execute(params)?;
+        if delete.kind == Kind::Device {
+            conn.prepare_cached(sql::PRESENCE_DELETE)?.execute(params)?;
+        }
+    }
+    if let Err(error) = puts(conn, batch, seq)? {
+        // Rows of one batch may take over each other's unique values, in any order. That is rare,
+        // so the values are only emptied first when the straight way failed.
+        if batch.puts.len() < 2 {
+            return Ok(Err(error));
+        }
+        for put in &batch.puts {
+            if let Some(clear) = &sql::of(put.kind).clear {
+                conn.prepare_cached(clear)?
+                    .execute(params![tailnet, int(put.id)])?;
+            }
+        }
+        if let Err(error) = puts(conn, batch, seq)? {
+            return Ok(Err(error));
+        }
+    }
+    conn.prepare_cached(sql::CHANGE_PUT)?.execute(params![
+        tailnet,
+        int(seq),
+        batch.commit_id,
+        batch.at.as_microsecond(),
+        row::touched_text(batch),
+    ])?;
+    match logs(conn, batch) {
+        Ok(()) => Ok(Ok(seq)),
+        Err(error) if fail::is_constraint(&error) => {
+            let problem = "an audit event or outbox row with its id is there already";
+            Ok(Err(CommitError::Malformed(problem.to_owned())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn puts(conn: &Connection, batch: &Batch, seq: u64) -> Refusable<(), CommitError> {
+    for (index, put) in batch.puts.iter().enumerate() {
+        let column = match write(conn, batch.tailnet, seq, put) {
+            Ok(0) => None, // the id belongs to another tailnet
+            Ok(_) => continue,
+            Err(error) => match fail::refusal(&error, put.kind) {
+                Some(column) => column,
+                None => return Err(error),
+            },
+        };
+        return Ok(Err(CommitError::Rejected { put: index, column }));
+    }
+    Ok(Ok(()))
+}
+
+fn write(
+    conn: &Connection,
+    tailnet: TailnetId,
+    seq: u64,
+    put: &Put,
+) -> Result<usize, rusqlite::Error> {
+    let (tailnet, id, seq) = (int(tailnet.get()), int(put.id), int(seq));
+    let columns: Vec<_> = put
+        .kind
+        .columns()
+        .map(|column| put.column(column))
+        .collect();
+    let mut params: Vec<&dyn ToSql> = vec![&tailnet, &id, &seq, &put.body];
+    params.extend(columns.iter().map(|value| value as &dyn ToSql));
+    conn.prepare_cached(&sql::of(put.kind).put)?
+        .execute(&*params)
+}
+
+fn logs(conn: &Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
+    let tailnet = int(batch.tailnet.get());
+    for event in &batch.audit {
+        conn.prepare_cached(sql::AUDIT_PUT)?.execute(params![
+            tailnet,
+            event.at.as_microsecond(),
+            int(event.id),
+            event.body,
+        ])?;
+    }
+    for row in &batch.outbox {
+        let params = params![int(row.id), tailnet, row.topic, row.body];
+        conn.prepare_cached(sql::OUTBOX_PUT)?.execute(params)?;
+    }
+    Ok(())
+}
+
+/// Writes presence of devices that exist; an older one never replaces a newer one.
+pub(super) fn presence(
+    conn: &Connection,
+    tailnet: TailnetId,
+    presence: &[Presence],
+) -> Refusable<(), Error> {
+    let mut statement = conn.prepare_cached(
+        "INSERT INTO presence (device, tailnet, online, at, body) \
+         SELECT id, tailnet, $1, $2, $3 FROM devices WHERE tailnet = $4 AND id = $5 \
+         ON CONFLICT (device) DO UPDATE \
+         SET online = excluded.online, at = excluded.at, body = excluded.body \
+         WHERE presence.at <= excluded.at",
+    )?;
+    for one in presence {
+        statement.execute(params![
+            one.online,
+            one.at.as_microsecond(),
+            one.body,
+            int(tailnet.get()),
+            int(one.device),
+        ])?;
+    }
+    Ok(Ok(()))
+}
+
+/// Removes everything of a tailnet. Says whether there was one.
+pub(super) fn delete_tailnet(conn: &Connection, tailnet: TailnetId) -> Refusable<bool, Error> {
+    let mut there = 0;
+    let tables = SPECS
+        .iter()
+        .map(|spec| spec.table)
+        .chain(sql::TAILNET_TABLES.iter().copied());
+    for table in tables {
+        let text = format!("DELETE FROM {table} WHERE tailnet = $1");
+        there = conn.execute(&text, params![int(tailnet.get())])?;
+    }
+    Ok(Ok(there > 0)) // the last table is `heads`
+}
+
+/// Removes outbox rows that are done.
+pub(super) fn outbox_done(
+    conn: &Connection,
+    tailnet: TailnetId,
+    ids: &[u64],
+) -> Refusable<(), Error> {
+    let mut statement = conn.prepare_cached(sql::OUTBOX_DELETE)?;
+    for id in ids {
+        statement.execute(params![int(tailnet.get()), int(*id)])?;
+    }
+    Ok(Ok(()))
+}
+
+/// Removes log entries from before a time. Returns how many rows went.
+pub(super) fn prune(conn: &Connection, before: Timestamp) -> Refusable<u64, Error> {
+    let mut removed = conn.execute(sql::PRUNE_PRESENCE, [])?;
+    for (tailnet, _) in super::read::tailnets(conn)? {
+        let params = params![int(tailnet.get()), before.as_microsecond()];
+        removed += conn.prepare_cached(sql::PRUNE_CHANGES)?.execute(params)?;
+        removed += conn.prepare_cached(sql::PRUNE_AUDIT)?.execute(params)?;
+    }
+    Ok(Ok(removed as u64))
+}
+
+/// Writes a secret unless there is one, and returns the one that is there.
+pub(super) fn secret(conn: &Connection, name: &str, sealed: &[u8]) -> Refusable<Vec<u8>, Error> {
+    conn.prepare_cached(sql::SECRET_PUT)?
+        .execute(params![name, sealed])?;
+    let kept = conn
+        .prepare_cached(sql::SECRET)?
+        .query_row(params![name], |row| row.get(0))
+        .optional()?;
+    Ok(Ok(kept.unwrap_or_default()))
+}
+
+/// Ids and sequence numbers are below 2^53, so the sign bit is never set.
+pub(super) fn int(number: u64) -> i64 {
+    number.cast_signed()
+}

@@ -1,0 +1,193 @@
+//! Opening the file: alone, private, and with the schema that this program knows.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::fail;
+use crate::error::OpenError;
+use crate::migrate;
+
+/// `Bowl`, as the first migration writes it.
+const APPLICATION_ID: i64 = 1_114_601_324;
+
+/// The connections of an opened file.
+pub(super) struct Opened {
+    pub(super) writer: Connection,
+    pub(super) readers: Vec<Connection>,
+    /// Held as long as the writer lives: the proof that nobody else has the database.
+    pub(super) lock: File,
+}
+
+pub(super) fn open(path: &Path, readers: usize) -> Result<Opened, OpenError> {
+    let not_writable = |source| OpenError::NotWritable {
+        path: path.to_owned(),
+        source,
+    };
+    let lock = lock(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(not_writable)?;
+    let metadata = file.metadata().map_err(not_writable)?;
+    if metadata.permissions().mode() & 0o777 != 0o600 {
+        // SQLite gives the -wal and -shm files the mode of the database.
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))
+            .map_err(not_writable)?;
+    }
+    drop(file);
+
+    let failed = |error| fail::opening(error, path);
+    let mut writer = connect(path).map_err(failed)?;
+    refuse_foreign(&writer, path)?;
+    migrate::refuse_newer(newest_migration(&writer).map_err(failed)?)?;
+    writer
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(failed)?;
+    set_durable(&writer, true).map_err(failed)?;
+    // macOS: a plain fsync there does not reach the platter.
+    writer
+        .pragma_update(None, "fullfsync", true)
+        .map_err(failed)?;
+    writer
+        .pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
+        .map_err(failed)?;
+    writer
+        .pragma_update(None, "cache_size", -16 * 1024)
+        .map_err(failed)?;
+    migrate::runner(migrate::SQLITE)?
+        .run(&mut writer)
+        .map_err(migrate::failed)?;
+    if metadata.len() == 0 {
+        // The file's own entry in its directory must be durable too.
+        File::open(parent(path))
+            .and_then(|parent| parent.sync_all())
+            .map_err(not_writable)?;
+    }
+
+    let readers = (0..readers)
+        .map(|_| {
+            let reader = connect(path)?;
+            reader.pragma_update(None, "query_only", true)?;
+            Ok(reader)
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    Ok(Opened {
+        writer,
+        readers,
+        lock,
+    })
+}
+
+fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}
+
+/// Whether commits wait for the disk.
+pub(super) fn set_durable(conn: &Connection, durable: bool) -> Result<(), rusqlite::Error> {
+    conn.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })
+}
+
+/// Takes the lock file beside the database. The system releases it when the process ends, however
+/// it ends; the file itself stays, because removing it would race with the next process.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock_path = PathBuf::from(name);
+    let not_writable = |source| OpenError::NotWritable {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(lock_path)
+        .map_err(not_writable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let known = file.read_to_string(&mut text).is_ok();
+            let holder = match text.trim().parse::<u32>() {
+                Ok(process) if known => format!("process {process}"),
+                _ => "another process".to_owned(),
+            };
+            return Err(OpenError::InUse { holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(not_writable(source)),
+    }
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    // The number only helps a person; a full disk must not keep the store closed.
+    if let Err(error) = written {
+        tracing::warn!(%error, "could not write the process id into the lock file");
+    }
+    Ok(file)
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn refuse_foreign(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let failed = |error| fail::opening(error, path);
+    let id: i64 = conn
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(failed)?;
+    // A crash may have come between the making of the file and the first migration: then there is
+    // at most the table in which migrations are counted.
+    let others: i64 = conn
+        .query_row(
+            "SELECT count(*) FROM sqlite_master \
+             WHERE type = 'table' AND name NOT IN ('refinery_schema_history')",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(failed)?;
+    if id == APPLICATION_ID || (id == 0 && others == 0) {
+        Ok(())
+    } else {
+        Err(OpenError::Foreign {
+            path: path.to_owned(),
+        })
+    }
+}
+
+fn newest_migration(conn: &Connection) -> Result<Option<i64>, rusqlite::Error> {
+    let exists = conn
+        .query_row(
+            "SELECT 1 FROM sqlite_master WHERE name = 'refinery_schema_history'",
+            [],
+            |row| row.get::<_, i64>(0),
+        )
+        .optional()?;
+    if exists.is_none() {
+        return Ok(None);
+    }
+    conn.query_row(
+        "SELECT max(version) FROM refinery_schema_history",
+        [],
+        |row| row.get(0),
+    )
+}

@@ -1,0 +1,309 @@
+//! Reads: a few connections, each used on a blocking thread for one read transaction.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use bowline_model::id::TailnetId;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use tokio::sync::Semaphore;
+
+use super::apply::int;
+use super::fail::Lost;
+use crate::batch::{AuditRow, OutboxRow};
+use crate::error::{Cause, Error};
+use crate::kind::Kind;
+use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
+use crate::sql;
+
+type Sql<T> = Result<T, rusqlite::Error>;
+
+/// The connections for reading.
+#[derive(Debug)]
+pub(super) struct Readers {
+    permits: Semaphore,
+    /// As many as there are free permits.
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(connections: Vec<Connection>) -> Self {
+        Self {
+            permits: Semaphore::new(connections.len()),
+            idle: Mutex::new(connections),
+        }
+    }
+
+    /// Reads in one transaction, so that everything read belongs to one moment.
+    pub(super) async fn read<T: Send + 'static>(
+        self: &std::sync::Arc<Self>,
+        read: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = self.permits.acquire().await.map_err(|_| closed())?;
+        permit.forget(); // given back with the connection, however this future ends
+        let readers = std::sync::Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let lease = Lease::take(readers).ok_or_else(closed)?;
+            let conn = lease.connection.as_ref().ok_or_else(closed)?;
+            let result = conn
+                .unchecked_transaction()
+                .and_then(|_transaction| read(conn));
+            result.map_err(|error| Error::from(Lost::from(error)))
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Unavailable(Cause::new(error))),
+        }
+    }
+
+    /// Closes the connections; one in use is closed when its read ends.
+    pub(super) fn close(&self) {
+        self.permits.close();
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+}
+
+fn closed() -> Error {
+    Error::Unavailable(Cause::new("the database is closed"))
+}
+
+/// A connection on loan; it goes back even when the read panics.
+struct Lease {
+    readers: std::sync::Arc<Readers>,
+    connection: Option<Connection>,
+}
+
+impl Lease {
+    fn take(readers: std::sync::Arc<Readers>) -> Option<Self> {
+        let connection = readers
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()?;
+        Some(Self {
+            readers,
+            connection: Some(connection),
+        })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut idle = self
+            .readers
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !self.readers.permits.is_closed() {
+            idle.extend(self.connection.take());
+            self.readers.permits.add_permits(1);
+        }
+    }
+}
+
+pub(super) fn tailnets(conn: &Connection) -> Sql<Vec<(TailnetId, u64)>> {
+    let mut statement = conn.prepare_cached(sql::HEADS)?;
+    let rows = statement.query_map([], |row| Ok((tailnet_of(row, 0)?, uint(row, 1)?)))?;
+    rows.collect()
+}
+
+/// The newest sequence number; `0` when there is no such tailnet.
+pub(super) fn seq(conn: &Connection, tailnet: TailnetId) -> Sql<u64> {
+    let mut statement = conn.prepare_cached(sql::HEAD)?;
+    let seq = statement
+        .query_row(params![int(tailnet.get())], |row| uint(row, 0))
+        .optional()?;
+    Ok(seq.unwrap_or(0))
+}
+
+pub(super) fn load(conn: &Connection, tailnet: TailnetId) -> Sql<Loaded> {
+    let seq = seq(conn, tailnet)?;
+    let rows = all_rows(conn, tailnet)?;
+    let mut statement = conn.prepare_cached(
+        "SELECT device, online, at, presence.body FROM presence \
+         JOIN devices ON devices.id = device AND devices.tailnet = presence.tailnet \
+         WHERE presence.tailnet = $1 ORDER BY device",
+    )?;
+    let presence = statement
+        .query_map(params![int(tailnet.get())], |row| {
+            Ok(Presence {
+                device: uint(row, 0)?,
+                online: row.get(1)?,
+                at: time(row, 2)?,
+                body: text(row, 3)?,
+            })
+        })?
+        .collect::<Sql<_>>()?;
+    Ok(Loaded {
+        seq,
+        rows,
+        presence,
+    })
+}
+
+fn all_rows(conn: &Connection, tailnet: TailnetId) -> Sql<Vec<Row>> {
+    let mut rows = Vec::new();
+    for kind in Kind::all() {
+        let mut statement = conn.prepare_cached(&sql::of(kind).all)?;
+        let found = statement.query_map(params![int(tailnet.get())], |row| {
+            Ok(Row {
+                kind,
+                id: uint(row, 0)?,
+                seq: uint(row, 1)?,
+                body: text(row, 2)?,
+            })
+        })?;
+        for row in found {
+            rows.push(row?);
+        }
+    }
+    Ok(rows)
+}
+
+pub(super) fn catch_up(conn: &Connection, tailnet: TailnetId, since: u64) -> Sql<CatchUp> {
+    let seq = seq(conn, tailnet)?;
+    let changes = changes(conn, tailnet, since, row::CATCH_UP_LIMIT + 1)?;
+    if !row::reaches_back(&changes, since, seq) {
+        let rows = all_rows(conn, tailnet)?;
+        return Ok(CatchUp {
+            seq,
+            whole: true,
+            rows,
+            gone: Vec::new(),
+        });
+    }
+    let mut touched = BTreeMap::new();
+    for one in changes.iter().flat_map(|change| &change.touched) {
+        touched.insert((one.kind, one.id), one.operation);
+    }
+    let mut catch_up = CatchUp {
+        seq,
+        whole: false,
+        rows: Vec::new(),
+        gone: Vec::new(),
+    };
+    for ((kind, id), operation) in touched {
+        if operation == Operation::Delete {
+            catch_up.gone.push((kind, id));
+            continue;
+        }
+        let mut statement = conn.prepare_cached(&sql::of(kind).get)?;
+        catch_up.rows.push(
+            statement.query_row(params![int(tailnet.get()), int(id)], |row| {
+                Ok(Row {
+                    kind,
+                    id,
+                    seq: uint(row, 0)?,
+                    body: text(row, 1)?,
+                })
+            })?,
+        );
+    }
+    Ok(catch_up)
+}
+
+pub(super) fn changes(
+    conn: &Connection,
+    tailnet: TailnetId,
+    after: u64,
+    limit: usize,
+) -> Sql<Vec<Change>> {
+    let mut statement = conn.prepare_cached(sql::CHANGES)?;
+    let params = params![int(tailnet.get()), int(after), count(limit)];
+    let changes = statement.query_map(params, |row| {
+        Ok(Change {
+            seq: uint(row, 0)?,
+            commit_id: row.get(1)?,
+            at: time(row, 2)?,
+            touched: row::touched_from(row.get_ref(3)?.as_str()?)
+                .map_err(|error| broken(3, error))?,
+        })
+    })?;
+    changes.collect()
+}
+
+pub(super) fn commit_outcome(
+    conn: &Connection,
+    tailnet: TailnetId,
+    commit_id: [u8; 16],
+) -> Sql<Option<u64>> {
+    conn.prepare_cached(sql::CHANGE_BY_COMMIT)?
+        .query_row(params![int(tailnet.get()), commit_id], |row| uint(row, 0))
+        .optional()
+}
+
+pub(super) fn audit(
+    conn: &Connection,
+    tailnet: TailnetId,
+    from: Timestamp,
+    to: Timestamp,
+    limit: usize,
+) -> Sql<Vec<AuditRow>> {
+    let mut statement = conn.prepare_cached(sql::AUDIT)?;
+    let params = params![
+        int(tailnet.get()),
+        from.as_microsecond(),
+        to.as_microsecond(),
+        count(limit)
+    ];
+    let rows = statement.query_map(params, |row| {
+        Ok(AuditRow {
+            id: uint(row, 0)?,
+            at: time(row, 1)?,
+            body: text(row, 2)?,
+        })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn outbox(
+    conn: &Connection,
+    topic: &str,
+    limit: usize,
+) -> Sql<Vec<(TailnetId, OutboxRow)>> {
+    let mut statement = conn.prepare_cached(sql::OUTBOX)?;
+    let rows = statement.query_map(params![topic, count(limit)], |row| {
+        let one = OutboxRow {
+            id: uint(row, 1)?,
+            topic: topic.to_owned(),
+            body: text(row, 2)?,
+        };
+        Ok((tailnet_of(row, 0)?, one))
+    })?;
+    rows.collect()
+}
+
+pub(super) fn secret(conn: &Connection, name: &str) -> Sql<Option<Vec<u8>>> {
+    conn.prepare_cached(sql::SECRET)?
+        .query_row(params![name], |row| row.get(0))
+        .optional()
+}
+
+pub(super) fn uint(row: &SqlRow<'_>, column: usize) -> Sql<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+pub(super) fn text(row: &SqlRow<'_>, column: usize) -> Sql<Box<str>> {
+    Ok(row.get_ref(column)?.as_str()?.into())
+}
+
+pub(super) fn time(row: &SqlRow<'_>, column: usize) -> Sql<Timestamp> {
+    Timestamp::from_microsecond(row.get(column)?).map_err(|error| broken(column, error))
+}
+
+pub(super) fn tailnet_of(row: &SqlRow<'_>, column: usize) -> Sql<TailnetId> {
+    let number = uint(row, column)?;
+    TailnetId::try_from(number).map_err(|error| broken(column, error))
+}
+
+fn broken(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    let kind = rusqlite::types::Type::Integer;
+    rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
+}
+
+fn count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

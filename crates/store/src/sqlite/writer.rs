@@ -1,0 +1,338 @@
+//! The writer thread: group commit.
+//!
+//! Everything that waits is done in one transaction, each job in a savepoint of its own, and one
+//! commit, which is one fsync; then everybody is answered. A job that is refused is rolled back
+//! alone. While one group's fsync runs, the next group gathers.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::fail::{self, Lost};
+use super::open;
+use crate::error::Cause;
+use crate::options::{Fault, Options, Point};
+
+/// Jobs that may wait for the thread; more wait for a place.
+const QUEUE: usize = 4096;
+/// Jobs of one transaction. It bounds how long the first waits for the last.
+const GROUP: usize = 512;
+/// Pages in the WAL after which it is copied into the database: 4 MiB.
+const CHECKPOINT_PAGES: i32 = 1024;
+
+thread_local! {
+    /// Pages in the WAL after the last commit of this thread.
+    static WAL_PAGES: Cell<i32> = const { Cell::new(0) };
+}
+
+enum Message {
+    Job(Box<dyn Job>),
+    Close,
+}
+
+/// One write and who waits for it.
+trait Job: Send {
+    /// Whether its commit must reach the disk.
+    fn durable(&self) -> bool;
+    /// Does it, inside a savepoint.
+    fn apply(&mut self, conn: &Connection) -> Step;
+    /// Answers, after the commit, or with what became of the transaction.
+    fn answer(self: Box<Self>, lost: Option<&Lost>);
+}
+
+enum Step {
+    Keep,
+    /// Refused: its savepoint is rolled back.
+    Undo,
+    /// The whole transaction cannot go on.
+    Abandon(Lost),
+}
+
+struct Task<T, E, F> {
+    durable: bool,
+    run: Option<F>,
+    result: Option<Result<T, E>>,
+    answer: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Job for Task<T, E, F>
+where
+    T: Send,
+    E: From<Lost> + Send,
+    F: FnOnce(&Connection) -> Result<Result<T, E>, rusqlite::Error> + Send,
+{
+    fn durable(&self) -> bool {
+        self.durable
+    }
+
+    fn apply(&mut self, conn: &Connection) -> Step {
+        let Some(run) = self.run.take() else {
+            return Step::Undo;
+        };
+        let lost = match catch_unwind(AssertUnwindSafe(|| run(conn))) {
+            Ok(Ok(Ok(value))) => {
+                self.result = Some(Ok(value));
+                return Step::Keep;
+            }
+            Ok(Ok(Err(refusal))) => {
+                self.result = Some(Err(refusal));
+                return Step::Undo;
+            }
+            Ok(Err(error)) => Lost::from(error),
+            Err(_) => Lost::Other(Cause::new("the closure of this write panicked")),
+        };
+        // Some errors make SQLite roll back the whole transaction by itself.
+        if matches!(lost, Lost::Full) || conn.is_autocommit() {
+            return Step::Abandon(lost);
+        }
+        self.result = Some(Err(lost.into()));
+        Step::Undo
+    }
+
+    fn answer(self: Box<Self>, lost: Option<&Lost>) {
+        let result = match (lost, self.result) {
+            (None, Some(result)) => result,
+            (Some(lost), _) => Err(lost.clone().into()),
+            (None, None) => Err(stopped().into()),
+        };
+        // Nobody may be waiting any more; the write stands all the same.
+        let _ = self.answer.send(result);
+    }
+}
+
+fn stopped() -> Lost {
+    Lost::Other(Cause::new("the database is closed"))
+}
+
+/// The way to the writer thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread, which owns the connection and the lock.
+    pub(super) fn start(
+        conn: Connection,
+        lock: File,
+        options: Options,
+    ) -> Result<Self, std::io::Error> {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || {
+                let thread = Thread {
+                    conn,
+                    options,
+                    durable: true,
+                    broken: false,
+                };
+                thread.run(jobs);
+                drop(lock); // after the connection: the next process finds the file at rest
+            })?;
+        Ok(Self {
+            queue,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Runs a write in its turn and waits until it is committed. It is done even when the caller
+    /// stops waiting.
+    pub(super) async fn write<T, E>(
+        &self,
+        durable: bool,
+        run: impl FnOnce(&Connection) -> Result<Result<T, E>, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Lost> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job = Task {
+            durable,
+            run: Some(run),
+            result: None,
+            answer,
+        };
+        if self.queue.send(Message::Job(Box::new(job))).await.is_err() {
+            return Err(stopped().into());
+        }
+        answered.await.unwrap_or_else(|_| Err(stopped().into()))
+    }
+
+    /// Finishes what was sent before, and ends the thread.
+    pub(super) async fn close(&self) {
+        let _ = self.queue.send(Message::Close).await;
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+struct Thread {
+    conn: Connection,
+    options: Options,
+    /// What `synchronous` is set to.
+    durable: bool,
+    /// The disk failed: nothing is written any more.
+    broken: bool,
+}
+
+impl Thread {
+    fn run(mut self, mut jobs: mpsc::Receiver<Message>) {
+        self.conn.wal_hook(Some(|_, pages| {
+            WAL_PAGES.set(pages);
+            Ok(())
+        }));
+        let mut checkpoint_at = CHECKPOINT_PAGES;
+        let mut closing = false;
+        while !closing {
+            let Some(first) = jobs.blocking_recv() else {
+                break;
+            };
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Job(job) => group.push(job),
+                    Message::Close => {
+                        closing = true;
+                        break;
+                    }
+                }
+                next = if group.len() < GROUP {
+                    jobs.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            if !group.is_empty() {
+                self.commit(group);
+            }
+            if WAL_PAGES.get() >= checkpoint_at && !self.broken {
+                checkpoint_at = self.checkpoint();
+            }
+        }
+        jobs.close();
+        if !self.broken
+            && let Err(error) = self
+                .conn
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        {
+            tracing::warn!(%error, "could not copy the write-ahead log into the database");
+        }
+    }
+
+    /// Commits a group and answers everybody in it.
+    fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
+        let outcome = if self.broken {
+            Err(stopped())
+        } else {
+            self.transact(&mut group)
+        };
+        if outcome.is_err() && !self.conn.is_autocommit() {
+            // What fails here failed before; the next BEGIN says so.
+            let _ = self.execute("ROLLBACK");
+        }
+        for job in group {
+            job.answer(outcome.as_ref().err());
+        }
+    }
+
+    fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Lost> {
+        let durable = group.iter().any(|job| job.durable());
+        if durable != self.durable {
+            open::set_durable(&self.conn, durable)?;
+            self.durable = durable;
+        }
+        self.execute("BEGIN IMMEDIATE")?;
+        for job in group {
+            self.execute("SAVEPOINT job")?;
+            match job.apply(&self.conn) {
+                Step::Keep => {
+                    self.at(Point::BeforeRelease)?;
+                    self.execute("RELEASE job")?;
+                    self.at(Point::AfterRelease)?;
+                }
+                Step::Undo => {
+                    self.execute("ROLLBACK TO job")?;
+                    self.execute("RELEASE job")?;
+                }
+                Step::Abandon(lost) => return Err(lost),
+            }
+        }
+        let committed = match self.options.at(Point::BeforeCommit) {
+            None => self.execute("COMMIT"),
+            Some(fault) => Err(injected(fault)),
+        };
+        match committed {
+            Ok(()) => {}
+            // Never again: a second fsync may succeed without the pages that the first one lost.
+            Err(error) if fail::is_io(&error) => {
+                self.fatal(&format!("the disk failed while committing: {error}"));
+                return Err(Lost::Unknown);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // The commit stands whatever the hook asks for.
+        let _ = self.options.at(Point::AfterCommit);
+        Ok(())
+    }
+
+    fn at(&self, point: Point) -> Result<(), Lost> {
+        match self.options.at(point) {
+            None => Ok(()),
+            Some(fault) => Err(injected(fault).into()),
+        }
+    }
+
+    /// Copies the WAL into the database, after everybody was answered. Returns the size of the WAL
+    /// at which to try again: readers may hold back a part of it.
+    fn checkpoint(&mut self) -> i32 {
+        let result = self
+            .conn
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                Ok((row.get::<_, i32>(1)?, row.get::<_, i32>(2)?))
+            });
+        match result {
+            Ok((pages, done)) if pages == done => CHECKPOINT_PAGES,
+            Ok((pages, _)) => pages.saturating_add(CHECKPOINT_PAGES),
+            Err(error) if fail::is_io(&error) => {
+                self.fatal(&format!("the disk failed while checkpointing: {error}"));
+                i32::MAX
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not copy the write-ahead log into the database");
+                WAL_PAGES.get().saturating_add(CHECKPOINT_PAGES)
+            }
+        }
+    }
+
+    fn fatal(&mut self, text: &str) {
+        self.broken = true;
+        self.options.fatal(text);
+    }
+
+    fn execute(&self, sql: &str) -> Result<(), rusqlite::Error> {
+        self.conn.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+}
+
+fn injected(fault: Fault) -> rusqlite::Error {
+    let code = match fault {
+        Fault::Io => rusqlite::ffi::SQLITE_IOERR_FSYNC,
+        Fault::Full => rusqlite::ffi::SQLITE_FULL,
+    };
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)
+}

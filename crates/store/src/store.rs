@@ -1,0 +1,199 @@
+//! The store, whichever engine it stands on.
+
+use std::sync::Arc;
+
+use bowline_model::id::TailnetId;
+use jiff::Timestamp;
+use tokio::io::{AsyncBufRead, AsyncWrite};
+
+use crate::batch::{self, AuditRow, Batch, OutboxRow};
+use crate::dump;
+use crate::error::{CommitError, Error, OpenError, TransferError};
+use crate::options::Options;
+use crate::row::{CatchUp, Change, Loaded, Presence};
+use crate::sqlite::Sqlite;
+use crate::url::StoreUrl;
+
+/// An open database. Cloning it is cheap, and every clone is the same database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    engine: Arc<Engine>,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Sqlite(Sqlite),
+}
+
+macro_rules! on_engine {
+    ($store:expr, $engine:ident => $call:expr) => {
+        match &*$store.engine {
+            Engine::Sqlite($engine) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// Opens a database, makes it when it is new, brings its schema up to date, and keeps every
+    /// other process out of it until it is closed.
+    ///
+    /// # Errors
+    /// Each [`OpenError`] says what to do. Nothing was changed, except that migrations which
+    /// succeeded before one that failed stay.
+    pub async fn open(url: &StoreUrl, options: Options) -> Result<Self, OpenError> {
+        let engine = match url {
+            StoreUrl::Sqlite(path) => Engine::Sqlite(Sqlite::open(path, options).await?),
+            StoreUrl::Postgres(_) => todo!(),
+        };
+        Ok(Self {
+            engine: Arc::new(engine),
+        })
+    }
+
+    /// All tailnets with their newest sequence numbers, by id.
+    pub async fn tailnets(&self) -> Result<Vec<(TailnetId, u64)>, Error> {
+        on_engine!(self, engine => engine.tailnets().await)
+    }
+
+    /// The newest sequence number of a tailnet; `0` when there is no such tailnet.
+    pub async fn seq(&self, tailnet: TailnetId) -> Result<u64, Error> {
+        on_engine!(self, engine => engine.seq(tailnet).await)
+    }
+
+    /// Everything of a tailnet, all of one moment. Empty when there is no such tailnet.
+    pub async fn load(&self, tailnet: TailnetId) -> Result<Loaded, Error> {
+        on_engine!(self, engine => engine.load(tailnet).await)
+    }
+
+    /// What changed in a tailnet after a sequence number, all of one moment.
+    pub async fn catch_up(&self, tailnet: TailnetId, since: u64) -> Result<CatchUp, Error> {
+        on_engine!(self, engine => engine.catch_up(tailnet, since).await)
+    }
+
+    /// Writes a batch, all or nothing, and returns the tailnet's new sequence number, `base + 1`.
+    ///
+    /// When it returns, the batch is durable. It goes on when the caller stops waiting.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; only after `Unknown` may the batch have been written.
+    pub async fn commit(&self, batch: Batch) -> Result<u64, CommitError> {
+        batch.check().map_err(CommitError::Malformed)?;
+        on_engine!(self, engine => engine.commit(batch).await)
+    }
+
+    /// Locks the tailnet, tells `make` what has changed after `since`, and writes the batch that
+    /// it makes. For a writer that lost the race twice: nobody can come between now.
+    ///
+    /// `make` must return a batch of this tailnet whose base is [`CatchUp::seq`]. It may be called
+    /// again when the database asks for another try, and it runs while others wait: no IO.
+    pub async fn lock_and_commit(
+        &self,
+        tailnet: TailnetId,
+        since: u64,
+        make: impl FnMut(CatchUp) -> Batch + Send + 'static,
+    ) -> Result<u64, CommitError> {
+        on_engine!(self, engine => engine.lock_and_commit(tailnet, since, make).await)
+    }
+
+    /// The sequence number that the commit with this id got; `None` when it was not, and will not
+    /// be, written.
+    pub async fn commit_outcome(
+        &self,
+        tailnet: TailnetId,
+        commit_id: [u8; 16],
+    ) -> Result<Option<u64>, Error> {
+        on_engine!(self, engine => engine.commit_outcome(tailnet, commit_id).await)
+    }
+
+    /// Writes presence of devices. It may be lost in a crash shortly after. Devices that the
+    /// tailnet does not have are passed over.
+    pub async fn put_presence(
+        &self,
+        tailnet: TailnetId,
+        presence: Vec<Presence>,
+    ) -> Result<(), Error> {
+        for one in &presence {
+            batch::id(one.device, "presence").map_err(Error::Malformed)?;
+            batch::json(&one.body, "presence").map_err(Error::Malformed)?;
+        }
+        on_engine!(self, engine => engine.put_presence(tailnet, presence).await)
+    }
+
+    /// Removes a tailnet and everything that belongs to it, logs included. Says whether there was
+    /// one. Its id must not be used again.
+    pub async fn delete_tailnet(&self, tailnet: TailnetId) -> Result<bool, Error> {
+        on_engine!(self, engine => engine.delete_tailnet(tailnet).await)
+    }
+
+    /// Entries of the change log with a sequence number above `after`, oldest first, at most
+    /// `limit`.
+    pub async fn changes(
+        &self,
+        tailnet: TailnetId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Change>, Error> {
+        on_engine!(self, engine => engine.changes(tailnet, after, limit).await)
+    }
+
+    /// Audit events from `from` on and before `to`, oldest first, at most `limit`.
+    pub async fn audit(
+        &self,
+        tailnet: TailnetId,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, Error> {
+        on_engine!(self, engine => engine.audit(tailnet, from, to, limit).await)
+    }
+
+    /// What waits in the outbox for a topic, of all tailnets, by id, at most `limit`.
+    pub async fn outbox(
+        &self,
+        topic: &str,
+        limit: usize,
+    ) -> Result<Vec<(TailnetId, OutboxRow)>, Error> {
+        on_engine!(self, engine => engine.outbox(topic.to_owned(), limit).await)
+    }
+
+    /// Removes outbox rows of a tailnet that are done.
+    pub async fn outbox_done(&self, tailnet: TailnetId, ids: Vec<u64>) -> Result<(), Error> {
+        on_engine!(self, engine => engine.outbox_done(tailnet, ids).await)
+    }
+
+    /// Removes change-log entries (but each tailnet's newest) and audit events from before a time.
+    /// Returns how many rows went.
+    pub async fn prune(&self, before: Timestamp) -> Result<u64, Error> {
+        on_engine!(self, engine => engine.prune(before).await)
+    }
+
+    /// A sealed secret of the server.
+    pub async fn secret(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        on_engine!(self, engine => engine.secret(name.to_owned()).await)
+    }
+
+    /// Writes a sealed secret unless there is one of this name, and returns the one that is there
+    /// now, so that whoever was first decides.
+    pub async fn put_secret_if_absent(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Error> {
+        batch::text(name, "secret").map_err(Error::Malformed)?;
+        let (name, sealed) = (name.to_owned(), sealed.to_vec());
+        on_engine!(self, engine => engine.put_secret_if_absent(name, sealed).await)
+    }
+
+    /// Writes everything as a dump, all of one moment, while others go on writing. It holds sealed
+    /// secrets, but not the key that opens them.
+    pub async fn dump(&self, writer: impl AsyncWrite + Unpin) -> Result<(), TransferError> {
+        on_engine!(self, engine => dump::write(writer, |lines| engine.dump(lines)).await)
+    }
+
+    /// Reads a dump of either engine into this database, which must be empty, all or nothing.
+    pub async fn restore(&self, reader: impl AsyncBufRead + Unpin) -> Result<(), TransferError> {
+        on_engine!(self, engine => dump::read(reader, |records| engine.restore(records)).await)
+    }
+
+    /// Finishes the writes that were sent before, and gives the database up. Clones answer with
+    /// `Unavailable` from then on.
+    pub async fn close(self) {
+        on_engine!(self, engine => engine.close().await);
+    }
+}
