@@ -1,1 +1,15 @@
-//! server
+//! The server's parts that the binary wires together: settings and telemetry.
+//!
+//! The binary (`bowline`) is the only user; this is a library so that the settings reference can
+//! be generated from it and tests can use it. It has no rule of a tailnet and no protocol: those
+//! are in `engine`, `control`, `api` and `derp`.
+//!
+//! ```
+//! use bowline_server::config::{CliFlags, Environment, Settings};
+//!
+//! let loaded = Settings::load(&CliFlags::default(), &Environment::default())?;
+//! println!("{}", loaded.table());
+//! # Ok::<(), bowline_server::config::SettingsError>(())
+//! ```
+
+pub mod config;

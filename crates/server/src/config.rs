@@ -1,0 +1,315 @@
+//! Settings: one TOML file, the environment, and flags.
+//!
+//! A flag wins over the environment, the environment over the file, the file over the default.
+//! Each section is declared once, in a file of its own below `config/`, with its documentation;
+//! the reference (`docs/settings.md`) is generated from that. Each secret may stand in a file of
+//! its own, named by the key with `_file` at its end.
+//!
+//! ```
+//! use bowline_server::config::{CliFlags, Environment, Settings};
+//!
+//! let environment = Environment::new([("BOWLINE_LISTEN", "127.0.0.1:9000")]);
+//! let loaded = Settings::load(&CliFlags::default(), &environment)?;
+//! assert_eq!(loaded.settings.server.url.as_str(), "http://127.0.0.1:9000");
+//! # Ok::<(), bowline_server::config::SettingsError>(())
+//! ```
+
+mod database;
+mod derp;
+mod error;
+mod file;
+mod flags;
+mod limits;
+mod log;
+mod metrics;
+mod reader;
+mod reference;
+mod report;
+mod seal;
+mod secret;
+mod section;
+mod server;
+mod stun;
+mod tailnet;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use self::database::Database;
+pub use self::derp::Derp;
+pub use self::error::{Problem, SettingsError, Source};
+pub use self::flags::{CliFlags, CommonFlags, ServeFlags};
+pub use self::limits::Limits;
+pub use self::log::{Format, Level, Log};
+pub use self::metrics::Metrics;
+pub use self::reader::{Entry, Environment, Field};
+pub use self::reference::reference;
+pub use self::seal::Seal;
+pub use self::secret::{DatabaseUrl, SealKey, SecretText};
+pub use self::server::Server;
+pub use self::stun::Stun;
+pub use self::tailnet::Tailnet;
+pub use self::value::{BaseUrl, Domain, HostName, Label, Listen, Raw, Seconds, Value, Whole};
+
+use self::file::File;
+use self::reader::{Reader, nearest};
+
+/// The file that is read where the data directory has none.
+const SYSTEM_FILE: &str = "/etc/bowline/bowline.toml";
+
+/// All settings of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Data directory, listener, URL.
+    pub server: Server,
+    /// The metrics listener.
+    pub metrics: Metrics,
+    /// The embedded relay.
+    pub derp: Derp,
+    /// The STUN responder.
+    pub stun: Stun,
+    /// The database.
+    pub database: Database,
+    /// The sealing key.
+    pub seal: Seal,
+    /// What every tailnet starts with.
+    pub tailnet: Tailnet,
+    /// Limits on what one peer can take.
+    pub limits: Limits,
+    /// The log.
+    pub log: Log,
+}
+
+/// Settings in force, and where each came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// One entry per setting, in the order of the reference.
+    pub entries: Vec<Entry>,
+    /// What is suspicious but not wrong, such as a misspelled environment variable; one line
+    /// each, for the log.
+    pub warnings: Vec<String>,
+}
+
+impl Settings {
+    /// Loads the settings from all sources.
+    ///
+    /// # Errors
+    /// All that is wrong at once: see [`Problem`].
+    pub fn load(flags: &CliFlags, environment: &Environment) -> Result<Loaded, SettingsError> {
+        Self::load_with(flags, environment, Path::new(SYSTEM_FILE))
+    }
+
+    fn load_with(
+        flags: &CliFlags,
+        environment: &Environment,
+        system_file: &Path,
+    ) -> Result<Loaded, SettingsError> {
+        let fields: Vec<&Field> = sections()
+            .iter()
+            .flat_map(|section| section.fields)
+            .collect();
+        let found = find_file(flags, environment, system_file);
+        let file = match &found {
+            None => None,
+            Some((path, _)) => Some(File::read(path, &fields).map_err(SettingsError::new)?),
+        };
+        let values = flags.values();
+        let mut reader = Reader {
+            flags: &values,
+            environment,
+            file: file.as_ref(),
+            entries: Vec::new(),
+            problems: Vec::new(),
+        };
+
+        let server = Server::read(&mut reader);
+        let settings = Self {
+            metrics: Metrics::read(&mut reader),
+            derp: Derp::read(&mut reader, &server),
+            stun: Stun::read(&mut reader, &server),
+            database: Database::read(&mut reader),
+            seal: Seal::read(&mut reader),
+            tailnet: Tailnet::read(&mut reader),
+            limits: Limits::read(&mut reader),
+            log: Log::read(&mut reader),
+            server,
+        };
+        if let Some((_, FoundBy::Data)) = found
+            && let Some((_, at)) = file.as_ref().and_then(|file| file.get("data"))
+        {
+            reader.problems.push(Problem::Conflict {
+                at,
+                message: "`data` can't be set in the file that was found in the data directory; \
+                          remove it here, or name the file with --config"
+                    .to_owned(),
+            });
+        }
+        if reader.problems.is_empty() {
+            settings.check(&mut reader);
+        }
+        let Reader {
+            entries, problems, ..
+        } = reader;
+        if !problems.is_empty() {
+            return Err(SettingsError::new(problems));
+        }
+        Ok(Loaded {
+            settings,
+            file: file.map(|file| file.path().to_owned()),
+            entries,
+            warnings: misspelled(environment, &fields),
+        })
+    }
+
+    /// Notes settings that are good alone and not together.
+    fn check(&self, reader: &mut Reader<'_>) {
+        let listen = self.server.listen;
+        if reader.source("url") == Source::Default && listen.ip().is_unspecified() {
+            reader.problems.push(Problem::Conflict {
+                at: Source::Default,
+                message: format!(
+                    "no client can go to {listen}; set --url (or BOWLINE_URL, or `url` in the \
+                     settings file) to the URL that clients shall use, such as \
+                     http://192.0.2.10:{}",
+                    listen.port()
+                ),
+            });
+        }
+        let certificate = (&self.derp.certificate_file, "certificate_file");
+        let key = (&self.derp.key_file, "key_file");
+        for ((here, present), (there, absent)) in [(certificate, key), (key, certificate)] {
+            if here.is_some() && there.is_none() {
+                reader.problems.push(Problem::Conflict {
+                    at: reader.source(&format!("derp.{present}")),
+                    message: format!(
+                        "`derp.{present}` needs `derp.{absent}` too; set both or none"
+                    ),
+                });
+            }
+        }
+        let base = self.tailnet.base_domain.as_str();
+        let host = self.server.url.host().to_ascii_lowercase();
+        if host == base || host.ends_with(&format!(".{base}")) {
+            reader.problems.push(Problem::Conflict {
+                at: reader.source("tailnet.base_domain"),
+                message: format!(
+                    "`tailnet.base_domain` is {base}, and the server itself is {host}; choose \
+                     another domain, or devices ask MagicDNS for the server"
+                ),
+            });
+        }
+    }
+}
+
+impl Loaded {
+    /// Where the setting of this name (`listen`, `log.level`) came from.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Source {
+        let entry = self.entries.iter().find(|entry| entry.name == name);
+        entry.map_or(Source::Default, |entry| entry.source.clone())
+    }
+
+    /// Takes note of the address that the server really listens on, which differs from the
+    /// setting for port 0: a URL that came by default follows it.
+    pub fn bound(&mut self, address: SocketAddr) {
+        if self.source("url") != Source::Default {
+            return;
+        }
+        let url = BaseUrl::plain(address);
+        for entry in self.entries.iter_mut().filter(|entry| entry.name == "url") {
+            entry.value = url.show();
+            entry.json = url.json();
+        }
+        self.settings.server.url = url;
+    }
+}
+
+/// The name of the settings file in a data directory.
+const FILE_NAME: &str = "bowline.toml";
+
+/// How a settings file came to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FoundBy {
+    /// A flag or the environment names it.
+    Name,
+    /// It is in the data directory.
+    Data,
+    /// It is the system's.
+    System,
+}
+
+/// The file to read. One that is named must be there; the others may.
+fn find_file(
+    flags: &CliFlags,
+    environment: &Environment,
+    system_file: &Path,
+) -> Option<(PathBuf, FoundBy)> {
+    let named = flags.common.config.clone();
+    if let Some(path) = named.or_else(|| environment.get("BOWLINE_CONFIG").map(PathBuf::from)) {
+        return Some((path, FoundBy::Name));
+    }
+    let data = flags
+        .common
+        .data
+        .clone()
+        .or_else(|| environment.get("BOWLINE_DATA"));
+    let in_data = Path::new(data.as_deref().unwrap_or("bowline-data")).join(FILE_NAME);
+    if in_data.exists() {
+        return Some((in_data, FoundBy::Data));
+    }
+    system_file
+        .exists()
+        .then(|| (system_file.to_owned(), FoundBy::System))
+}
+
+/// One section as the reference shows it.
+struct Section {
+    name: &'static str,
+    doc: &'static [&'static str],
+    fields: &'static [Field],
+}
+
+/// The sections in the order of the reference, which is that of reading.
+fn sections() -> [Section; 9] {
+    let section = |name, doc, fields| Section { name, doc, fields };
+    [
+        section("", Server::DOC, Server::FIELDS),
+        section("metrics", Metrics::DOC, Metrics::FIELDS),
+        section("derp", Derp::DOC, Derp::FIELDS),
+        section("stun", Stun::DOC, Stun::FIELDS),
+        section("database", Database::DOC, Database::FIELDS),
+        section("seal", Seal::DOC, Seal::FIELDS),
+        section("tailnet", Tailnet::DOC, Tailnet::FIELDS),
+        section("limits", Limits::DOC, Limits::FIELDS),
+        section("log", Log::DOC, Log::FIELDS),
+    ]
+}
+
+/// A line for each environment variable that looks like a misspelled setting. Other unknown ones
+/// are left alone: Kubernetes sets `BOWLINE_PORT` and more for a service of this name.
+fn misspelled(environment: &Environment, fields: &[&Field]) -> Vec<String> {
+    let mut known: Vec<String> = vec!["BOWLINE_CONFIG".to_owned()];
+    for field in fields {
+        known.push(field.variable());
+        if field.secret {
+            known.push(format!("{}_FILE", field.variable()));
+        }
+    }
+    environment
+        .names()
+        .filter(|name| !known.iter().any(|known| known == name))
+        .filter_map(|name| {
+            let meant = nearest(name, known.iter().cloned())?;
+            Some(format!(
+                "environment variable {name} is no setting; did you mean {meant}?"
+            ))
+        })
+        .collect()
+}

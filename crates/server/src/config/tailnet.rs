@@ -1,0 +1,35 @@
+//! Settings that every tailnet starts with.
+
+use std::time::Duration;
+
+use super::section::section;
+use super::value::{Domain, Seconds, Whole};
+
+section! {
+    /// What every tailnet of this server starts with.
+    pub struct Tailnet["tailnet"] {
+        /// The domain below which each tailnet has its MagicDNS domain.
+        ///
+        /// It must not be the domain of `url`: devices would then ask MagicDNS for the server.
+        base_domain: Domain, default "tailnet.internal" { Domain::known("tailnet.internal") };
+
+        /// After how many days a device's node key expires and its user has to log in again.
+        key_expiry_days: Whole<1, 180>, default "180" { Whole::new(180) };
+
+        /// After how many seconds without a connection an ephemeral device is removed.
+        ephemeral_inactivity_seconds: Seconds<60, 604_800>, default "1800" { Seconds::new(1800) };
+
+        /// Whether clients may upload their own logs to the service that they have built in.
+        ///
+        /// With `false` clients are told not to upload logs to anyone.
+        allow_log_upload: bool, default "false" { false };
+    }
+}
+
+impl Tailnet {
+    /// After how long a node key expires.
+    #[must_use]
+    pub fn key_expiry(&self) -> Duration {
+        Duration::from_secs(self.key_expiry_days.get() * 24 * 60 * 60)
+    }
+}
