@@ -1,0 +1,78 @@
+//! `Pong` (0x13): the answer to a ping.
+
+use bytes::{BufMut as _, BytesMut};
+
+use super::{Body, FrameError, FrameType, take};
+
+/// The answer to [`Ping`](super::Ping), with its bytes.
+///
+/// Shape: eight bytes. More, up to [`super::MAX_PING`], are ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pong {
+    /// Whatever the asking side chose.
+    pub data: [u8; 8],
+}
+
+impl Body<'_> for Pong {
+    const TYPE: FrameType = FrameType::PONG;
+    const MIN: usize = 8;
+    const MAX: usize = super::MAX_PING;
+
+    fn read(payload: &[u8]) -> Result<Self, FrameError> {
+        let (data, _later_use) = take::<8>(Self::TYPE, payload)?;
+        Ok(Self { data })
+    }
+
+    fn payload_len(&self) -> usize {
+        Self::MIN
+    }
+
+    fn write(&self, out: &mut BytesMut) {
+        out.put_slice(&self.data);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        frame::Frame,
+        testing::{check_fixture, check_limits, check_round_trip, unhex},
+    };
+
+    #[test]
+    fn fixture() {
+        let fixture = unhex(
+            "13 00000008 ; type, length 8
+             0102030405060708",
+        );
+        check_fixture(
+            &fixture,
+            Pong {
+                data: [1, 2, 3, 4, 5, 6, 7, 8],
+            },
+        );
+    }
+
+    #[test]
+    fn limits() {
+        check_limits::<Pong>(8, 1000);
+    }
+
+    #[test]
+    fn bytes_after_the_eighth_are_for_later_use() {
+        assert_eq!(
+            Pong::decode(b"12345678later"),
+            Ok(Pong { data: *b"12345678" })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(data: [u8; 8]) {
+            check_round_trip(Frame::Pong(Pong { data }), 0x13);
+        }
+    }
+}
