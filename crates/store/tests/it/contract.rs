@@ -1,0 +1,94 @@
+//! What both engines promise: every test runs on each.
+
+mod commit;
+mod exclusive;
+mod logs;
+mod many;
+mod presence;
+mod secret;
+mod tailnet;
+mod transfer;
+mod unique;
+
+macro_rules! contract {
+    ($($module:ident: $($name:ident,)*;)*) => {
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    crate::database::on_sqlite(super::$module::$name).await;
+                }
+            )*)*
+        }
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    crate::database::on_postgres(super::$module::$name).await;
+                }
+            )*)*
+        }
+    };
+}
+
+contract! {
+    commit:
+        a_commit_is_there_after_reopening,
+        a_stale_base_is_a_conflict_and_writes_nothing,
+        creating_a_tailnet_twice_is_a_conflict,
+        a_body_comes_back_byte_for_byte,
+        a_batch_that_no_database_could_store_is_malformed,
+        a_commit_is_found_by_its_id,
+        a_locked_commit_sees_what_others_wrote,
+        a_closure_that_panics_costs_only_itself,
+        a_write_goes_on_when_its_caller_stops_waiting,
+        a_closed_store_refuses,
+    ;
+    unique:
+        a_taken_value_is_rejected_with_its_row_and_column,
+        a_rejected_row_leaves_nothing_of_its_batch,
+        a_login_is_unique_in_its_tailnet_only,
+        a_value_is_free_again_after_its_row_changed_or_went,
+        rows_of_one_batch_may_swap_their_values,
+        a_put_without_a_column_empties_it,
+    ;
+    tailnet:
+        an_id_of_another_tailnet_cannot_be_written_or_removed,
+        a_tailnet_sees_only_its_own,
+        a_removed_tailnet_leaves_nothing,
+    ;
+    logs:
+        the_change_log_says_what_each_change_touched,
+        catching_up_brings_an_old_snapshot_to_the_newest,
+        catching_up_from_before_a_prune_gives_everything,
+        audit_events_are_read_by_time,
+        an_audit_id_used_twice_is_malformed,
+        the_outbox_keeps_rows_until_they_are_done,
+        pruning_removes_what_is_old_and_keeps_the_newest_change,
+    ;
+    presence:
+        the_newest_presence_is_loaded,
+        presence_goes_with_its_device,
+        presence_of_a_foreign_or_absent_device_is_passed_over,
+    ;
+    secret:
+        the_first_secret_stays,
+    ;
+    many:
+        concurrent_tailnets_all_commit,
+        writers_of_one_tailnet_take_turns,
+        a_rejected_batch_does_not_disturb_others_of_its_group,
+        a_storm_on_one_unique_value_has_one_winner,
+    ;
+    exclusive:
+        a_second_opener_is_refused_until_the_first_closes,
+        a_newer_database_is_refused,
+        opening_again_changes_nothing,
+    ;
+    transfer:
+        a_dump_restored_is_the_same_on_both_engines,
+        a_restore_refuses_a_database_that_is_not_empty,
+        a_broken_dump_leaves_nothing,
+        a_dump_is_of_one_moment,
+    ;
+}

@@ -1,0 +1,96 @@
+//! Short ways to make rows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bowline_model::id::TailnetId;
+use bowline_store::{AuditRow, Batch, Column, Delete, Kind, OutboxRow, Presence, Put, Store};
+use jiff::Timestamp;
+
+pub(crate) fn tailnet(number: u64) -> TailnetId {
+    TailnetId::new(number).unwrap()
+}
+
+/// A moment, `second` seconds after an arbitrary one.
+pub(crate) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+/// A commit id that no other call returns.
+pub(crate) fn commit_id() -> [u8; 16] {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    u128::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_be_bytes()
+}
+
+/// An empty batch.
+pub(crate) fn batch(of: u64, base: u64) -> Batch {
+    Batch::new(
+        tailnet(of),
+        base,
+        commit_id(),
+        at(i64::try_from(base).unwrap()),
+    )
+}
+
+/// A batch that writes one row.
+pub(crate) fn putting(of: u64, base: u64, put: Put) -> Batch {
+    Batch {
+        puts: vec![put],
+        ..batch(of, base)
+    }
+}
+
+/// A batch that removes one row.
+pub(crate) fn deleting(of: u64, base: u64, kind: Kind, id: u64) -> Batch {
+    Batch {
+        deletes: vec![Delete { kind, id }],
+        ..batch(of, base)
+    }
+}
+
+pub(crate) fn device(id: u64, text: &str) -> Put {
+    Put::new(Kind::Device, id, format!(r#"{{"v":1,"text":"{text}"}}"#))
+}
+
+pub(crate) fn keyed(id: u64, node_key: &str) -> Put {
+    device(id, node_key).with(Column::NodeKey, node_key)
+}
+
+pub(crate) fn user(id: u64, login: &str) -> Put {
+    Put::new(Kind::User, id, r#"{"v":1}"#).with(Column::UserLogin, login)
+}
+
+pub(crate) fn event(id: u64, second: i64) -> AuditRow {
+    AuditRow {
+        id,
+        at: at(second),
+        body: format!(r#"{{"event":{id}}}"#).into(),
+    }
+}
+
+pub(crate) fn job(id: u64, topic: &str) -> OutboxRow {
+    OutboxRow {
+        id,
+        topic: topic.to_owned(),
+        body: format!(r#"{{"job":{id}}}"#).into(),
+    }
+}
+
+pub(crate) fn presence(device: u64, second: i64, online: bool) -> Presence {
+    Presence {
+        device,
+        online,
+        at: at(second),
+        body: format!(r#"{{"derp":{second}}}"#).into(),
+    }
+}
+
+/// Ids of a tailnet's rows of one kind.
+pub(crate) async fn ids(store: &Store, of: u64, kind: Kind) -> Vec<u64> {
+    let loaded = store.load(tailnet(of)).await.unwrap();
+    loaded
+        .rows
+        .iter()
+        .filter(|row| row.kind == kind)
+        .map(|row| row.id)
+        .collect()
+}
