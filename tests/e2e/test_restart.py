@@ -15,7 +15,7 @@ def test_a_client_comes_back_as_the_same_device(tailnet: Tailnet, version: str) 
     before = (device.device_id, device.me["TailscaleIPs"], device.dns_name)
 
     device.stop()
-    peer.wait_for_peer(before[0], "it is offline", lambda p: not p["Online"])
+    peer.wait_for_peer(before[0], "it is offline", lambda p: not p["Online"], deadline=30)
     until("the API shows it offline", lambda: not tailnet.api.device(before[0])["connectedToControl"])
     assert tailnet.api.device(before[0])["lastSeen"]
 
