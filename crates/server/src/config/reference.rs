@@ -87,3 +87,25 @@ fn paragraphs(doc: &[&str]) -> String {
         .collect();
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn settings_reference_is_current() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/settings.md");
+        if std::env::var_os("BOWLINE_WRITE").is_some() {
+            fs::write(&file, reference()).expect("docs/settings.md");
+        }
+        let committed = fs::read_to_string(&file).expect("docs/settings.md");
+        assert!(
+            committed == reference(),
+            "docs/settings.md is not what the settings say; write it again with \
+             `cargo run -p bowline-xtask -- settings`"
+        );
+    }
+}

@@ -1,0 +1,49 @@
+# One command for each thing that is done with this repository; `make help` lists them.
+# CARGO_TARGET_DIR is honoured. Test and conformance share the dev profile and so most of a build.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Where `make run` keeps its data, and what else the server is given: make run ARGS='--listen …'
+DATA ?= bowline-data
+ARGS ?=
+# How long `make fuzz` spends on each target, and on which: make fuzz FUZZ_TARGETS=stun
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+.PHONY: run
+run: ## Build the server and start it on its embedded default, with its data in DATA
+	cargo run --release --locked -p bowline-server --bin bowline -- serve --data $(DATA) $(ARGS)
+
+.PHONY: check
+check: ## Formatting, lints, documentation, licences and sources of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
+	cargo run --quiet --locked -p bowline-xtask -- deny
+
+.PHONY: test
+test: ## All tests of the workspace, on SQLite and on a PostgreSQL made for them
+	tests/postgres cargo test --workspace --locked
+
+.PHONY: conformance
+conformance: ## Unmodified clients against the server; needs root. make conformance ARGS=test_dns.py
+	tests/e2e/run $(ARGS)
+
+.PHONY: bench
+bench: ## Measure the server against itself, and fleets of simulated nodes
+	bench/run $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser of outside bytes for FUZZ_SECONDS each; needs cargo-fuzz
+	fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+.PHONY: generate
+generate: ## Write again what is generated and committed: docs/settings.md
+	cargo run --quiet --locked -p bowline-xtask -- settings
