@@ -1,4 +1,5 @@
 //! The model against the rules of the clients, rule by rule.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use bowline_modelclient::{ModelClient, Rule, Rules};
 use proptest::prelude::*;
@@ -136,7 +137,7 @@ fn patches_come_last() {
 #[test]
 fn a_patch_says_none_only_with_a_value() {
     let expiring = with(node(2), json!({"KeyExpiry": "2027-01-01T00:00:00Z"}));
-    let mut client = client(&[expiring.clone()]);
+    let mut client = client(std::slice::from_ref(&expiring));
     apply(
         &mut client,
         &json!({"PeersChangedPatch": [{"NodeID": 2, "DERPRegion": 0, "Cap": 0}]}),
@@ -322,7 +323,7 @@ fn what_is_said_in_two_ways_is_equal() {
         "HomeDERP": "absent", "DERP": "127.3.3.40:900", "Expired": false, "Tags": [], "CapMap": {},
         "KeyExpiry": "0001-01-01T00:00:00Z", "AllowedIPs": node(2)["Addresses"]}),
     );
-    assert_same(&client(&[wordy]), &[plain.clone()]);
+    assert_same(&client(&[wordy]), std::slice::from_ref(&plain));
     let no_routes = with(plain.clone(), json!({"AllowedIPs": []}));
     assert_ne!(client(&[no_routes]).state(), client(&[plain]).state());
 }
