@@ -37,6 +37,27 @@ def test_a_rename_is_seen_live(roles: tuple[Client, Client], api: Api) -> None:
     assert api.device(device_id)["name"] == before.rstrip(".")
 
 
+def test_a_device_follows_its_host_name_until_the_api_names_it(
+    roles: tuple[Client, Client], api: Api
+) -> None:
+    device, peer = roles
+    device_id, before = device.device_id, device.dns_name
+    label, suffix = before.split(".", 1)
+    device.cli("set", "--hostname=moved")
+    peer.wait_for_peer(device_id, "the new host name", lambda p: p["DNSName"] == f"moved.{suffix}")
+    shown = api.device(device_id)
+    assert (shown["hostname"], shown["name"]) == ("moved", f"moved.{suffix}".rstrip("."))
+
+    api.ok("POST", f"/device/{device_id}/name", {"name": "fixed"})
+    device.cli("set", f"--hostname={label}")
+    until("the API shows the host name", lambda: api.device(device_id)["hostname"] == label)
+    assert api.device(device_id)["name"] == f"fixed.{suffix}".rstrip(".")
+    assert peer.peer(device_id)["DNSName"] == f"fixed.{suffix}"
+
+    api.ok("POST", f"/device/{device_id}/name", {"name": ""})
+    peer.wait_for_peer(device_id, "the name of its host", lambda p: p["DNSName"] == before)
+
+
 @pytest.mark.parametrize(("version", "other"), [(OLD, NEW), (NEW, OLD)], ids=VERSIONS)
 def test_an_expired_device_must_log_in_again(tailnet: Tailnet, version: str, other: str) -> None:
     device = tailnet.join(version, "expiring")

@@ -27,11 +27,13 @@ def test_a_client_is_named_after_its_host_in_the_tailnet_domain(pair: tuple[Clie
         assert client.dns_name == f"{label}.{suffix}."
 
 
-def test_a_client_knows_its_owner(pair: tuple[Client, Client]) -> None:
-    for client in pair:
+def test_a_client_knows_its_owner_and_its_peers(pair: tuple[Client, Client]) -> None:
+    for client, other in (pair, pair[::-1]):
         status = client.status()
         profile = status["User"][str(status["Self"]["UserID"])]
         assert profile["LoginName"] == OWNER
+        said = client.cli("whois", other.ipv4).stdout
+        assert OWNER in said and other.dns_name.rstrip(".") in said
 
 
 def test_addresses_come_from_the_ranges_of_the_protocol(pair: tuple[Client, Client]) -> None:
