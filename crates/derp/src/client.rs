@@ -234,6 +234,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.writer.send(destination, packet).await
     }
 
+    /// The stream, for whoever wants to send what is not DERP. What was read of the next frame is
+    /// lost.
+    pub fn into_inner(self) -> S
+    where
+        S: Unpin,
+    {
+        self.reader.stream.unsplit(self.writer.stream)
+    }
+
     /// Both directions, for use from two tasks.
     pub fn into_split(self) -> (Reader<S>, Writer<S>) {
         (self.reader, self.writer)
@@ -369,6 +378,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Writer<S> {
     /// Puts any frame into the buffer, also one that a client should not send.
     pub fn put(&mut self, frame: &Frame<'_>) {
         frame.encode(&mut self.out);
+    }
+
+    /// Puts bytes into the buffer as they are, frames or not.
+    pub fn put_raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
     }
 
     /// Writes what is in the buffer.

@@ -146,9 +146,121 @@ impl FrameBuffer {
         larger.extend_from_slice(&self.buffer);
         self.buffer = larger;
     }
+}
 
-    #[cfg(test)]
-    pub(crate) fn capacity(&self) -> usize {
-        self.buffer.capacity()
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+    use crate::frame::{Frame, Health, MAX_PAYLOAD};
+
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of a judge")]
+    fn take_all(_: FrameType, _: usize) -> Result<Verdict, ()> {
+        Ok(Verdict::Take)
+    }
+
+    fn frame(len: usize) -> Vec<u8> {
+        let mut frame = BytesMut::new();
+        Frame::Health(Health {
+            problem: &vec![7; len],
+        })
+        .encode(&mut frame);
+        frame.to_vec()
+    }
+
+    #[tokio::test]
+    async fn the_buffer_grows_with_traffic_and_is_small_again_when_it_stops() {
+        let (mut near, mut far) = duplex(1 << 20);
+        let mut frames = FrameBuffer::new();
+        near.write_all(&frame(1000).repeat(500)).await.unwrap();
+        let mut largest = 0;
+        for _ in 0..500 {
+            while frames.next(take_all).unwrap().is_none() {
+                assert!(frames.fill(&mut far).await.unwrap());
+                largest = largest.max(frames.buffer.capacity());
+            }
+        }
+        assert!((CHUNK_MAX..=2 * CHUNK_MAX).contains(&largest), "{largest}");
+        // Each wait that ends with nothing halves it; a wait that something else interrupts too.
+        for _ in 0..10 {
+            let waiting = frames.fill(&mut far);
+            assert!(futures_util::FutureExt::now_or_never(waiting).is_none());
+        }
+        assert_eq!(frames.buffer.capacity(), CHUNK_MIN);
+    }
+
+    #[tokio::test]
+    async fn an_announced_length_takes_no_memory() {
+        let (mut near, mut far) = duplex(1 << 10);
+        let mut frames = FrameBuffer::new();
+        near.write_all(&frame(MAX_PAYLOAD)[..100]).await.unwrap();
+        assert!(frames.fill(&mut far).await.unwrap());
+        assert!(frames.next(take_all).unwrap().is_none());
+        assert!(futures_util::FutureExt::now_or_never(frames.fill(&mut far)).is_none());
+        assert!(
+            frames.buffer.capacity() <= 2 * CHUNK_MIN,
+            "{}",
+            frames.buffer.capacity()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_long_frame_comes_whole() {
+        let (mut near, mut far) = duplex(1 << 10);
+        let long = frame(MAX_PAYLOAD);
+        let sent = long.clone();
+        tokio::spawn(async move { near.write_all(&sent).await });
+        let mut frames = FrameBuffer::new();
+        let got = loop {
+            match frames.next(take_all).unwrap() {
+                Some(frame) => break frame,
+                None => assert!(frames.fill(&mut far).await.unwrap()),
+            }
+        };
+        assert_eq!(got.payload(), &long[HEADER_LEN..]);
+        assert!(frames.is_between_frames());
+    }
+
+    proptest! {
+        /// However the stream is cut: the frames that are taken come out, those skipped do not.
+        #[test]
+        fn cuts_do_not_matter(
+            lens in proptest::collection::vec((0..5000_usize, any::<bool>()), 0..20),
+            cuts in proptest::collection::vec(1..3000_usize, 1..10),
+        ) {
+            let mut stream = Vec::new();
+            for (len, skip) in &lens {
+                let mut frame = frame(*len);
+                if *skip {
+                    frame[0] = 0xff;
+                }
+                stream.extend_from_slice(&frame);
+            }
+            let judge = |kind, _| {
+                let skip = kind == FrameType(0xff);
+                Ok::<_, ()>(if skip { Verdict::Skip } else { Verdict::Take })
+            };
+            let mut frames = FrameBuffer::new();
+            let mut got = Vec::new();
+            let mut cuts = cuts.iter().cycle();
+            let mut rest = stream.as_slice();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+                rest = after;
+                let mut piece = piece;
+                while !piece.is_empty() {
+                    let filled = futures_util::FutureExt::now_or_never(frames.fill(&mut piece));
+                    prop_assert!(filled.unwrap().unwrap());
+                    while let Some(frame) = frames.next(judge).unwrap() {
+                        got.push(frame.payload().len());
+                    }
+                }
+            }
+            let wanted: Vec<_> = lens.iter().filter(|(_, skip)| !skip).map(|(len, _)| *len).collect();
+            prop_assert_eq!(got, wanted);
+            prop_assert!(frames.is_between_frames());
+        }
     }
 }

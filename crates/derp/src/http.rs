@@ -206,6 +206,8 @@ impl RelayServer {
             .header_read_timeout(config.handshake_timeout)
             .max_buf_size(HEAD_MAX)
             .title_case_headers(true)
+            // Hand-written clients close their side after the request.
+            .half_close(true)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         match timeout(config.http_timeout, connection).await {

@@ -83,7 +83,7 @@ impl Default for RelayConfig {
             handshake_timeout: Duration::from_secs(10),
             http_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(2),
-            keep_alive: Duration::from_secs(60),
+            keep_alive: Duration::from_mins(1),
             keep_alive_spread: Duration::from_secs(5),
             half_open: 4096,
             half_open_per_source: 64,

@@ -86,14 +86,15 @@ impl std::fmt::Debug for Slot {
 
 /// What a source is counted as: one person can use all addresses of an IPv6 /64.
 fn counted_as(source: IpAddr) -> Option<IpAddr> {
-    match source.to_canonical() {
-        source if source.is_loopback() => None,
-        IpAddr::V6(ip) => {
-            let network = ip.to_bits() & (u128::MAX << 64);
-            Some(IpAddr::V6(Ipv6Addr::from_bits(network)))
-        }
-        source @ IpAddr::V4(_) => Some(source),
+    let source = source.to_canonical();
+    if source.is_loopback() {
+        return None;
     }
+    let IpAddr::V6(ip) = source else {
+        return Some(source);
+    };
+    let network = ip.to_bits() & (u128::MAX << 64);
+    Some(IpAddr::V6(Ipv6Addr::from_bits(network)))
 }
 
 #[cfg(test)]

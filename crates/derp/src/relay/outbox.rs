@@ -83,10 +83,12 @@ struct Queue {
 /// What the writer takes at a time.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// Frames of the relay itself.
+    /// Notices, which go first.
     pub(super) control: BytesMut,
     /// Relayed packets, framed.
     pub(super) packets: Vec<Bytes>,
+    /// The answer to a ping, which goes last: it says that all before it went through.
+    pub(super) pong: Option<Pong>,
 }
 
 impl Queue {
@@ -174,9 +176,7 @@ impl Link {
     /// nothing. Both queues take turns.
     pub(super) fn take(&self, batch: &mut Batch) -> bool {
         let mut waiting = self.waiting();
-        if let Some(pong) = waiting.pong.take() {
-            pong.encode(&mut batch.control);
-        }
+        batch.pong = waiting.pong.take();
         while batch.control.len() < BATCH
             && let Some(gone) = waiting.gone.pop_front()
         {
@@ -196,7 +196,7 @@ impl Link {
                 batch.packets.push(frame);
             }
         }
-        bytes > 0
+        bytes > 0 || batch.pong.is_some()
     }
 
     /// Waits until there may be something to [`take`](Self::take).

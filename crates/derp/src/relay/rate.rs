@@ -88,6 +88,6 @@ mod tests {
         let taken = |bucket: &mut Bucket, at| (0..10).filter(|_| bucket.try_take(1, at)).count();
         assert_eq!(taken(&mut bucket, now), 3);
         assert_eq!(taken(&mut bucket, now + Duration::from_secs(1)), 1);
-        assert_eq!(taken(&mut bucket, now + Duration::from_secs(60)), 3);
+        assert_eq!(taken(&mut bucket, now + Duration::from_mins(1)), 3);
     }
 }

@@ -123,6 +123,9 @@ where
         () = shutdown.cancelled() => Ok(()),
     };
     drop(session);
+    if let Err(error) = &ended {
+        tracing::debug!(peer.address = %peer, %error, "relay ended a session");
+    }
     match &ended {
         Err(SessionError::WriteTimeout) => add(&relay.counters.write_timeouts, 1),
         Err(SessionError::Revoked) => add(&relay.counters.revoked, 1),
@@ -507,14 +510,21 @@ async fn write_batch<W: AsyncWrite + Unpin>(
     writer: &mut W,
 ) -> Result<(), SessionError> {
     let limit = relay.config.write_timeout;
-    let Batch { control, packets } = batch;
-    let mut bytes: &[u8] = match packets.as_slice() {
-        [only] if control.is_empty() => only,
-        _ => {
+    let Batch {
+        control,
+        packets,
+        pong,
+    } = batch;
+    let mut bytes: &[u8] = match (packets.as_slice(), pong.take()) {
+        ([only], None) if control.is_empty() => only,
+        (_, pong) => {
             control.reserve(packets.iter().map(bytes::Bytes::len).sum());
-            packets
-                .iter()
-                .for_each(|packet| control.extend_from_slice(packet));
+            for packet in packets {
+                control.extend_from_slice(packet);
+            }
+            if let Some(pong) = pong {
+                pong.encode(control);
+            }
             control
         }
     };
