@@ -3,7 +3,7 @@
 use crate::workspace::{Dependency, Package};
 
 /// Each crate with the crates of this workspace that it may use.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("wire", &["model"]),
@@ -32,8 +32,13 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "server",
         ],
     ),
+    // Knows what clients accept from the clients alone, so that it repeats no mistake of ours.
+    ("modelclient", &[]),
     ("xtask", &[]),
 ];
+
+/// The crates that every other may use for its tests.
+const FOR_TESTS: [&str; 2] = ["testkit", "modelclient"];
 
 /// The crates that are plain functions: no IO, no async, no clock.
 const PURE: [&str; 4] = ["model", "policy", "wire", "netmap"];
@@ -88,7 +93,7 @@ fn refusal(short: &str, allowed: &[&str], dependency: &Dependency) -> Option<Str
     let used = dependency.name.as_str();
     if let Some(local) = used.strip_prefix("bowline-") {
         // A crate may name itself for its tests, to switch on a feature.
-        let is_for_tests = dependency.is_dev && (local == "testkit" || local == short);
+        let is_for_tests = dependency.is_dev && (FOR_TESTS.contains(&local) || local == short);
         return (!allowed.contains(&local) && !is_for_tests)
             .then(|| format!("{short} may not use {local}"));
     }

@@ -1,0 +1,16 @@
+//! What the server tells of itself: the log, and metrics for Prometheus on a listener of their
+//! own.
+//!
+//! The log goes to standard error, never a secret in it: secrets have types that can't print, and
+//! the libraries below us, which know no secret as such, may only warn.
+
+mod http;
+mod log;
+mod metrics;
+mod process;
+mod serve;
+
+pub use self::http::{HttpMetrics, track};
+pub use self::log::{LogError, start_log};
+pub use self::metrics::{Metrics, Timer};
+pub use self::serve::serve_metrics;

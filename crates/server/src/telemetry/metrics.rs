@@ -1,0 +1,249 @@
+//! The registry of metrics: ours, and those of parts that count for themselves.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::http::HttpMetrics;
+use super::process::Process;
+
+/// All metrics of the server. Names begin with `bowline_`; those of the process with `process_`,
+/// as is usual.
+///
+/// `control`, `api`, `derp` and `engine` don't know this type: they count in plain atomics, and a
+/// closure reads those at each scrape.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    http: HttpMetrics,
+}
+
+impl Metrics {
+    /// A registry with the metrics of HTTP and of the process.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::default();
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("bowline_build", "The version of the server", version);
+        let http = HttpMetrics::registered_in(&mut registry);
+        registry.register_collector(Box::new(Process));
+        Arc::new(Self {
+            registry: Mutex::new(registry),
+            http,
+        })
+    }
+
+    /// The metrics of HTTP requests.
+    #[must_use]
+    pub fn http(&self) -> HttpMetrics {
+        self.http.clone()
+    }
+
+    /// Adds a number that only grows. `name` is without `_total`, and `read` runs at each scrape.
+    pub fn counter(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        self.collect(name, help, Kind::Counter(Box::new(read)));
+    }
+
+    /// Adds numbers that only grow, one for each value of a label. The values are a closed set.
+    pub fn counters(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        read: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+    ) {
+        self.collect(name, help, Kind::Counters(label, Box::new(read)));
+    }
+
+    /// Adds a number that goes up and down; `read` runs at each scrape.
+    pub fn gauge(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> i64 + Send + Sync + 'static,
+    ) {
+        self.collect(name, help, Kind::Gauge(Box::new(read)));
+    }
+
+    /// Adds a distribution of durations. `name` is without `_seconds`.
+    #[must_use]
+    pub fn timer(&self, name: &'static str, help: &'static str) -> Timer {
+        let timer = Timer::new();
+        self.locked(|registry| {
+            registry.register_with_unit(name, help, Unit::Seconds, timer.0.clone());
+        });
+        timer
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// Never in practice: text is written to memory.
+    pub fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        self.locked(|registry| prometheus_client::encoding::text::encode(&mut text, registry))?;
+        Ok(text)
+    }
+
+    fn collect(&self, name: &'static str, help: &'static str, kind: Kind) {
+        self.locked(|registry| {
+            registry.register_collector(Box::new(Collected { name, help, kind }));
+        });
+    }
+
+    /// A panic while the registry was locked left no metric half registered.
+    fn locked<T>(&self, act: impl FnOnce(&mut Registry) -> T) -> T {
+        act(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A distribution of durations, from 0.1 ms to 30 s.
+#[derive(Debug, Clone)]
+pub struct Timer(Histogram);
+
+impl Timer {
+    pub(super) fn new() -> Self {
+        const SECONDS: [f64; 16] = [
+            0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+            2.5, 10.0, 30.0,
+        ];
+        Self(Histogram::new(SECONDS))
+    }
+
+    pub(super) fn histogram(&self) -> Histogram {
+        self.0.clone()
+    }
+
+    /// Counts one duration.
+    pub fn observe(&self, duration: Duration) {
+        self.0.observe(duration.as_secs_f64());
+    }
+}
+
+/// How a metric that something else counts is read.
+enum Kind {
+    Counter(Box<dyn Fn() -> u64 + Send + Sync>),
+    Counters(
+        &'static str,
+        Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    ),
+    Gauge(Box<dyn Fn() -> i64 + Send + Sync>),
+}
+
+/// A metric that something else counts.
+struct Collected {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+}
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Self { name, help, kind } = self;
+        let of_kind = match kind {
+            Kind::Counter(_) | Kind::Counters(..) => MetricType::Counter,
+            Kind::Gauge(_) => MetricType::Gauge,
+        };
+        let mut metric = encoder.encode_descriptor(name, help, None, of_kind)?;
+        match kind {
+            Kind::Counter(read) => ConstCounter::new(read()).encode(metric),
+            Kind::Counters(label, read) => read().into_iter().try_for_each(|(value, count)| {
+                let labels = [(*label, value)];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)
+            }),
+            Kind::Gauge(read) => ConstGauge::new(read()).encode(metric),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_others_count_is_read_at_each_scrape() {
+        let metrics = Metrics::new();
+        let count = Arc::new(AtomicU64::new(1));
+        let read = Arc::clone(&count);
+        metrics.counter("bowline_commits", "Commits", move || {
+            read.load(Ordering::Relaxed)
+        });
+        metrics.counters("bowline_registrations", "Registrations", "result", || {
+            vec![("accepted", 2), ("refused", 3)]
+        });
+        metrics.gauge("bowline_map_streams", "Open map streams", || -1);
+        let text = metrics.render().expect("text");
+        for line in [
+            "# HELP bowline_commits Commits",
+            "# TYPE bowline_commits counter",
+            "bowline_commits_total 1",
+            "bowline_registrations_total{result=\"accepted\"} 2",
+            "bowline_registrations_total{result=\"refused\"} 3",
+            "# TYPE bowline_map_streams gauge",
+            "bowline_map_streams -1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        count.store(5, Ordering::Relaxed);
+        assert!(
+            metrics
+                .render()
+                .expect("text")
+                .contains("\nbowline_commits_total 5\n")
+        );
+    }
+
+    #[test]
+    fn a_timer_counts_into_buckets_of_seconds() {
+        let metrics = Metrics::new();
+        let timer = metrics.timer("bowline_commit", "Time of a commit");
+        timer.observe(Duration::from_millis(3));
+        let text = metrics.render().expect("text");
+        assert!(
+            text.contains("\nbowline_commit_seconds_count 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\nbowline_commit_seconds_bucket{le=\"0.0025\"} 0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\nbowline_commit_seconds_bucket{le=\"0.005\"} 1\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_version_and_the_process_are_there() {
+        let text = Metrics::new().render().expect("text");
+        let version = env!("CARGO_PKG_VERSION");
+        assert!(
+            text.contains(&format!("bowline_build_info{{version=\"{version}\"}} 1")),
+            "{text}"
+        );
+        assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}
