@@ -42,7 +42,19 @@ bench: ## Measure the server against itself, and fleets of simulated nodes
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of outside bytes for FUZZ_SECONDS each; needs cargo-fuzz
-	fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+	@command -v cargo-fuzz >/dev/null || { \
+	  echo 'make fuzz needs cargo-fuzz: cargo install cargo-fuzz --version 0.13.2 --locked' >&2; \
+	  exit 1; }
+	# RUSTC_BOOTSTRAP: libFuzzer's coverage is a nightly flag of the compiler. What is found goes to
+	# build/fuzz; who keeps an input copies it to fuzz/corpus, where ordinary tests run it too.
+	export RUSTC_BOOTSTRAP=1; \
+	targets='$(FUZZ_TARGETS)'; \
+	for target in $${targets:-$$(cargo fuzz list)}; do \
+	  echo "--- $$target"; \
+	  mkdir -p build/fuzz/$$target; \
+	  cargo fuzz run --sanitizer none $$target build/fuzz/$$target fuzz/corpus/$$target \
+	    -- -max_total_time=$(FUZZ_SECONDS); \
+	done
 
 .PHONY: generate
 generate: ## Write again what is generated and committed: docs/settings.md

@@ -28,8 +28,17 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     (
         "testkit",
         &[
-            "model", "policy", "wire", "netmap", "store", "engine", "control", "api", "derp",
+            "model",
+            "policy",
+            "wire",
+            "netmap",
+            "store",
+            "engine",
+            "control",
+            "api",
+            "derp",
             "server",
+            "modelclient",
         ],
     ),
     // Knows what clients accept from the clients alone, so that it repeats no mistake of ours.
