@@ -194,17 +194,6 @@ impl Settings {
                 });
             }
         }
-        let base = self.tailnet.base_domain.as_str();
-        let host = self.server.url.host().to_ascii_lowercase();
-        if host == base || host.ends_with(&format!(".{base}")) {
-            reader.problems.push(Problem::Conflict {
-                at: reader.source("tailnet.base_domain"),
-                message: format!(
-                    "`tailnet.base_domain` is {base}, and the server itself is {host}; choose \
-                     another domain, or devices ask MagicDNS for the server"
-                ),
-            });
-        }
     }
 }
 

@@ -8,12 +8,14 @@ use super::value::{Domain, Seconds, Whole};
 section! {
     /// What every tailnet of this server starts with.
     pub struct Tailnet["tailnet"] {
-        /// The domain below which each tailnet has its MagicDNS domain.
+        /// The domain below which each new tailnet has its MagicDNS domain.
         ///
-        /// It must not be the domain of `url`: devices would then ask MagicDNS for the server.
-        base_domain: Domain, default "tailnet.internal" { Domain::known("tailnet.internal") };
+        /// A tailnet gets a name of its own in front, so a device is `laptop.tail1a2b3c.internal`.
+        /// Nothing of it is looked up outside: `internal` is set aside for private use.
+        base_domain: Domain, default "internal" { Domain::known("internal") };
 
-        /// After how many days a device's node key expires and its user has to log in again.
+        /// After how many days a device's key expires and its user has to log in again, in new
+        /// tailnets. The API changes it for a tailnet that is there.
         key_expiry_days: Whole<1, 180>, default "180" { Whole::new(180) };
 
         /// After how many seconds without a connection an ephemeral device is removed.

@@ -486,18 +486,6 @@ fn certificate_and_key_go_together() {
 }
 
 #[test]
-fn the_server_may_not_be_in_the_magicdns_domain() {
-    let case = Case::file(
-        "url = \"https://Bowline.example.com\"\n[tailnet]\nbase_domain = \"example.com\"\n",
-    );
-    assert_eq!(
-        case.error(),
-        "set.toml:3: `tailnet.base_domain` is example.com, and the server itself is \
-         bowline.example.com; choose another domain, or devices ask MagicDNS for the server"
-    );
-}
-
-#[test]
 fn a_url_by_default_follows_the_port_that_was_taken() {
     let address = "127.0.0.1:41234".parse().expect("an address");
     let mut loaded = Case::file("listen = \"127.0.0.1:0\"").loaded();

@@ -472,7 +472,7 @@ impl Value for HostName {
     }
 }
 
-/// A DNS domain of at least two labels, in lower case, without a dot at its end.
+/// A DNS domain in lower case, without a dot at its end: `internal`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Domain(String);
 
@@ -491,11 +491,11 @@ impl Domain {
 
 impl Value for Domain {
     fn expected() -> String {
-        "a DNS domain of two or more labels, such as tailnet.internal".to_owned()
+        "a DNS domain, such as internal or tailnet.example.com".to_owned()
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        let is_good = is_host_name(text) && text.contains('.') && text.parse::<IpAddr>().is_err();
+        let is_good = is_host_name(text) && text.parse::<IpAddr>().is_err();
         is_good.then(|| Self(text.to_ascii_lowercase()))
     }
 
@@ -640,14 +640,14 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_has_two_labels_and_is_no_address() {
+    fn a_domain_is_no_address_and_has_no_dot_at_its_end() {
         assert_eq!(
             Domain::from_text("Tailnet.Internal")
                 .map(|d| d.show())
                 .as_deref(),
             Some("tailnet.internal")
         );
-        for bad in ["internal", "tailnet.internal.", "-a.b", "10.0.0.1", "a..b"] {
+        for bad in ["", "tailnet.internal.", "-a.b", "10.0.0.1", "a..b"] {
             assert_eq!(Domain::from_text(bad), None, "{bad}");
         }
     }
