@@ -14,6 +14,7 @@
 //! # Ok::<(), bowline_server::config::SettingsError>(())
 //! ```
 
+mod address;
 mod database;
 mod derp;
 mod error;
@@ -38,6 +39,7 @@ mod value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use self::address::{BaseUrl, Domain, HostName, Listen};
 pub use self::database::Database;
 pub use self::derp::Derp;
 pub use self::error::{Problem, SettingsError, Source};
@@ -52,7 +54,7 @@ pub use self::secret::{DatabaseUrl, SealKey, SecretText};
 pub use self::server::Server;
 pub use self::stun::Stun;
 pub use self::tailnet::Tailnet;
-pub use self::value::{BaseUrl, Domain, HostName, Label, Listen, Raw, Seconds, Value, Whole};
+pub use self::value::{Label, Raw, Seconds, Value, Whole};
 
 use self::file::File;
 use self::reader::{Reader, nearest};

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::address::{HostName, Listen};
 use super::section::section;
 use super::server::Server;
-use super::value::{HostName, Label, Listen, Whole};
+use super::value::{Label, Whole};
 
 /// The port that the relay takes when none is set.
 const DEFAULT_PORT: u16 = 8443;

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::address::Listen;
 use super::section::section;
-use super::value::Listen;
 
 section! {
     /// The listener for Prometheus. It serves `GET /metrics` and asks for no credential, so it

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::address::BaseUrl;
 use super::section::section;
-use super::value::BaseUrl;
 
 section! {
     /// Where the server keeps its data, listens, and is found by clients. In the file these stand

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
+use super::address::Listen;
 use super::section::section;
 use super::server::Server;
-use super::value::{Listen, Whole};
+use super::value::Whole;
 
 /// STUN's registered port, which clients try when the DERP map names none.
 const DEFAULT_PORT: u16 = 3478;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::address::Domain;
 use super::section::section;
-use super::value::{Domain, Seconds, Whole};
+use super::value::{Seconds, Whole};
 
 section! {
     /// What every tailnet of this server starts with.
