@@ -30,6 +30,7 @@ mod error;
 mod kind;
 mod migrate;
 mod options;
+mod postgres;
 mod row;
 mod sql;
 mod sqlite;

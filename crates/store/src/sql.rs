@@ -29,7 +29,10 @@ pub(crate) const OUTBOX_PUT: &str =
     "INSERT INTO outbox (id, tailnet, topic, body) VALUES ($1, $2, $3, $4)";
 pub(crate) const OUTBOX: &str =
     "SELECT tailnet, id, body FROM outbox WHERE topic = $1 ORDER BY id LIMIT $2";
-pub(crate) const OUTBOX_DELETE: &str = "DELETE FROM outbox WHERE tailnet = $1 AND id = $2";
+/// Presence may outlive its device when both are written at once; it is not read then.
+pub(crate) const PRESENCE: &str = "SELECT device, online, at, presence.body FROM presence \
+     JOIN devices ON devices.id = device AND devices.tailnet = presence.tailnet \
+     WHERE presence.tailnet = $1 ORDER BY device";
 pub(crate) const PRESENCE_DELETE: &str = "DELETE FROM presence WHERE tailnet = $1 AND device = $2";
 /// The newest change stays, so that the log always says which number the tailnet has.
 pub(crate) const PRUNE_CHANGES: &str = "DELETE FROM changes WHERE tailnet = $1 AND at < $2 \
@@ -133,7 +136,6 @@ mod tests {
             AUDIT,
             OUTBOX_PUT,
             OUTBOX,
-            OUTBOX_DELETE,
             PRESENCE_DELETE,
             PRUNE_CHANGES,
             PRUNE_AUDIT,

@@ -4,6 +4,7 @@ mod apply;
 mod fail;
 mod open;
 mod read;
+mod sql;
 mod transfer;
 mod writer;
 

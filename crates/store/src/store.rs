@@ -10,6 +10,7 @@ use crate::batch::{self, AuditRow, Batch, OutboxRow};
 use crate::dump;
 use crate::error::{CommitError, Error, OpenError, TransferError};
 use crate::options::Options;
+use crate::postgres::Postgres;
 use crate::row::{CatchUp, Change, Loaded, Presence};
 use crate::sqlite::Sqlite;
 use crate::url::StoreUrl;
@@ -23,12 +24,14 @@ pub struct Store {
 #[derive(Debug)]
 enum Engine {
     Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 macro_rules! on_engine {
     ($store:expr, $engine:ident => $call:expr) => {
         match &*$store.engine {
             Engine::Sqlite($engine) => $call,
+            Engine::Postgres($engine) => $call,
         }
     };
 }
@@ -43,7 +46,7 @@ impl Store {
     pub async fn open(url: &StoreUrl, options: Options) -> Result<Self, OpenError> {
         let engine = match url {
             StoreUrl::Sqlite(path) => Engine::Sqlite(Sqlite::open(path, options).await?),
-            StoreUrl::Postgres(_) => todo!(),
+            StoreUrl::Postgres(url) => Engine::Postgres(Postgres::open(url, options).await?),
         };
         Ok(Self {
             engine: Arc::new(engine),
@@ -110,12 +113,15 @@ impl Store {
     pub async fn put_presence(
         &self,
         tailnet: TailnetId,
-        presence: Vec<Presence>,
+        mut presence: Vec<Presence>,
     ) -> Result<(), Error> {
         for one in &presence {
             batch::id(one.device, "presence").map_err(Error::Malformed)?;
             batch::json(&one.body, "presence").map_err(Error::Malformed)?;
         }
+        // One row per device, the newest; in order, so that two flushes do not lock each other out.
+        presence.sort_by_key(|one| (one.device, std::cmp::Reverse(one.at)));
+        presence.dedup_by_key(|one| one.device);
         on_engine!(self, engine => engine.put_presence(tailnet, presence).await)
     }
 

@@ -4,7 +4,7 @@ use bowline_model::id::TailnetId;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
-use super::fail;
+use super::{fail, sql as own};
 use crate::batch::{Batch, Put};
 use crate::error::{CommitError, Error};
 use crate::kind::{Kind, SPECS};
@@ -125,13 +125,7 @@ pub(super) fn presence(
     tailnet: TailnetId,
     presence: &[Presence],
 ) -> Refusable<(), Error> {
-    let mut statement = conn.prepare_cached(
-        "INSERT INTO presence (device, tailnet, online, at, body) \
-         SELECT id, tailnet, $1, $2, $3 FROM devices WHERE tailnet = $4 AND id = $5 \
-         ON CONFLICT (device) DO UPDATE \
-         SET online = excluded.online, at = excluded.at, body = excluded.body \
-         WHERE presence.at <= excluded.at",
-    )?;
+    let mut statement = conn.prepare_cached(own::PRESENCE_PUT)?;
     for one in presence {
         statement.execute(params![
             one.online,
@@ -164,7 +158,7 @@ pub(super) fn outbox_done(
     tailnet: TailnetId,
     ids: &[u64],
 ) -> Refusable<(), Error> {
-    let mut statement = conn.prepare_cached(sql::OUTBOX_DELETE)?;
+    let mut statement = conn.prepare_cached(own::OUTBOX_DONE)?;
     for id in ids {
         statement.execute(params![int(tailnet.get()), int(*id)])?;
     }

@@ -122,11 +122,7 @@ pub(super) fn seq(conn: &Connection, tailnet: TailnetId) -> Sql<u64> {
 pub(super) fn load(conn: &Connection, tailnet: TailnetId) -> Sql<Loaded> {
     let seq = seq(conn, tailnet)?;
     let rows = all_rows(conn, tailnet)?;
-    let mut statement = conn.prepare_cached(
-        "SELECT device, online, at, presence.body FROM presence \
-         JOIN devices ON devices.id = device AND devices.tailnet = presence.tailnet \
-         WHERE presence.tailnet = $1 ORDER BY device",
-    )?;
+    let mut statement = conn.prepare_cached(sql::PRESENCE)?;
     let presence = statement
         .query_map(params![int(tailnet.get())], |row| {
             Ok(Presence {

@@ -1,0 +1,256 @@
+//! PostgreSQL: pooled connections, prepared and pipelined statements.
+//!
+//! A commit is two round trips: everything up to `COMMIT` at once, then `COMMIT`. The server itself
+//! commits in groups. Writes run in tasks of their own, so that one goes on when its caller stops
+//! waiting.
+
+mod apply;
+mod exclusive;
+mod fail;
+mod open;
+mod read;
+mod session;
+mod sql;
+mod transfer;
+mod value;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_model::id::TailnetId;
+use deadpool_postgres::Pool;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::batch::{AuditRow, Batch, OutboxRow};
+use crate::dump::{Lines, Record};
+use crate::error::{Cause, CommitError, Error, OpenError, TransferError};
+use crate::options::Options;
+use crate::row::{CatchUp, Change, Loaded, Presence};
+use exclusive::Exclusive;
+use fail::Failure;
+use session::Session;
+
+/// Tries of a transaction that the database asks to be run again.
+const TRIES: u32 = 8;
+
+/// A PostgreSQL database, used by this process alone.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: Pool,
+    exclusive: Exclusive,
+    options: Options,
+    /// Writes under way.
+    writes: TaskTracker,
+}
+
+impl Inner {
+    /// A connection for a write. None is made while this process does not hold the database.
+    async fn writer(&self) -> Result<Session, Failure> {
+        if !self.exclusive.is_held() {
+            let problem =
+                "the session that keeps other processes out was lost; trying to get it back";
+            return Err(Failure::Other(Cause::new(problem)));
+        }
+        self.session().await
+    }
+
+    async fn session(&self) -> Result<Session, Failure> {
+        match self.pool.get().await {
+            Ok(client) => Ok(Session::new(client)),
+            Err(error) => Err(Failure::Other(Cause::new(error))),
+        }
+    }
+}
+
+/// Runs a transaction until the database does not ask for another try. A macro, because an async
+/// closure that borrows could not be sent between threads.
+macro_rules! retry {
+    ($run:expr) => {{
+        let mut tries = 1;
+        loop {
+            match $run {
+                Err(Failure::Again(cause)) if tries == TRIES => break Err(Failure::Other(cause)),
+                Err(Failure::Again(_)) => {
+                    tokio::time::sleep(Duration::from_millis(5 << tries)).await;
+                    tries += 1;
+                }
+                other => break other,
+            }
+        }
+    }};
+}
+
+impl Postgres {
+    pub(crate) async fn open(url: &str, options: Options) -> Result<Self, OpenError> {
+        let (pool, exclusive) = open::open(url, &options).await?;
+        let inner = Inner {
+            pool,
+            exclusive,
+            options,
+            writes: TaskTracker::new(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Runs a write in a task of its own.
+    async fn write<T, E, F>(&self, run: impl FnOnce(Arc<Inner>) -> F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let task = self.inner.writes.spawn(run(Arc::clone(&self.inner)));
+        match task.await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Unavailable(Cause::new(error)).into()),
+        }
+    }
+
+    pub(crate) async fn tailnets(&self) -> Result<Vec<(TailnetId, u64)>, Error> {
+        retry!(read::tailnets(&self.inner).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn seq(&self, tailnet: TailnetId) -> Result<u64, Error> {
+        retry!(read::seq(&self.inner, tailnet).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn load(&self, tailnet: TailnetId) -> Result<Loaded, Error> {
+        retry!(read::load(&self.inner, tailnet).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn catch_up(&self, tailnet: TailnetId, since: u64) -> Result<CatchUp, Error> {
+        retry!(read::catch_up(&self.inner, tailnet, since).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn changes(
+        &self,
+        tailnet: TailnetId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Change>, Error> {
+        retry!(read::changes(&self.inner, tailnet, after, limit).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn audit(
+        &self,
+        tailnet: TailnetId,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, Error> {
+        retry!(read::audit(&self.inner, tailnet, from, to, limit).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn outbox(
+        &self,
+        topic: String,
+        limit: usize,
+    ) -> Result<Vec<(TailnetId, OutboxRow)>, Error> {
+        retry!(read::outbox(&self.inner, &topic, limit).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn secret(&self, name: String) -> Result<Option<Vec<u8>>, Error> {
+        retry!(read::secret(&self.inner, &name).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn commit_outcome(
+        &self,
+        tailnet: TailnetId,
+        commit_id: [u8; 16],
+    ) -> Result<Option<u64>, Error> {
+        retry!(apply::commit_outcome(&self.inner, tailnet, &commit_id).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn commit(&self, batch: Batch) -> Result<u64, CommitError> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::commit(&inner, &batch).await).unwrap_or_else(|lost| Err(lost.into()))
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn lock_and_commit(
+        &self,
+        tailnet: TailnetId,
+        since: u64,
+        mut make: impl FnMut(CatchUp) -> Batch + Send + 'static,
+    ) -> Result<u64, CommitError> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::lock_and_commit(&inner, tailnet, since, &mut make).await)
+                .unwrap_or_else(|lost| Err(lost.into()))
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn put_presence(
+        &self,
+        tailnet: TailnetId,
+        presence: Vec<Presence>,
+    ) -> Result<(), Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::presence(&inner, tailnet, &presence).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn delete_tailnet(&self, tailnet: TailnetId) -> Result<bool, Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::delete_tailnet(&inner, tailnet).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn outbox_done(&self, tailnet: TailnetId, ids: Vec<u64>) -> Result<(), Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::outbox_done(&inner, tailnet, &ids).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn prune(&self, before: Timestamp) -> Result<u64, Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::prune(&inner, before).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn put_secret_if_absent(
+        &self,
+        name: String,
+        sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::secret(&inner, &name, &sealed).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    /// Not tried again: a part of the dump is already with its reader.
+    pub(crate) async fn dump(&self, lines: Lines) -> Result<(), Error> {
+        transfer::dump(&self.inner, lines)
+            .await
+            .map_err(Error::from)
+    }
+
+    pub(crate) async fn restore(
+        &self,
+        records: mpsc::Receiver<Option<Record>>,
+    ) -> Result<(), TransferError> {
+        transfer::restore(&self.inner, records).await
+    }
+
+    pub(crate) async fn close(&self) {
+        self.inner.writes.close();
+        self.inner.writes.wait().await;
+        self.inner.pool.close();
+        self.inner.exclusive.release().await;
+    }
+}

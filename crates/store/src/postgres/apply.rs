@@ -1,0 +1,303 @@
+//! Writes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bowline_model::id::TailnetId;
+use jiff::Timestamp;
+
+use super::fail::{self, Failure};
+use super::read;
+use super::session::{Param, Session, Step};
+use super::value::{Json, int, uint};
+use super::{Inner, sql as own};
+use crate::batch::{Batch, Put};
+use crate::error::{Cause, CommitError};
+use crate::kind::{Kind, SPECS};
+use crate::options::{Fault, Point};
+use crate::row::{self, CatchUp, Presence};
+use crate::sql;
+
+/// What a commit answers, unless the transaction itself is gone.
+type Answer = Result<u64, CommitError>;
+
+/// Whether rows of a batch give up their unique values before they take new ones.
+#[derive(Clone, Copy, PartialEq)]
+enum Clear {
+    No,
+    First,
+}
+
+/// Writes a batch in one transaction.
+pub(super) async fn commit(inner: &Inner, batch: &Batch) -> Result<Answer, Failure> {
+    let mut session = inner.writer().await?;
+    let outcome = write(&mut session, batch, Some("BEGIN"), Clear::No).await?;
+    // Rows of one batch may take over each other's unique values, in any order. That is rare, so
+    // the values are only emptied first when the straight way failed.
+    let outcome = match outcome {
+        Err(CommitError::Rejected {
+            column: Some(_), ..
+        }) if batch.puts.len() > 1 => {
+            session.rollback().await?;
+            write(&mut session, batch, Some("BEGIN"), Clear::First).await?
+        }
+        other => other,
+    };
+    finish(inner, session, batch.tailnet, outcome).await
+}
+
+/// Locks the tailnet and writes what `make` makes of its newest state.
+pub(super) async fn lock_and_commit(
+    inner: &Inner,
+    tailnet: TailnetId,
+    since: u64,
+    make: &mut (impl FnMut(CatchUp) -> Batch + Send),
+) -> Result<Answer, Failure> {
+    let mut session = inner.writer().await?;
+    session.begin("BEGIN").await?;
+    let locked = session.row(own::HEAD_LOCK, &[&int(tailnet.get())]).await?;
+    let seq = locked.map_or(Ok(0), |row| uint(&row, 0))?;
+    let found = read::catch_up_in(&session, tailnet, since, seq).await?;
+    let Ok(batch) = catch_unwind(AssertUnwindSafe(|| make(found))) else {
+        return Err(Failure::Other(Cause::new(
+            "the closure of this write panicked",
+        )));
+    };
+    if let Err(problem) = batch.check() {
+        session.rollback().await?;
+        return Ok(Err(CommitError::Malformed(problem)));
+    }
+    // Emptied first in any case: a second try would have to give up the lock.
+    let clear = if batch.puts.len() > 1 {
+        Clear::First
+    } else {
+        Clear::No
+    };
+    let outcome = write(&mut session, &batch, None, clear).await?;
+    finish(inner, session, tailnet, outcome).await
+}
+
+/// Commits, or undoes what was refused.
+async fn finish(
+    inner: &Inner,
+    mut session: Session,
+    tailnet: TailnetId,
+    outcome: Answer,
+) -> Result<Answer, Failure> {
+    match outcome {
+        Ok(_) => {}
+        Err(CommitError::Conflict { .. }) => {
+            session.rollback().await?;
+            let current = read::seq_in(&session, tailnet).await?;
+            return Ok(Err(CommitError::Conflict { current }));
+        }
+        Err(_) => {
+            session.rollback().await?;
+            return Ok(outcome);
+        }
+    }
+    match inner.options.at(Point::BeforeCommit) {
+        None => {}
+        Some(Fault::Full) => return Err(Failure::Full),
+        Some(Fault::Io) => return Err(Failure::Unknown(Cause::new("injected"))),
+    }
+    session.commit().await?;
+    let _ = inner.options.at(Point::AfterCommit);
+    Ok(outcome)
+}
+
+/// Writes a batch up to `COMMIT`, in one round trip.
+async fn write(
+    session: &mut Session,
+    batch: &Batch,
+    begin: Option<&'static str>,
+    clear: Clear,
+) -> Result<Answer, Failure> {
+    let tailnet = int(batch.tailnet.get());
+    let seq = batch.base + 1;
+    let mut steps = vec![if batch.base == 0 {
+        step(sql::HEAD_CREATE, vec![Box::new(tailnet), Box::new(1_i64)])
+    } else {
+        step(
+            sql::HEAD_ADVANCE,
+            vec![Box::new(tailnet), Box::new(int(batch.base))],
+        )
+    }];
+    for delete in &batch.deletes {
+        let params = || -> Vec<Param<'_>> { vec![Box::new(tailnet), Box::new(int(delete.id))] };
+        steps.push(step(&sql::of(delete.kind).delete, params()));
+        if delete.kind == Kind::Device {
+            steps.push(step(sql::PRESENCE_DELETE, params()));
+        }
+    }
+    if clear == Clear::First {
+        for put in &batch.puts {
+            if let Some(text) = &sql::of(put.kind).clear {
+                steps.push(step(text, vec![Box::new(tailnet), Box::new(int(put.id))]));
+            }
+        }
+    }
+    let puts = steps.len();
+    steps.extend(batch.puts.iter().map(|put| put_step(tailnet, seq, put)));
+    let logs = steps.len();
+    steps.push(step(
+        sql::CHANGE_PUT,
+        vec![
+            Box::new(tailnet),
+            Box::new(int(seq)),
+            Box::new(batch.commit_id.as_slice()),
+            Box::new(batch.at.as_microsecond()),
+            Box::new(row::touched_text(batch)),
+        ],
+    ));
+    for event in &batch.audit {
+        steps.push(step(
+            sql::AUDIT_PUT,
+            vec![
+                Box::new(tailnet),
+                Box::new(event.at.as_microsecond()),
+                Box::new(int(event.id)),
+                Box::new(Json(&event.body)),
+            ],
+        ));
+    }
+    for row in &batch.outbox {
+        steps.push(step(
+            sql::OUTBOX_PUT,
+            vec![
+                Box::new(int(row.id)),
+                Box::new(tailnet),
+                Box::new(&*row.topic),
+                Box::new(Json(&row.body)),
+            ],
+        ));
+    }
+    let results = session.run(begin, steps).await?;
+    for (index, result) in results.into_iter().enumerate() {
+        let put = index.wrapping_sub(puts);
+        let is_put = (puts..logs).contains(&index);
+        match result {
+            Ok(0) if index == 0 => return Ok(Err(CommitError::Conflict { current: 0 })),
+            // The id belongs to another tailnet.
+            Ok(0) if is_put => return Ok(Err(CommitError::Rejected { put, column: None })),
+            Ok(_) => {}
+            Err(error) if is_put => match fail::refusal(&error, batch.puts[put].kind) {
+                Some(column) => return Ok(Err(CommitError::Rejected { put, column })),
+                None => return Err(error.into()),
+            },
+            Err(error) if index > logs && fail::is_unique_violation(&error) => {
+                let problem = "an audit event or outbox row with its id is there already";
+                return Ok(Err(CommitError::Malformed(problem.to_owned())));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Ok(seq))
+}
+
+pub(super) fn step<'a>(text: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
+    Step { text, params }
+}
+
+fn put_step(tailnet: i64, seq: u64, put: &Put) -> Step<'_> {
+    let mut params: Vec<Param<'_>> = vec![
+        Box::new(tailnet),
+        Box::new(int(put.id)),
+        Box::new(int(seq)),
+        Box::new(Json(&put.body)),
+    ];
+    for column in put.kind.columns() {
+        params.push(Box::new(put.column(column)));
+    }
+    step(&sql::of(put.kind).put, params)
+}
+
+/// Looks a commit up, after waiting for it if it is still under way.
+pub(super) async fn commit_outcome(
+    inner: &Inner,
+    tailnet: TailnetId,
+    commit_id: &[u8; 16],
+) -> Result<Option<u64>, Failure> {
+    let mut session = inner.session().await?;
+    session.begin(own::BEGIN_FRESH).await?;
+    let id = int(tailnet.get());
+    // Whoever commits holds the head's row, or is about to insert it: either makes this wait.
+    session.execute(sql::HEAD_CREATE, &[&id, &0_i64]).await?;
+    session.row(own::HEAD_LOCK, &[&id]).await?;
+    let found = session
+        .row(sql::CHANGE_BY_COMMIT, &[&id, &commit_id.as_slice()])
+        .await?;
+    session.rollback().await?;
+    found.map(|row| uint(&row, 0)).transpose()
+}
+
+pub(super) async fn presence(
+    inner: &Inner,
+    tailnet: TailnetId,
+    presence: &[Presence],
+) -> Result<(), Failure> {
+    let mut session = inner.writer().await?;
+    session.begin("BEGIN").await?;
+    session.simple(own::NOT_DURABLE).await?;
+    let devices: Vec<i64> = presence.iter().map(|one| int(one.device)).collect();
+    let online: Vec<bool> = presence.iter().map(|one| one.online).collect();
+    let at: Vec<i64> = presence.iter().map(|one| one.at.as_microsecond()).collect();
+    let bodies: Vec<&str> = presence.iter().map(|one| &*one.body).collect();
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+        [&int(tailnet.get()), &devices, &online, &at, &bodies];
+    session.execute(own::PRESENCE_PUT, &params).await?;
+    session.commit().await
+}
+
+pub(super) async fn delete_tailnet(inner: &Inner, tailnet: TailnetId) -> Result<bool, Failure> {
+    let mut session = inner.writer().await?;
+    session.begin("BEGIN").await?;
+    let id = int(tailnet.get());
+    let there = session.row(own::HEAD_LOCK, &[&id]).await?.is_some();
+    let tables = SPECS
+        .iter()
+        .map(|spec| spec.table)
+        .chain(sql::TAILNET_TABLES.iter().copied());
+    for table in tables {
+        session
+            .execute(&format!("DELETE FROM {table} WHERE tailnet = $1"), &[&id])
+            .await?;
+    }
+    session.commit().await?;
+    Ok(there)
+}
+
+pub(super) async fn outbox_done(
+    inner: &Inner,
+    tailnet: TailnetId,
+    ids: &[u64],
+) -> Result<(), Failure> {
+    let ids: Vec<i64> = ids.iter().map(|id| int(*id)).collect();
+    let session = inner.writer().await?;
+    session
+        .execute(own::OUTBOX_DONE, &[&int(tailnet.get()), &ids])
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn prune(inner: &Inner, before: Timestamp) -> Result<u64, Failure> {
+    let session = inner.writer().await?;
+    let before = before.as_microsecond();
+    let mut removed = session.execute(sql::PRUNE_PRESENCE, &[]).await?;
+    for row in session.rows(sql::HEADS, &[]).await? {
+        let tailnet = int(uint(&row, 0)?);
+        removed += session
+            .execute(sql::PRUNE_CHANGES, &[&tailnet, &before])
+            .await?;
+        removed += session
+            .execute(sql::PRUNE_AUDIT, &[&tailnet, &before])
+            .await?;
+    }
+    Ok(removed)
+}
+
+pub(super) async fn secret(inner: &Inner, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Failure> {
+    let session = inner.writer().await?;
+    session.execute(sql::SECRET_PUT, &[&name, &sealed]).await?;
+    let kept = session.row(sql::SECRET, &[&name]).await?;
+    kept.map_or(Ok(Vec::new()), |row| super::value::get(&row, 0))
+}

@@ -1,0 +1,225 @@
+//! Reads. What takes several statements is read in one transaction.
+
+use std::collections::BTreeMap;
+
+use bowline_model::id::TailnetId;
+use jiff::Timestamp;
+use tokio_postgres::Row as SqlRow;
+
+use super::Inner;
+use super::fail::Failure;
+use super::session::Session;
+use super::value::{self, count, int, json, time, uint};
+use crate::batch::{AuditRow, OutboxRow};
+use crate::kind::Kind;
+use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
+use crate::sql;
+
+type Read<T> = Result<T, Failure>;
+
+pub(super) async fn tailnets(inner: &Inner) -> Read<Vec<(TailnetId, u64)>> {
+    let rows = inner.session().await?.rows(sql::HEADS, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((value::tailnet(row, 0)?, uint(row, 1)?)))
+        .collect()
+}
+
+pub(super) async fn seq(inner: &Inner, tailnet: TailnetId) -> Read<u64> {
+    seq_in(&inner.session().await?, tailnet).await
+}
+
+/// The newest sequence number; `0` when there is no such tailnet.
+pub(super) async fn seq_in(session: &Session, tailnet: TailnetId) -> Read<u64> {
+    let row = session.row(sql::HEAD, &[&int(tailnet.get())]).await?;
+    row.map_or(Ok(0), |row| uint(&row, 0))
+}
+
+async fn begin(inner: &Inner) -> Read<Session> {
+    let mut session = inner.session().await?;
+    session.begin(super::sql::BEGIN_READ).await?;
+    Ok(session)
+}
+
+pub(super) async fn load(inner: &Inner, tailnet: TailnetId) -> Read<Loaded> {
+    let mut session = begin(inner).await?;
+    let seq = seq_in(&session, tailnet).await?;
+    let rows = all_rows(&session, tailnet).await?;
+    let presence = session.rows(sql::PRESENCE, &[&int(tailnet.get())]).await?;
+    session.rollback().await?;
+    let presence = presence.iter().map(presence_of).collect::<Read<_>>()?;
+    Ok(Loaded {
+        seq,
+        rows,
+        presence,
+    })
+}
+
+fn presence_of(row: &SqlRow) -> Read<Presence> {
+    Ok(Presence {
+        device: uint(row, 0)?,
+        online: value::get(row, 1)?,
+        at: time(row, 2)?,
+        body: json(row, 3)?,
+    })
+}
+
+async fn all_rows(session: &Session, tailnet: TailnetId) -> Read<Vec<Row>> {
+    let mut rows = Vec::new();
+    for kind in Kind::all() {
+        for row in session
+            .rows(&sql::of(kind).all, &[&int(tailnet.get())])
+            .await?
+        {
+            let (id, seq) = (uint(&row, 0)?, uint(&row, 1)?);
+            rows.push(Row {
+                kind,
+                id,
+                seq,
+                body: json(&row, 2)?,
+            });
+        }
+    }
+    Ok(rows)
+}
+
+pub(super) async fn catch_up(inner: &Inner, tailnet: TailnetId, since: u64) -> Read<CatchUp> {
+    let mut session = begin(inner).await?;
+    let seq = seq_in(&session, tailnet).await?;
+    let found = catch_up_in(&session, tailnet, since, seq).await?;
+    session.rollback().await?;
+    Ok(found)
+}
+
+/// What changed after `since` up to `seq`, which is the newest in this transaction.
+pub(super) async fn catch_up_in(
+    session: &Session,
+    tailnet: TailnetId,
+    since: u64,
+    seq: u64,
+) -> Read<CatchUp> {
+    let changes = changes_in(session, tailnet, since, row::CATCH_UP_LIMIT + 1).await?;
+    if !row::reaches_back(&changes, since, seq) {
+        let rows = all_rows(session, tailnet).await?;
+        return Ok(CatchUp {
+            seq,
+            whole: true,
+            rows,
+            gone: Vec::new(),
+        });
+    }
+    let mut touched = BTreeMap::new();
+    for one in changes.iter().flat_map(|change| &change.touched) {
+        touched.insert((one.kind, one.id), one.operation);
+    }
+    let mut catch_up = CatchUp {
+        seq,
+        whole: false,
+        rows: Vec::new(),
+        gone: Vec::new(),
+    };
+    for ((kind, id), operation) in touched {
+        let row = match operation {
+            Operation::Put => {
+                session
+                    .row(&sql::of(kind).get, &[&int(tailnet.get()), &int(id)])
+                    .await?
+            }
+            Operation::Delete => None,
+        };
+        match row {
+            Some(row) => {
+                catch_up.rows.push(Row {
+                    kind,
+                    id,
+                    seq: uint(&row, 0)?,
+                    body: json(&row, 1)?,
+                });
+            }
+            None => catch_up.gone.push((kind, id)),
+        }
+    }
+    Ok(catch_up)
+}
+
+pub(super) async fn changes(
+    inner: &Inner,
+    tailnet: TailnetId,
+    after: u64,
+    limit: usize,
+) -> Read<Vec<Change>> {
+    changes_in(&inner.session().await?, tailnet, after, limit).await
+}
+
+async fn changes_in(
+    session: &Session,
+    tailnet: TailnetId,
+    after: u64,
+    limit: usize,
+) -> Read<Vec<Change>> {
+    let params = (int(tailnet.get()), int(after), count(limit));
+    let rows = session
+        .rows(sql::CHANGES, &[&params.0, &params.1, &params.2])
+        .await?;
+    rows.iter().map(change_of).collect()
+}
+
+fn change_of(row: &SqlRow) -> Read<Change> {
+    let commit_id: &[u8] = value::get(row, 1)?;
+    Ok(Change {
+        seq: uint(row, 0)?,
+        commit_id: commit_id.try_into().map_err(value::unreadable)?,
+        at: time(row, 2)?,
+        touched: row::touched_from(value::get(row, 3)?).map_err(value::unreadable)?,
+    })
+}
+
+pub(super) async fn audit(
+    inner: &Inner,
+    tailnet: TailnetId,
+    from: Timestamp,
+    to: Timestamp,
+    limit: usize,
+) -> Read<Vec<AuditRow>> {
+    let session = inner.session().await?;
+    let (from, to) = (from.as_microsecond(), to.as_microsecond());
+    let rows = session
+        .rows(
+            sql::AUDIT,
+            &[&int(tailnet.get()), &from, &to, &count(limit)],
+        )
+        .await?;
+    let event = |row| {
+        Ok(AuditRow {
+            id: uint(row, 0)?,
+            at: time(row, 1)?,
+            body: json(row, 2)?,
+        })
+    };
+    rows.iter().map(event).collect()
+}
+
+pub(super) async fn outbox(
+    inner: &Inner,
+    topic: &str,
+    limit: usize,
+) -> Read<Vec<(TailnetId, OutboxRow)>> {
+    let rows = inner
+        .session()
+        .await?
+        .rows(sql::OUTBOX, &[&topic, &count(limit)])
+        .await?;
+    let one = |row| {
+        let job = OutboxRow {
+            id: uint(row, 1)?,
+            topic: topic.to_owned(),
+            body: json(row, 2)?,
+        };
+        Ok((value::tailnet(row, 0)?, job))
+    };
+    rows.iter().map(one).collect()
+}
+
+pub(super) async fn secret(inner: &Inner, name: &str) -> Read<Option<Vec<u8>>> {
+    let row = inner.session().await?.row(sql::SECRET, &[&name]).await?;
+    row.map(|row| value::get(&row, 0)).transpose()
+}
