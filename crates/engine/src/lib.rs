@@ -1,1 +1,37 @@
-//! engine
+//! Every use case: may this actor do it, do it on a draft, commit, publish.
+//!
+//! Each tailnet has one serial writer (a task) and one immutable snapshot. A change is a closure
+//! over a [`Draft`](draft::Draft): the writer runs all closures that wait on one draft, commits
+//! them in one transaction, replaces the snapshot and then answers. Reads and map streams take the
+//! snapshot and never wait. The HTTP API and the control protocol are translators in front of
+//! this crate, and so must agree.
+//!
+//! This crate must never know HTTP, never answer before the commit, and never let a lookup cross
+//! a tailnet's wall.
+
+pub mod actor;
+pub mod attribute;
+pub mod clock;
+pub mod credential;
+pub mod device;
+mod directory;
+pub mod dns;
+pub mod draft;
+mod due;
+mod engine;
+pub mod failure;
+mod load;
+pub mod register;
+pub mod report;
+pub mod session;
+pub mod tailnet;
+pub mod user;
+mod writer;
+
+pub use actor::{Access, Actor, Principal, Scope};
+pub use clock::{Clock, Random, SystemClock, SystemRandom};
+pub use engine::{Engine, Event, OpenError, Settings};
+pub use failure::{Refusal, StoreFailure};
+pub use register::{Registered, Registration, RegistrationRefused};
+pub use report::Report;
+pub use session::Stream;

@@ -79,9 +79,6 @@ pub struct Device {
     /// Custom posture attributes by key (`custom:…`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Attribute>,
-    /// When it was last connected, as of its last disconnect.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_seen: Option<Timestamp>,
 }
 
 impl Record for Device {

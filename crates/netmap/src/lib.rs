@@ -18,3 +18,5 @@ pub mod message;
 pub mod render;
 pub mod snapshot;
 pub mod visibility;
+
+pub use bowline_wire::derp_map::{DerpMap, Region, Relay};

@@ -260,12 +260,7 @@ impl Snapshot {
         let live = self
             .device(device.id)
             .map(|entry| entry.live.clone())
-            .unwrap_or_else(|| {
-                Arc::new(Live {
-                    last_seen: device.last_seen,
-                    ..Live::default()
-                })
-            });
+            .unwrap_or_default();
         self.put(Arc::new(device), live);
     }
 

@@ -1,0 +1,202 @@
+//! Custom posture attributes of devices.
+//!
+//! Source: `api-behaviour` facts, section 5.2.
+
+use std::collections::BTreeMap;
+
+use bowline_model::device::{Attribute, AttributeValue, Device};
+use bowline_model::id::DeviceId;
+use bowline_netmap::snapshot::Snapshot;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::actor::{Access, Actor, Scope};
+use crate::due::device_target;
+use crate::engine::Engine;
+use crate::failure::Refusal;
+
+/// Longest key, with its namespace.
+const KEY_MAX: usize = 128;
+/// Longest string value.
+const STRING_MAX: usize = 50;
+/// Longest comment.
+const COMMENT_MAX: usize = 200;
+/// Largest number either way: 2^53 - 1.
+const NUMBER_MAX: i64 = 9_007_199_254_740_991;
+/// The most attributes of one device.
+const ATTRIBUTES_MAX: usize = 100;
+
+/// Reads a value as the API has it.
+///
+/// # Errors
+/// `Invalid`.
+pub fn parse_value(value: &Value) -> Result<AttributeValue, Refusal> {
+    match value {
+        Value::Bool(flag) => Ok(AttributeValue::Bool(*flag)),
+        Value::Number(number) => number
+            .as_i64()
+            .filter(|n| (-NUMBER_MAX..=NUMBER_MAX).contains(n))
+            .map(AttributeValue::Number)
+            .ok_or_else(|| {
+                Refusal::invalid("attribute value must be an integer of at most 2^53-1")
+            }),
+        Value::String(text) => {
+            let fits = text.chars().count() <= STRING_MAX
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+            if fits {
+                Ok(AttributeValue::String(text.clone()))
+            } else {
+                Err(Refusal::invalid(
+                    "attribute value must be at most 50 letters, digits, underscores and periods",
+                ))
+            }
+        }
+        Value::Null | Value::Array(_) | Value::Object(_) => Err(Refusal::invalid(
+            "attribute value must be a string, a number or a boolean",
+        )),
+    }
+}
+
+fn check_key(key: &str) -> Result<(), Refusal> {
+    let name = key.strip_prefix("custom:").ok_or_else(|| {
+        Refusal::invalid("attribute key must be in the custom namespace: custom:name")
+    })?;
+    let fits = !name.is_empty()
+        && key.len() <= KEY_MAX
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
+    if fits {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        "attribute key must be at most 128 letters, digits, underscores and colons",
+    ))
+}
+
+/// Refuses a value of another type than the tailnet has for the key, and a key that differs from
+/// another one only by case. `own` is the device that is being written with its new attributes.
+fn check_against_tailnet(
+    snapshot: &Snapshot,
+    key: &str,
+    value: &AttributeValue,
+) -> Result<(), Refusal> {
+    for entry in snapshot.devices() {
+        for (other, attribute) in &entry.device.attributes {
+            if other == key {
+                if attribute.value.type_name() != value.type_name() {
+                    return Err(Refusal::invalid(format!(
+                        "attribute {key} has values of type {}, not {}",
+                        attribute.value.type_name(),
+                        value.type_name()
+                    )));
+                }
+            } else if other.eq_ignore_ascii_case(key) {
+                return Err(Refusal::invalid(format!(
+                    "attribute {key} differs from {other} only by case"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A value to set (with its expiry), or `None` to delete.
+pub type Edit = Option<(AttributeValue, Option<Timestamp>)>;
+
+impl Engine {
+    /// Sets or deletes custom attributes of several devices, all or none.
+    ///
+    /// # Errors
+    /// `Invalid` for a key, value or comment that cannot be, or (with `many`) for a device that is
+    /// not there; `NotFound` for a single device that is not there.
+    pub async fn edit_attributes(
+        &self,
+        actor: &Actor,
+        edits: Vec<(DeviceId, BTreeMap<String, Edit>)>,
+        comment: Option<String>,
+    ) -> Result<(), Refusal> {
+        if !actor.may(Scope::DevicesPostureAttributes, Access::Write) {
+            return Err(Refusal::NotPermitted);
+        }
+        let comment = comment.filter(|text| !text.is_empty());
+        if comment
+            .as_ref()
+            .is_some_and(|text| text.chars().count() > COMMENT_MAX)
+        {
+            return Err(Refusal::invalid("comment must be at most 200 characters"));
+        }
+        for key in edits.iter().flat_map(|(_, edits)| edits.keys()) {
+            check_key(key)?;
+        }
+        self.write(actor, move |draft| {
+            let now = draft.now();
+            for (id, edits) in &edits {
+                let mut device: Device = draft
+                    .view()
+                    .device(*id)
+                    .map(|entry| (*entry.device).clone())
+                    .ok_or(Refusal::NotFound)?;
+                let mut changed = false;
+                for (key, edit) in edits {
+                    let old = device.attributes.get(key).cloned();
+                    let target = device_target(&device, Some("ATTRIBUTES"));
+                    let new = match edit {
+                        None => {
+                            if old.is_none() {
+                                continue;
+                            }
+                            device.attributes.remove(key);
+                            draft.audit_with(
+                                "DELETE",
+                                target,
+                                json!({key: old}),
+                                Value::Null,
+                                comment.clone(),
+                            );
+                            changed = true;
+                            continue;
+                        }
+                        Some((value, expires)) => {
+                            if expires.is_some_and(|at| at <= now) {
+                                return Err(Refusal::invalid(
+                                    "attribute expiry must be in the future",
+                                ));
+                            }
+                            check_against_tailnet(draft.view(), key, value)?;
+                            Attribute {
+                                value: value.clone(),
+                                expires: *expires,
+                            }
+                        }
+                    };
+                    if old.as_ref() == Some(&new) {
+                        continue;
+                    }
+                    let action = if old.is_some() { "UPDATE" } else { "CREATE" };
+                    draft.audit_with(
+                        action,
+                        target,
+                        json!({key: old}),
+                        json!({key: new}),
+                        comment.clone(),
+                    );
+                    device.attributes.insert(key.clone(), new);
+                    changed = true;
+                }
+                if device.attributes.len() > ATTRIBUTES_MAX {
+                    return Err(Refusal::invalid(format!(
+                        "a device can have at most {ATTRIBUTES_MAX} custom attributes"
+                    )));
+                }
+                if changed {
+                    draft.put_device(device);
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}

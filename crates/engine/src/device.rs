@@ -1,0 +1,370 @@
+//! Devices: rename, approve, expire, route, move, delete.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use bowline_model::address::{self, is_exit_route};
+use bowline_model::device::Device;
+use bowline_model::id::DeviceId;
+use bowline_model::name;
+use bowline_netmap::chunk::Entry;
+use bowline_netmap::snapshot::Snapshot;
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use crate::actor::{Access, Actor, Scope};
+use crate::draft::Draft;
+use crate::due::device_target;
+use crate::engine::Engine;
+use crate::failure::Refusal;
+
+/// The most routes that one device may have enabled.
+const ROUTES_MAX: usize = 1024;
+
+/// A free first label for a device, as near to the wanted one as possible: itself, then `-1`,
+/// `-2`, …. `own` may keep what it has.
+pub(crate) fn free_name(snapshot: &Snapshot, wanted: &str, own: Option<DeviceId>) -> String {
+    let wanted = if wanted.is_empty() { "node" } else { wanted };
+    let is_free = |n: usize| {
+        let candidate = name::candidate(wanted, n);
+        snapshot
+            .device_by_name(&candidate)
+            .is_none_or(|entry| Some(entry.device.id) == own)
+    };
+    // Nearly always the first few. A fleet of one name is then found by doubling and halving, so
+    // that the ten-thousandth costs twenty look-ups and not ten thousand.
+    if let Some(n) = (0..8).find(|n| is_free(*n)) {
+        return name::candidate(wanted, n);
+    }
+    let mut high = 8;
+    while !is_free(high) {
+        high *= 2;
+    }
+    let mut low = high / 2;
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if is_free(middle) {
+            high = middle
+        } else {
+            low = middle
+        }
+    }
+    name::candidate(wanted, high)
+}
+
+fn need(actor: &Actor, scope: Scope) -> Result<(), Refusal> {
+    if actor.may(scope, Access::Write) {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
+    }
+}
+
+fn find(draft: &Draft<'_>, id: DeviceId) -> Result<Device, Refusal> {
+    draft
+        .view()
+        .device(id)
+        .map(|entry| (*entry.device).clone())
+        .ok_or(Refusal::NotFound)
+}
+
+impl Engine {
+    /// A device of the actor's tailnet.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn device(
+        &self,
+        actor: &Actor,
+        id: DeviceId,
+    ) -> Result<(Arc<Snapshot>, Arc<Entry>), Refusal> {
+        let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
+        let entry = snapshot.device(id).cloned().ok_or(Refusal::NotFound)?;
+        Ok((snapshot, entry))
+    }
+
+    /// Gives a device a name: a label, or a full name in the tailnet's domain. Empty: the name
+    /// follows the host name again.
+    ///
+    /// # Errors
+    /// `Invalid` for a text that is no name or for one that another device has.
+    pub async fn rename_device(
+        &self,
+        actor: &Actor,
+        id: DeviceId,
+        wanted: &str,
+    ) -> Result<(), Refusal> {
+        need(actor, Scope::DevicesCore)?;
+        let wanted = wanted.trim().trim_end_matches('.').to_lowercase();
+        self.write(actor, move |draft| {
+            let device = find(draft, id)?;
+            let suffix = &draft.view().tailnet().dns_name;
+            let label = wanted.strip_suffix(suffix.as_str()).and_then(|l| l.strip_suffix('.')).unwrap_or(&wanted);
+            let (label, given) = if label.is_empty() {
+                (free_name(draft.view(), &name::sanitise(&device.facts.hostname), Some(id)), false)
+            } else {
+                (label.to_owned(), true)
+            };
+            if given && !name::is_label(&label) {
+                return Err(Refusal::invalid(format!(
+                    "invalid name {label:?}: use 1 to 63 letters, digits and hyphens, beginning and ending with a letter or digit"
+                )));
+            }
+            if draft.view().device_by_name(&label).is_some_and(|other| other.device.id != id) {
+                return Err(Refusal::invalid(format!("name {label:?} is already in use by another device")));
+            }
+            if device.name == label && device.name_given == given {
+                return Ok(());
+            }
+            draft.audit("UPDATE", device_target(&device, Some("MACHINE_NAME")), json!(device.name), json!(label));
+            draft.put_device(Device { name: label, name_given: given, ..device });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes a device: it is logged out, its peers drop it, its addresses and name are free.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn delete_device(&self, actor: &Actor, id: DeviceId) -> Result<(), Refusal> {
+        need(actor, Scope::DevicesCore)?;
+        self.write(actor, move |draft| {
+            let device = find(draft, id)?;
+            draft.audit(
+                "DELETE",
+                device_target(&device, None),
+                json!({"addresses": device.addresses()}),
+                Value::Null,
+            );
+            draft.remove_device(id);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Approves a device, or takes the approval away. Stored whether or not the tailnet asks for
+    /// approval of new devices.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn authorize_device(
+        &self,
+        actor: &Actor,
+        id: DeviceId,
+        authorized: bool,
+    ) -> Result<(), Refusal> {
+        need(actor, Scope::DevicesCore)?;
+        self.write(actor, move |draft| {
+            let device = find(draft, id)?;
+            if device.authorized == authorized {
+                return Ok(());
+            }
+            let action = if authorized { "APPROVE" } else { "REVOKE" };
+            draft.audit(
+                action,
+                device_target(&device, None),
+                json!(device.authorized),
+                json!(authorized),
+            );
+            draft.put_device(Device {
+                authorized,
+                ..device
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Expires a device's node key now, disabled expiry or not.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn expire_device(&self, actor: &Actor, id: DeviceId) -> Result<(), Refusal> {
+        need(actor, Scope::DevicesCore)?;
+        self.write(actor, move |draft| {
+            let device = find(draft, id)?;
+            if device.expired {
+                return Ok(());
+            }
+            let now = draft.now();
+            draft.audit(
+                "UPDATE",
+                device_target(&device, Some("KEY_EXPIRY_TIME")),
+                json!(device.key_expiry),
+                json!(now),
+            );
+            draft.put_device(Device {
+                key_expiry: Some(now),
+                key_expiry_disabled: false,
+                expired: true,
+                ..device
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Disables or enables the expiry of a device's node key. Its instant is kept; enabled again,
+    /// a past one means that the key has expired. `None` changes nothing.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn set_key_expiry_disabled(
+        &self,
+        actor: &Actor,
+        id: DeviceId,
+        disabled: Option<bool>,
+    ) -> Result<(), Refusal> {
+        need(actor, Scope::DevicesCore)?;
+        self.write(actor, move |draft| {
+            let device = find(draft, id)?;
+            let Some(disabled) =
+                disabled.filter(|disabled| *disabled != device.key_expiry_disabled)
+            else {
+                return Ok(());
+            };
+            let expired = !disabled && device.key_expiry.is_some_and(|at| at <= draft.now());
+            let action = if disabled { "DISABLE" } else { "ENABLE" };
+            draft.audit(
+                action,
+                device_target(&device, Some("KEY_EXPIRY")),
+                json!(device.key_expiry_disabled),
+                json!(disabled),
+            );
+            draft.put_device(Device {
+                key_expiry_disabled: disabled,
+                expired,
+                ..device
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces the routes that a device may serve, advertised or not. One of the two exit
+    /// prefixes brings the other.
+    ///
+    /// # Errors
+    /// `Invalid` for a text that is no prefix or has host bits; `NotFound`.
+    pub async fn set_device_routes(
+        &self,
+        actor: &Actor,
+        id: DeviceId,
+        routes: &[String],
+    ) -> Result<Arc<Entry>, Refusal> {
+        need(actor, Scope::DevicesRoutes)?;
+        let mut parsed = routes
+            .iter()
+            .map(|text| {
+                address::parse_route(text).ok_or_else(|| {
+                    Refusal::invalid(format!("invalid route {text:?}: expected a prefix without host bits, like 10.0.0.0/16"))
+                })
+            })
+            .collect::<Result<Vec<IpNet>, Refusal>>()?;
+        if parsed.len() > ROUTES_MAX {
+            return Err(Refusal::invalid(format!(
+                "a device can have at most {ROUTES_MAX} routes"
+            )));
+        }
+        if parsed.iter().any(is_exit_route) {
+            parsed.extend([
+                IpNet::V4(ipnet::Ipv4Net::default()),
+                IpNet::V6(ipnet::Ipv6Net::default()),
+            ]);
+        }
+        address::sort_routes(&mut parsed);
+        self.write(actor, move |draft| {
+            let device = find(draft, id)?;
+            if device.enabled_routes != parsed {
+                draft.audit(
+                    "UPDATE",
+                    device_target(&device, Some("ALLOWED_IPS")),
+                    json!(device.enabled_routes),
+                    json!(parsed),
+                );
+                draft.put_device(Device {
+                    enabled_routes: parsed.clone(),
+                    ..device
+                });
+            }
+            draft.view().device(id).cloned().ok_or(Refusal::NotFound)
+        })
+        .await
+    }
+
+    /// Gives a device another IPv4 address. `None` changes nothing.
+    ///
+    /// # Errors
+    /// `Invalid` for an address outside the range, a reserved one, or one that another device has.
+    pub async fn set_device_ipv4(
+        &self,
+        actor: &Actor,
+        id: DeviceId,
+        ipv4: Option<&str>,
+    ) -> Result<(), Refusal> {
+        need(actor, Scope::DevicesCore)?;
+        let wanted = ipv4
+            .filter(|text| !text.is_empty())
+            .map(|text| {
+                text.parse::<Ipv4Addr>().ok().filter(|address| address::is_device_ipv4(*address)).ok_or_else(|| {
+                    Refusal::invalid(format!("invalid IPv4 address {text:?}: expected an unreserved address in 100.64.0.0/10"))
+                })
+            })
+            .transpose()?;
+        self.write(actor, move |draft| {
+            let device = find(draft, id)?;
+            let Some(ipv4) = wanted.filter(|address| *address != device.ipv4) else {
+                return Ok(());
+            };
+            if draft.view().device_by_ipv4(ipv4).is_some() {
+                return Err(Refusal::invalid(format!(
+                    "IPv4 address {ipv4} is already in use by another device"
+                )));
+            }
+            draft.audit(
+                "UPDATE",
+                device_target(&device, Some("ALLOWED_IPS")),
+                json!(device.ipv4),
+                json!(ipv4),
+            );
+            draft.put_device(Device { ipv4, ..device });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces a device's tags. The default policy has no tag owners, so only the empty set is
+    /// possible for now.
+    ///
+    /// # Errors
+    /// `Invalid` naming the tags that may not be assigned; `NotFound`.
+    pub async fn set_device_tags(
+        &self,
+        actor: &Actor,
+        id: DeviceId,
+        tags: &[String],
+    ) -> Result<(), Refusal> {
+        need(actor, Scope::DevicesCore)?;
+        self.device(actor, id)?;
+        crate::credential::check_tags(tags)?;
+        Ok(())
+    }
+
+    /// Whether a node key belongs to a device that may use the relay.
+    pub fn admits(&self, key: &bowline_model::key::NodeKey) -> bool {
+        self.find_device(key)
+            .is_some_and(|(_, _, entry)| !entry.device.expired && entry.device.authorized)
+    }
+
+    /// The device of a node key, in whatever tailnet. For requests that prove their machine key.
+    pub fn find_device(
+        &self,
+        key: &bowline_model::key::NodeKey,
+    ) -> Option<(bowline_model::id::TailnetId, Arc<Snapshot>, Arc<Entry>)> {
+        let tailnet = self.0.directory.node_key(key)?;
+        let snapshot = self.snapshot(tailnet)?;
+        let entry = snapshot.device_by_node_key(key).cloned()?;
+        Some((tailnet, snapshot, entry))
+    }
+}

@@ -1,0 +1,80 @@
+//! Which tailnet holds a node key or a credential: the only look-ups that cross tailnets, for
+//! requests that do not know their tailnet yet.
+
+use bowline_model::id::{KeyId, TailnetId};
+use bowline_model::key::NodeKey;
+use bowline_netmap::snapshot::Snapshot;
+
+use crate::draft::Changes;
+
+/// Indexes over all tailnets of this process.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    node_keys: papaya::HashMap<NodeKey, TailnetId>,
+    credentials: papaya::HashMap<KeyId, TailnetId>,
+    names: papaya::HashMap<String, TailnetId>,
+}
+
+impl Directory {
+    pub(crate) fn node_key(&self, key: &NodeKey) -> Option<TailnetId> {
+        self.node_keys.pin().get(key).copied()
+    }
+
+    pub(crate) fn credential(&self, id: KeyId) -> Option<TailnetId> {
+        self.credentials.pin().get(&id).copied()
+    }
+
+    pub(crate) fn name(&self, name: &str) -> Option<TailnetId> {
+        self.names.pin().get(&name.to_lowercase()).copied()
+    }
+
+    /// Adds everything of a tailnet that was just loaded.
+    pub(crate) fn add_all(&self, snapshot: &Snapshot) {
+        let id = snapshot.id();
+        self.names
+            .pin()
+            .insert(snapshot.tailnet().name.to_lowercase(), id);
+        let node_keys = self.node_keys.pin();
+        for entry in snapshot.devices() {
+            node_keys.insert(entry.device.node_key, id);
+        }
+        let credentials = self.credentials.pin();
+        for credential in snapshot.credentials() {
+            credentials.insert(credential.id, id);
+        }
+    }
+
+    /// Follows a change.
+    pub(crate) fn follow(&self, old: &Snapshot, new: &Snapshot, changes: &Changes) {
+        let id = new.id();
+        let node_keys = self.node_keys.pin();
+        for device in &changes.touched_devices {
+            let before = old.device(*device).map(|entry| entry.device.node_key);
+            let after = new.device(*device).map(|entry| entry.device.node_key);
+            if before != after {
+                // Only our own entry goes: the key may have moved to another device meanwhile.
+                if let Some(key) = before
+                    && new.device_by_node_key(&key).is_none()
+                {
+                    node_keys.remove(&key);
+                }
+                if let Some(key) = after {
+                    node_keys.insert(key, id);
+                }
+            }
+        }
+        let credentials = self.credentials.pin();
+        for credential in &changes.touched_credentials {
+            if new.credential(*credential).is_some() {
+                credentials.insert(*credential, id);
+            } else {
+                credentials.remove(credential);
+            }
+        }
+        if old.tailnet().name != new.tailnet().name {
+            let names = self.names.pin();
+            names.remove(&old.tailnet().name.to_lowercase());
+            names.insert(new.tailnet().name.to_lowercase(), id);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The engine: all tailnets of this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bowline_model::id::TailnetId;
+use bowline_model::key::NodeKey;
+use bowline_netmap::DerpMap;
+use bowline_netmap::snapshot::Snapshot;
+use bowline_store::Store;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::actor::Actor;
+use crate::clock::{Clock, Ids, Random};
+use crate::directory::Directory;
+use crate::draft::Draft;
+use crate::failure::StoreFailure;
+use crate::session::Sessions;
+use crate::writer::{Job, Typed, Writer};
+
+/// How the engine works, for all tailnets.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Relays that clients are told of.
+    pub derp_map: DerpMap,
+    /// MagicDNS suffixes of new tailnets end with this domain, without a dot in front.
+    pub base_domain: String,
+    /// Days until the key of a newly logged-in device expires, for new tailnets.
+    pub key_duration_days: u32,
+    /// How long an ephemeral device may be offline before it is deleted.
+    pub ephemeral_timeout: Duration,
+    /// How long a device without a map stream still counts as online: a reconnect within it
+    /// changes nothing for anybody.
+    pub offline_grace: Duration,
+    /// The same after a restart of the server, when everybody must come back first.
+    pub restart_grace: Duration,
+    /// Shortest time between two publications to the map streams of one tailnet.
+    pub publication_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            derp_map: DerpMap::default(),
+            base_domain: "internal".to_owned(),
+            key_duration_days: 180,
+            ephemeral_timeout: Duration::from_secs(30 * 60),
+            offline_grace: Duration::from_secs(10),
+            restart_grace: Duration::from_secs(60),
+            publication_interval: Duration::from_millis(20),
+        }
+    }
+}
+
+/// Something that other parts of the server act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A node key stopped being good: the device was deleted, expired, or got another.
+    NodeKeyRevoked(NodeKey),
+}
+
+/// All tailnets of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) settings: Settings,
+    pub(crate) derp_map: Arc<DerpMap>,
+    pub(crate) ids: Ids,
+    pub(crate) tailnets: papaya::HashMap<TailnetId, Arc<Handle>>,
+    pub(crate) directory: Directory,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    /// Serialises the making of tailnets.
+    pub(crate) making: tokio::sync::Mutex<()>,
+}
+
+/// One tailnet of this process.
+pub(crate) struct Handle {
+    pub(crate) id: TailnetId,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) jobs: mpsc::Sender<Job>,
+    pub(crate) publications: watch::Sender<Arc<Snapshot>>,
+    pub(crate) published: Notify,
+    pub(crate) sessions: Sessions,
+}
+
+/// Why an engine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store failed.
+    #[error("could not read the database")]
+    Store(#[from] bowline_store::Error),
+    /// A stored object cannot be read.
+    #[error("cannot read {kind} {id} of tailnet {tailnet}")]
+    Body {
+        /// Kind of the object.
+        kind: String,
+        /// Its id.
+        id: u64,
+        /// Its tailnet.
+        tailnet: TailnetId,
+        /// What is wrong with it.
+        #[source]
+        source: bowline_model::record::BodyError,
+    },
+    /// A tailnet without its own record.
+    #[error("tailnet {0} has no record of itself")]
+    NoTailnet(TailnetId),
+}
+
+/// Jobs that may wait for one writer. A caller beyond them waits.
+const QUEUE: usize = 4096;
+
+impl Engine {
+    /// Loads every tailnet and starts its writer.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or an object in it.
+    pub async fn open(
+        store: Store,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        let (events, _) = broadcast::channel(1024);
+        let engine = Self(Arc::new(Inner {
+            derp_map: Arc::new(settings.derp_map.clone()),
+            store,
+            clock,
+            random,
+            settings,
+            ids: Ids::default(),
+            tailnets: papaya::HashMap::new(),
+            directory: Directory::default(),
+            events,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            making: tokio::sync::Mutex::new(()),
+        }));
+        for (id, _) in engine.0.store.tailnets().await? {
+            let snapshot = engine.load(id).await?;
+            engine.add(snapshot);
+        }
+        Ok(engine)
+    }
+
+    /// Starts the writer of a tailnet that was loaded or just made.
+    pub(crate) fn add(&self, snapshot: Snapshot) {
+        let newest = snapshot
+            .devices()
+            .map(|entry| entry.device.id.get())
+            .chain(snapshot.users().map(|user| user.id.get()))
+            .chain(snapshot.credentials().map(|credential| credential.id.get()))
+            .chain([snapshot.id().get()])
+            .max();
+        self.0.ids.skip(newest.unwrap_or(0));
+        self.0.directory.add_all(&snapshot);
+        let (jobs, receiver) = mpsc::channel(QUEUE);
+        let shared = Arc::new(snapshot);
+        let handle = Arc::new(Handle {
+            id: shared.id(),
+            snapshot: ArcSwap::new(shared.clone()),
+            jobs,
+            publications: watch::Sender::new(shared.clone()),
+            published: Notify::new(),
+            sessions: Sessions::default(),
+        });
+        self.0.tailnets.pin().insert(handle.id, handle.clone());
+        let writer = Writer::new(self.0.clone(), handle.clone(), receiver, &shared);
+        self.0.tasks.spawn(writer.run());
+        self.0.tasks.spawn(publish(self.0.clone(), handle.clone()));
+        self.expect_back(&handle);
+    }
+
+    pub(crate) fn handle(&self, tailnet: TailnetId) -> Option<Arc<Handle>> {
+        self.0.tailnets.pin().get(&tailnet).cloned()
+    }
+
+    /// The newest state of a tailnet.
+    pub fn snapshot(&self, tailnet: TailnetId) -> Option<Arc<Snapshot>> {
+        self.handle(tailnet)
+            .map(|handle| handle.snapshot.load_full())
+    }
+
+    /// A tailnet by id (`T…CNTRL` or decimal) or organisation name.
+    pub fn find_tailnet(&self, text: &str) -> Option<TailnetId> {
+        self.0
+            .directory
+            .name(text)
+            .or_else(|| TailnetId::parse(text))
+            .filter(|id| self.handle(*id).is_some())
+    }
+
+    /// All tailnets, by id.
+    pub fn tailnets(&self) -> Vec<TailnetId> {
+        let mut ids: Vec<TailnetId> = self.0.tailnets.pin().keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Time, as the engine sees it.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The settings it was opened with.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The store, for reading logs.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Events from now on. A receiver that lags misses the oldest.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.0.events.subscribe()
+    }
+
+    /// Runs a change: the closure may run again, so it has no effect but on the draft.
+    ///
+    /// # Errors
+    /// What the closure refused with, or why the change could not be stored.
+    pub(crate) async fn write<T, E, F>(&self, actor: &Actor, closure: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreFailure> + Send + 'static,
+        F: FnMut(&mut Draft<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.write_as(actor.tailnet, actor.audit_ref(), closure)
+            .await
+    }
+
+    pub(crate) async fn write_as<T, E, F>(
+        &self,
+        tailnet: TailnetId,
+        actor: bowline_model::audit::ActorRef,
+        closure: F,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreFailure> + Send + 'static,
+        F: FnMut(&mut Draft<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let handle = self.handle(tailnet).ok_or(StoreFailure::Stopping)?;
+        let (reply, answer) = oneshot::channel();
+        let work = Typed {
+            closure,
+            actor,
+            result: None,
+            reply,
+        };
+        handle
+            .jobs
+            .send(Job::Durable(Box::new(work)))
+            .await
+            .map_err(|_| StoreFailure::Stopping)?;
+        answer.await.map_err(|_| StoreFailure::Stopping)?
+    }
+
+    /// Runs a change of soft state or reported facts. It cannot fail and nobody waits for it.
+    pub(crate) async fn soften(
+        handle: &Handle,
+        change: impl FnOnce(&mut Draft<'_>) + Send + 'static,
+    ) {
+        // A closed queue means that the server stops: there is nobody left to be told.
+        let _ = handle.jobs.send(Job::Soft(Box::new(change))).await;
+    }
+
+    /// Lets every writer look at the clock: what is due is done. For tests that move the clock.
+    pub async fn tick(&self) {
+        for id in self.tailnets() {
+            if let Some(handle) = self.handle(id) {
+                let (reply, done) = oneshot::channel();
+                if handle.jobs.send(Job::Tick(reply)).await.is_ok() {
+                    let _ = done.await;
+                }
+            }
+        }
+    }
+
+    /// Ends every stream and writer, after flushing soft state, and closes the store.
+    pub async fn close(self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.store.clone().close().await;
+    }
+
+    /// Cancelled when the engine stops: streams end.
+    pub fn stopping(&self) -> CancellationToken {
+        self.0.stop.clone()
+    }
+}
+
+/// Hands the newest state to the map streams, at most once per interval: streams that keep up are
+/// then at the same publication and share their deltas.
+async fn publish(engine: Arc<Inner>, handle: Arc<Handle>) {
+    loop {
+        tokio::select! {
+            () = handle.published.notified() => {}
+            () = engine.stop.cancelled() => return,
+        }
+        handle
+            .publications
+            .send_replace(handle.snapshot.load_full());
+        // More streams take longer to be served: give them time to be at one publication again.
+        let streams = u32::try_from(handle.publications.receiver_count()).unwrap_or(u32::MAX);
+        let interval = engine
+            .settings
+            .publication_interval
+            .max(Duration::from_micros(40) * streams);
+        tokio::time::sleep(interval.min(Duration::from_millis(500))).await;
+    }
+}

@@ -1,0 +1,82 @@
+//! Reading a tailnet from the store.
+
+use bowline_model::device::Live;
+use bowline_model::id::{DeviceId, TailnetId};
+use bowline_model::record::{self, Record};
+use bowline_netmap::snapshot::Snapshot;
+use bowline_store::{Kind, Loaded, Row};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::engine::{Engine, OpenError};
+
+/// Presence is believed when the server was alive this recently; then everybody is expected back.
+const PRESENCE_EXPIRY: SignedDuration = SignedDuration::from_mins(5);
+/// Presence row that says when the server was last alive; no device has this id.
+pub(crate) const HEARTBEAT: u64 = 0;
+
+impl Engine {
+    pub(crate) async fn load(&self, id: TailnetId) -> Result<Snapshot, OpenError> {
+        let loaded = self.0.store.load(id).await?;
+        let mut snapshot = build(id, &loaded, self.0.derp_map.clone())?;
+        restore_presence(&mut snapshot, &loaded, self.0.clock.now());
+        Ok(snapshot)
+    }
+}
+
+fn read<T: Record>(tailnet: TailnetId, row: &Row) -> Result<T, OpenError> {
+    record::decode(&row.body).map_err(|source| OpenError::Body {
+        kind: format!("{:?}", row.kind),
+        id: row.id,
+        tailnet,
+        source,
+    })
+}
+
+/// Builds a snapshot from rows: the same as applying the changes that wrote them one by one.
+pub(crate) fn build(
+    id: TailnetId,
+    loaded: &Loaded,
+    derp_map: std::sync::Arc<bowline_netmap::DerpMap>,
+) -> Result<Snapshot, OpenError> {
+    let own = loaded
+        .rows
+        .iter()
+        .find(|row| row.kind == Kind::Tailnet)
+        .ok_or(OpenError::NoTailnet(id))?;
+    let mut snapshot = Snapshot::new(read(id, own)?, derp_map);
+    for row in &loaded.rows {
+        match row.kind {
+            Kind::Tailnet => {}
+            Kind::User => snapshot.put_user(read(id, row)?),
+            Kind::Device => snapshot.put_device(read(id, row)?),
+            Kind::Key => snapshot.put_credential(read(id, row)?),
+            Kind::Dns => snapshot.set_dns(read(id, row)?),
+            Kind::Policy => snapshot.set_policy(read(id, row)?),
+        }
+    }
+    snapshot.seq = loaded.seq;
+    Ok(snapshot)
+}
+
+fn restore_presence(snapshot: &mut Snapshot, loaded: &Loaded, now: Timestamp) {
+    let alive = loaded
+        .presence
+        .iter()
+        .find(|row| row.device == HEARTBEAT)
+        .map(|row| row.at);
+    let believed = alive.is_some_and(|at| now.duration_since(at) <= PRESENCE_EXPIRY);
+    for row in &loaded.presence {
+        let Some(id) = DeviceId::new(row.device) else {
+            continue;
+        };
+        // Soft state that cannot be read is soft state that is not known.
+        let Ok(mut live) = record::decode::<Live>(&row.body) else {
+            continue;
+        };
+        if live.online && !believed {
+            live.online = false;
+            live.last_seen = Some(alive.unwrap_or(row.at));
+        }
+        snapshot.set_live(id, live);
+    }
+}

@@ -1,0 +1,476 @@
+//! Registration: how a device comes into a tailnet, renews its key and leaves.
+//!
+//! Source: `control-protocol` facts, sections 4.2 to 4.6. A lost answer is repeated by the client
+//! with the same auth key and machine key but a new node key, so a one-off key stays good for the
+//! device that it made until that device has opened a map stream.
+
+use std::collections::BTreeSet;
+
+use bowline_model::address;
+use bowline_model::audit::ActorRef;
+use bowline_model::credential::{AuthKey, Credential, Kind, Use};
+use bowline_model::device::{Device, HostFacts};
+use bowline_model::id::{DeviceId, TailnetId, UserId};
+use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::name;
+use bowline_model::record::RawJson;
+use bowline_model::secret::{Presented, SecretKind};
+use bowline_model::user::Status;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::device::free_name;
+use crate::draft::Draft;
+use crate::due::device_target;
+use crate::engine::Engine;
+use crate::failure::StoreFailure;
+
+/// A request to register.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Machine key that the connection proved.
+    pub machine_key: MachineKey,
+    /// Node key to register.
+    pub node_key: NodeKey,
+    /// Node key that it replaces.
+    pub old_node_key: Option<NodeKey>,
+    /// Tailnet lock key.
+    pub lock_key: String,
+    /// Auth key, as presented.
+    pub auth_key: Option<String>,
+    /// Expiry that the client asks for; in the past: log out.
+    pub expiry: Option<Timestamp>,
+    /// Whether the device is to be ephemeral.
+    pub ephemeral: bool,
+    /// Capability version.
+    pub capability_version: u32,
+    /// Host info.
+    pub hostinfo: RawJson,
+    /// What the server uses of it.
+    pub facts: HostFacts,
+}
+
+/// What became of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registered {
+    /// The device is in.
+    In {
+        /// Its tailnet.
+        tailnet: TailnetId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// The device is logged out, as it asked.
+    LoggedOut,
+    /// The node key has expired: the client makes a new one and tries again.
+    KeyExpired,
+    /// Somebody must sign in first: there was no auth key.
+    NeedsLogin,
+}
+
+/// Why a registration was refused. The text is shown to the client's user.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RegistrationRefused {
+    /// Another machine registered this node key.
+    #[error("node key is registered to another machine")]
+    OtherMachine,
+    /// No such auth key, or not this secret.
+    #[error("invalid auth key: it does not exist here; make a new one")]
+    UnknownKey,
+    /// The auth key has expired.
+    #[error("auth key has expired; make a new one")]
+    ExpiredKey,
+    /// Somebody revoked the auth key.
+    #[error("auth key was revoked; make a new one")]
+    RevokedKey,
+    /// The one-off key was used by another device or for another login.
+    #[error(
+        "auth key was already used: it is good for one device only; make a new or a reusable one"
+    )]
+    UsedKey,
+    /// The auth key's owner may not act.
+    #[error("the owner of the auth key is suspended or gone")]
+    OwnerGone,
+    /// The device asked for tags that it may not have.
+    #[error("requested tags [{0}] are invalid or not permitted")]
+    Tags(String),
+    /// It could not be stored: the client tries again.
+    #[error(transparent)]
+    Store(#[from] StoreFailure),
+}
+
+impl Engine {
+    /// Registers, renews or logs out a device.
+    ///
+    /// # Errors
+    /// A refusal with its text for the user, or a failure to store.
+    pub async fn register(&self, request: Registration) -> Result<Registered, RegistrationRefused> {
+        let known = self.find_device(&request.node_key);
+        if let Some((tailnet, _, entry)) = &known {
+            let device = &entry.device;
+            if device.machine_key != request.machine_key {
+                return Err(RegistrationRefused::OtherMachine);
+            }
+            if let Some(expiry) = request.expiry {
+                if expiry <= self.now() {
+                    return self.log_out(*tailnet, device.id, request).await;
+                }
+                if !device.expired && device.effective_expiry().is_none_or(|at| expiry < at) {
+                    return self.shorten(*tailnet, device.id, request).await;
+                }
+            }
+            if !device.expired {
+                // A restart or reconnect: neither the auth key nor anything else is looked at.
+                return Ok(Registered::In {
+                    tailnet: *tailnet,
+                    device: device.id,
+                });
+            }
+            if request.auth_key.is_none() {
+                return Ok(Registered::KeyExpired);
+            }
+        } else if request.expiry.is_some_and(|expiry| expiry <= self.now()) {
+            return Ok(Registered::LoggedOut); // a device that was deleted leaves
+        }
+        let Some(text) = &request.auth_key else {
+            return Ok(Registered::NeedsLogin);
+        };
+        let presented = Presented::parse(text)
+            .filter(|presented| presented.kind == SecretKind::Auth)
+            .ok_or(RegistrationRefused::UnknownKey)?;
+        let tailnet = self
+            .0
+            .directory
+            .credential(presented.id)
+            .ok_or(RegistrationRefused::UnknownKey)?;
+        // A node key stays in the tailnet that knows it.
+        if known
+            .as_ref()
+            .is_some_and(|(other, _, _)| *other != tailnet)
+        {
+            return Err(RegistrationRefused::OtherMachine);
+        }
+        let actor = ActorRef::AuthKey { id: presented.id };
+        self.write_as(tailnet, actor, move |draft| {
+            with_auth_key(draft, &request, presented)
+        })
+        .await
+    }
+
+    async fn log_out(
+        &self,
+        tailnet: TailnetId,
+        id: DeviceId,
+        request: Registration,
+    ) -> Result<Registered, RegistrationRefused> {
+        self.write_as(tailnet, ActorRef::System, move |draft| {
+            let Some(entry) = draft.view().device(id).cloned() else {
+                return Ok(Registered::LoggedOut);
+            };
+            let device = (*entry.device).clone();
+            if device.node_key != request.node_key || device.expired {
+                return Ok(Registered::LoggedOut);
+            }
+            draft.act_as(ActorRef::Device {
+                id,
+                name: device.name.clone(),
+            });
+            if device.ephemeral {
+                draft.audit(
+                    "DELETE",
+                    device_target(&device, None),
+                    json!({"ephemeral": true}),
+                    Value::Null,
+                );
+                draft.remove_device(id);
+            } else {
+                let now = draft.now();
+                draft.audit(
+                    "LOGOUT",
+                    device_target(&device, Some("KEY_EXPIRY_TIME")),
+                    json!(device.key_expiry),
+                    json!(now),
+                );
+                draft.put_device(Device {
+                    key_expiry: Some(now),
+                    key_expiry_disabled: false,
+                    expired: true,
+                    ..device
+                });
+            }
+            Ok(Registered::LoggedOut)
+        })
+        .await
+    }
+
+    /// The client asks for an earlier expiry than it has; later is not possible.
+    async fn shorten(
+        &self,
+        tailnet: TailnetId,
+        id: DeviceId,
+        request: Registration,
+    ) -> Result<Registered, RegistrationRefused> {
+        self.write_as(tailnet, ActorRef::System, move |draft| {
+            let Some(entry) = draft.view().device(id).cloned() else {
+                return Ok(Registered::KeyExpired);
+            };
+            let device = (*entry.device).clone();
+            draft.act_as(ActorRef::Device {
+                id,
+                name: device.name.clone(),
+            });
+            draft.audit(
+                "UPDATE",
+                device_target(&device, Some("KEY_EXPIRY_TIME")),
+                json!(device.key_expiry),
+                json!(request.expiry),
+            );
+            draft.put_device(Device {
+                key_expiry: request.expiry,
+                key_expiry_disabled: false,
+                ..device
+            });
+            Ok(Registered::In {
+                tailnet,
+                device: id,
+            })
+        })
+        .await
+    }
+}
+
+/// The device that a registration continues, when it is no new one.
+fn continued(
+    draft: &Draft<'_>,
+    request: &Registration,
+    owner: Option<UserId>,
+    key: &AuthKey,
+) -> Option<Device> {
+    let view = draft.view();
+    let is_ours = |device: &Device| device.machine_key == request.machine_key;
+    let same_owner = |device: &Device| {
+        if key.tags.is_empty() {
+            !device.is_tagged() && device.user == owner
+        } else {
+            device.tags == key.tags
+        }
+    };
+    let by_key = |node_key: &NodeKey| {
+        view.device_by_node_key(node_key)
+            .map(|entry| (*entry.device).clone())
+    };
+    by_key(&request.node_key)
+        .filter(is_ours)
+        .or_else(|| {
+            request
+                .old_node_key
+                .as_ref()
+                .and_then(by_key)
+                .filter(|d| is_ours(d) && same_owner(d))
+        })
+        // The same installation logs in again as the same owner, after it forgot its node key.
+        .or_else(|| {
+            view.devices_by_machine_key(request.machine_key)
+                .map(|entry| &entry.device)
+                .filter(|device| same_owner(device))
+                .max_by_key(|device| device.id)
+                .map(|device| (**device).clone())
+        })
+}
+
+fn with_auth_key(
+    draft: &mut Draft<'_>,
+    request: &Registration,
+    presented: Presented,
+) -> Result<Registered, RegistrationRefused> {
+    let tailnet = draft.view().id();
+    let credential = draft
+        .view()
+        .credential(presented.id)
+        .cloned()
+        .ok_or(RegistrationRefused::UnknownKey)?;
+    if credential.hash != presented.hash {
+        return Err(RegistrationRefused::UnknownKey);
+    }
+    let key = credential
+        .auth_key()
+        .cloned()
+        .ok_or(RegistrationRefused::UnknownKey)?;
+    // Two requests of one registration can run one after the other.
+    if let Some(entry) = draft.view().device_by_node_key(&request.node_key) {
+        if entry.device.machine_key != request.machine_key {
+            return Err(RegistrationRefused::OtherMachine);
+        }
+        if !entry.device.expired {
+            return Ok(Registered::In {
+                tailnet,
+                device: entry.device.id,
+            });
+        }
+    }
+    if credential.revoked.is_some() {
+        return Err(RegistrationRefused::RevokedKey);
+    }
+    let mut repeated = None;
+    if let Some(used) = key.used.as_ref().filter(|_| !key.reusable) {
+        // A lost answer: the same machine, and the device has never got in.
+        let device = draft
+            .view()
+            .device(used.device)
+            .filter(|entry| {
+                used.machine_key == request.machine_key
+                    && !entry.device.seen
+                    && !entry.device.expired
+            })
+            .map(|entry| (*entry.device).clone());
+        repeated = Some(device.ok_or(RegistrationRefused::UsedKey)?);
+    } else if credential.expired {
+        return Err(RegistrationRefused::ExpiredKey);
+    }
+    let owner = credential.user;
+    let may_act = owner.is_none_or(|id| {
+        draft
+            .view()
+            .user(id)
+            .is_some_and(|user| user.status == Status::Active)
+    });
+    if !may_act {
+        return Err(RegistrationRefused::OwnerGone);
+    }
+    let asked: BTreeSet<&str> = request
+        .facts
+        .request_tags
+        .iter()
+        .map(String::as_str)
+        .collect();
+    let unowned: Vec<&str> = asked
+        .into_iter()
+        .filter(|tag| !key.tags.iter().any(|own| own.as_str() == *tag))
+        .collect();
+    if !unowned.is_empty() {
+        return Err(RegistrationRefused::Tags(unowned.join(" ")));
+    }
+
+    let now = draft.now();
+    let days = i64::from(draft.view().tailnet().settings.devices_key_duration_days);
+    let expiry = (key.tags.is_empty()).then(|| now + SignedDuration::from_hours(24 * days));
+    let expiry = match (expiry, request.expiry) {
+        (Some(ours), Some(asked)) => Some(ours.min(asked)),
+        (ours, _) => ours,
+    };
+    let old = repeated.or_else(|| continued(draft, request, owner, &key));
+    let is_new = old.is_none();
+    let mut device = match old {
+        Some(device) => device,
+        None => new_device(draft, request, &key, owner)?,
+    };
+    let previous = device.node_key;
+    device.node_key = request.node_key;
+    device.seen &= previous == request.node_key;
+    device.lock_key.clone_from(&request.lock_key);
+    device.key_expiry = expiry;
+    device.expired = false;
+    device.ephemeral = key.ephemeral || request.ephemeral;
+    device.auth_key = Some(credential.id);
+    device.authorized |= key.preauthorized;
+    device.capability_version = request.capability_version;
+    device.hostinfo = request.hostinfo.clone();
+    if !device.name_given && device.facts.hostname != request.facts.hostname {
+        device.name = free_name(
+            draft.view(),
+            &name::sanitise(&request.facts.hostname),
+            Some(device.id),
+        );
+    }
+    device.facts = request.facts.clone();
+
+    let action = if is_new { "CREATE" } else { "LOGIN" };
+    let new = json!({
+        "addresses": device.addresses(),
+        "nodeKey": device.node_key,
+        "expires": device.key_expiry,
+        "ephemeral": device.ephemeral,
+        "user": owner.map(UserId::stable),
+        "tags": device.tags,
+    });
+    draft.audit(
+        action,
+        device_target(&device, None),
+        if is_new {
+            Value::Null
+        } else {
+            json!({"nodeKey": previous})
+        },
+        new,
+    );
+    if !key.reusable {
+        let used = Use {
+            at: now,
+            machine_key: request.machine_key,
+            node_key: request.node_key,
+            device: device.id,
+        };
+        let kind = Kind::Auth(AuthKey {
+            used: Some(used),
+            ..key
+        });
+        draft.put_credential(Credential {
+            kind,
+            ..(*credential).clone()
+        });
+    }
+    let id = device.id;
+    draft.put_device(device);
+    Ok(Registered::In {
+        tailnet,
+        device: id,
+    })
+}
+
+fn new_device(
+    draft: &mut Draft<'_>,
+    request: &Registration,
+    key: &AuthKey,
+    owner: Option<UserId>,
+) -> Result<Device, StoreFailure> {
+    let view = draft.view();
+    let id = DeviceId::new(draft.new_id()).ok_or(StoreFailure::Defect("ran out of ids"))?;
+    // A machine that was approved once needs no approval for another of its users.
+    let known = view
+        .devices_by_machine_key(request.machine_key)
+        .any(|entry| entry.device.authorized);
+    let needs_approval = view.tailnet().settings.device_approval_on;
+    let ipv4 = (0..1000)
+        .filter_map(|_| address::ipv4_from_random(u32::from_le_bytes(draft.random())))
+        .find(|address| view.device_by_ipv4(*address).is_none())
+        .ok_or(StoreFailure::Defect("the tailnet has no free IPv4 address"))?;
+    // Unique in the server by its 80 random bits, and the database refuses the improbable rest.
+    let ipv6 = (0..1000)
+        .find_map(|_| address::ipv6_from_random(draft.random()))
+        .ok_or(StoreFailure::Defect("no usable random bytes"))?;
+    Ok(Device {
+        id,
+        user: owner,
+        tags: key.tags.clone(),
+        machine_key: request.machine_key,
+        node_key: request.node_key,
+        lock_key: String::new(),
+        name: free_name(view, &name::sanitise(&request.facts.hostname), None),
+        name_given: false,
+        ipv4,
+        ipv6,
+        created: draft.now(),
+        key_expiry: None,
+        key_expiry_disabled: false,
+        expired: false,
+        authorized: !needs_approval || key.preauthorized || known,
+        ephemeral: false,
+        auth_key: None,
+        seen: false,
+        capability_version: 0,
+        hostinfo: RawJson::empty_object(),
+        facts: request.facts.clone(),
+        enabled_routes: Vec::new(),
+        attributes: std::collections::BTreeMap::new(),
+    })
+}

@@ -1,0 +1,143 @@
+//! Making tailnets.
+
+use bowline_model::audit::{ActorRef, Target};
+use bowline_model::credential::Credential;
+use bowline_model::dns::Dns;
+use bowline_model::id::{TailnetId, UserId};
+use bowline_model::tailnet::{Settings, Tailnet};
+use bowline_model::user::{Role, Status, User, is_login_name};
+use bowline_netmap::snapshot::Snapshot;
+use bowline_store::{Batch, Kind};
+use serde_json::{Value, json};
+
+use crate::credential::Minted;
+use crate::draft::{self, Draft};
+use crate::engine::Engine;
+use crate::failure::{Refusal, StoreFailure};
+
+/// A tailnet that was just made.
+#[derive(Debug)]
+pub struct NewTailnet {
+    /// The tailnet.
+    pub tailnet: TailnetId,
+    /// Its owner.
+    pub owner: UserId,
+    /// An API access token of the owner, shown once, good for 90 days.
+    pub token: Minted,
+    /// The token's record.
+    pub credential: Credential,
+}
+
+impl Engine {
+    /// Makes a tailnet with its owner and their first API access token, in one commit.
+    ///
+    /// `name` is the organisation name; absent: the owner's login name.
+    ///
+    /// # Errors
+    /// `Invalid` for a login name or tailnet name that is none or is taken.
+    pub async fn create_tailnet(
+        &self,
+        owner: &str,
+        name: Option<&str>,
+    ) -> Result<NewTailnet, Refusal> {
+        if !is_login_name(owner) {
+            return Err(Refusal::invalid(format!(
+                "{owner:?} is not a login name: expected something like ann@example.com"
+            )));
+        }
+        let name = name.unwrap_or(owner);
+        if !is_tailnet_name(name) {
+            return Err(Refusal::invalid(format!(
+                "{name:?} is not a tailnet name: expected up to 100 letters, digits and \".@-_\", like example.com"
+            )));
+        }
+        let _making = self.0.making.lock().await;
+        if self.0.directory.name(name).is_some() {
+            return Err(Refusal::invalid(format!(
+                "a tailnet named {name:?} exists already"
+            )));
+        }
+        let now = self.now();
+        let mut noise = [0u8; 16];
+        self.0.random.fill(&mut noise);
+        let id = TailnetId::new(
+            self.0
+                .ids
+                .next(now, u16::from_le_bytes([noise[0], noise[1]])),
+        )
+        .ok_or(StoreFailure::Defect("ran out of ids"))?;
+        let tailnet = Tailnet {
+            id,
+            name: name.to_owned(),
+            dns_name: format!(
+                "tail{:02x}{:02x}{:02x}.{}",
+                noise[2], noise[3], noise[4], self.0.settings.base_domain
+            ),
+            created: now,
+            settings: Settings {
+                devices_key_duration_days: self.0.settings.key_duration_days,
+                ..Settings::default()
+            },
+        };
+        let empty = Snapshot::new(tailnet.clone(), self.0.derp_map.clone());
+        let mut draft = Draft::new(empty, now, &self.0.ids, &*self.0.random);
+        draft.act_as(ActorRef::Operator);
+        let user = User {
+            id: UserId::new(draft.new_id()).ok_or(StoreFailure::Defect("ran out of ids"))?,
+            login_name: owner.to_owned(),
+            display_name: owner.split('@').next().unwrap_or(owner).to_owned(),
+            role: Role::Owner,
+            status: Status::Active,
+            created: now,
+        };
+        draft.set_tailnet(tailnet);
+        draft.set_dns(Dns::default());
+        draft.audit(
+            "CREATE",
+            Target::tailnet(id, name, "TAILNET"),
+            Value::Null,
+            json!({"name": name, "owner": owner}),
+        );
+        draft.put_user(user.clone());
+        let (token, credential) =
+            crate::credential::mint_token(&mut draft, user.id, "first token", None)?;
+
+        let defect = |_| StoreFailure::Defect("an object cannot be encoded");
+        let mut batch = Batch::new(id, 0, draft.random(), now);
+        let (puts, _, _) = draft.rows().map_err(defect)?;
+        batch.puts = puts;
+        if !batch.puts.iter().any(|put| put.kind == Kind::Policy) {
+            batch
+                .puts
+                .extend(draft::encode(&draft.snapshot, Kind::Policy, id.get()).map_err(defect)?);
+        }
+        batch.audit = draft.audit_rows().map_err(defect)?;
+        let mut snapshot = draft.snapshot;
+        snapshot.seq = self
+            .0
+            .store
+            .commit(batch)
+            .await
+            .map_err(|error| match error {
+                bowline_store::CommitError::Full => StoreFailure::Full,
+                other => StoreFailure::Unavailable(other),
+            })?;
+        let owner = user.id;
+        self.add(snapshot);
+        Ok(NewTailnet {
+            tailnet: id,
+            owner,
+            token,
+            credential,
+        })
+    }
+}
+
+fn is_tailnet_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 100
+        && text != "-"
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'@' | b'-' | b'_'))
+}
