@@ -1,6 +1,33 @@
 //! The policy language: text and topology in, compiled policy out.
 
+mod compiled;
+mod decode;
+mod diagnostic;
+mod duration;
 pub mod hujson;
+mod policy;
+mod port;
+mod program;
+mod range;
+mod section;
+mod selector;
+mod set;
+mod topology;
+
+pub use compiled::{
+    CapGrant, CapabilityMap, ClassId, Compiled, DstPorts, FilterRule, Impact, Match, PreviewTarget,
+    Principal, SshAction, SshDecision, SshPolicyRule,
+};
+pub use diagnostic::{Diagnostic, Failure, Place};
+pub use policy::Policy;
+pub use port::PortRange;
+pub use section::attr_config::AttributeConfig;
+pub use section::postures::{AttributeValue, Attributes};
+pub use section::settings::Settings;
+pub use section::ssh::CheckPeriod;
+pub use selector::{Role, check_tag};
+pub use set::DeviceSet;
+pub use topology::{Change, Device, DeviceId, Owner, Topology, User, UserId};
 
 /// The policy of a new tailnet: every device may reach every other, and people may open SSH
 /// sessions on their own devices. It is in canonical layout, so its `ETag` is the hash of this text.

@@ -4,6 +4,7 @@
 //! Its README describes the format.
 
 mod hujson;
+mod policy;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -40,6 +41,9 @@ fn recordings_of_the_service_come_out_exactly() {
         })
         .collect();
     files.sort();
+    let topologies = std::fs::read_to_string(directory.join("topologies.json"));
+    let topologies: Value =
+        topologies.map(|text| serde_json::from_str(&text).unwrap()).unwrap_or_default();
     let mut table: BTreeMap<String, [usize; 3]> = BTreeMap::new();
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
@@ -50,6 +54,9 @@ fn recordings_of_the_service_come_out_exactly() {
             let id = record["id"].as_str().unwrap();
             let result = match kind.as_str() {
                 "hujson" => hujson::check(&record),
+                "acl" | "grant" | "routes" | "ssh" | "nodeattrs" | "policytest" | "sshtest" => {
+                    policy::check(&record, &topologies)
+                }
                 _ => Err("unknown kind".to_owned()),
             };
             let counts = table.entry(kind).or_default();

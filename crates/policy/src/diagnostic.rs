@@ -1,0 +1,63 @@
+//! Errors and warnings about a policy, with their places.
+
+use serde::Serialize;
+use std::fmt;
+
+/// A place in the policy's text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Place {
+    /// Line, from 1; 0 for a rule that is not in the text (the implied one).
+    pub line: usize,
+    /// Column in bytes, from 1.
+    pub column: usize,
+}
+
+/// Why a policy is refused.
+///
+/// `message` alone is what the policy API answers, in the words of the real service where those
+/// are known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// The text for the API's `message`.
+    pub message: String,
+    /// Where the faulty part begins.
+    pub place: Place,
+    /// Failed tests, for `data` of the API's answer. Empty for other errors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+}
+
+/// One entry of `data` in the API's answer: a failed test or a warning.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The test's source, or what a warning is about.
+    pub user: String,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// What does not block saving.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl Diagnostic {
+    /// An error at a place.
+    pub fn new(place: Place, message: impl Into<String>) -> Self {
+        Self { message: message.into(), place, failures: Vec::new() }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+impl From<crate::hujson::Error> for Diagnostic {
+    fn from(error: crate::hujson::Error) -> Self {
+        let place = Place { line: error.line, column: error.column };
+        Self::new(place, error.to_string())
+    }
+}

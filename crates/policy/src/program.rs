@@ -1,0 +1,538 @@
+//! A policy's rules in the form that is applied to a tailnet: interned selectors and sources, raw
+//! rules in the order in which they are sent.
+
+use crate::policy::Policy;
+use crate::port::PortRange;
+use crate::range;
+use crate::section::Target;
+use crate::section::grants::Capabilities;
+use crate::section::postures::Posture;
+use crate::section::ssh::SshRule;
+use crate::selector::{Autogroup, Role, Selector};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub(crate) type AtomId = u32;
+pub(crate) type SourceId = u32;
+pub(crate) type RuleId = u32;
+
+/// How a device or a route touches a selector.
+pub(crate) mod touch {
+    /// Its IPv4 addresses are in the selector.
+    pub(crate) const V4: u8 = 1;
+    /// Its IPv6 addresses are in the selector.
+    pub(crate) const V6: u8 = 2;
+    /// Some address is: the device itself is in the selector.
+    pub(crate) const OWN: u8 = V4 | V6;
+    /// One of its approved subnet routes overlaps the selector.
+    pub(crate) const ROUTE: u8 = 4;
+    /// It is an approved exit node, and the selector is the internet.
+    pub(crate) const EXIT: u8 = 8;
+    /// Through it, not on it.
+    pub(crate) const ROUTED: u8 = ROUTE | EXIT;
+}
+
+/// Where a rule stands in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Origin {
+    /// The rule that holds where the file has none.
+    Implied,
+    Grant(usize),
+    Acl(usize),
+}
+
+/// A destination of a raw rule.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) atom: AtomId,
+    /// Empty in rules about capabilities.
+    pub(crate) ports: Arc<[PortRange]>,
+}
+
+/// What a raw rule allows.
+#[derive(Debug, Clone)]
+pub(crate) enum Allows {
+    Ports(Option<u8>),
+    Capabilities(Capabilities),
+}
+
+/// A rule for the whole tailnet, before it is narrowed to one node.
+#[derive(Debug, Clone)]
+pub(crate) struct RawRule {
+    pub(crate) origin: Origin,
+    pub(crate) source: SourceId,
+    pub(crate) allows: Allows,
+    pub(crate) entries: Vec<Entry>,
+    /// Tags of routers; the rule concerns only what goes through them.
+    pub(crate) via: Vec<AtomId>,
+    /// The destination is `autogroup:self`; `entries` has its ports alone.
+    pub(crate) own_devices: bool,
+    /// In the opposite direction of a capability that needs it: on devices of this source only.
+    pub(crate) companion_of: Option<SourceId>,
+}
+
+/// The sources of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SourceDef {
+    pub(crate) atoms: Vec<AtomId>,
+    /// Indexes of postures, one of which must hold. Empty: no condition.
+    pub(crate) postures: Vec<usize>,
+}
+
+/// An SSH rule with its selectors looked up.
+#[derive(Debug, Clone)]
+pub(crate) struct SshProgram {
+    pub(crate) rule: SshRule,
+    pub(crate) source: SourceId,
+    pub(crate) dst: Vec<AtomId>,
+    pub(crate) own_devices: bool,
+    pub(crate) recorders: Vec<AtomId>,
+}
+
+/// Selectors of all sections by what they match.
+#[derive(Debug, Default)]
+pub(crate) struct Matchers {
+    pub(crate) everything: Vec<AtomId>,
+    pub(crate) danger_all: Option<AtomId>,
+    pub(crate) internet: Option<AtomId>,
+    pub(crate) member: Option<AtomId>,
+    pub(crate) tagged: Option<AtomId>,
+    pub(crate) shared: Option<AtomId>,
+    pub(crate) roles: Vec<(Role, AtomId)>,
+    /// Logins, in lower case, to the selectors of the user and of the file's groups.
+    pub(crate) logins: HashMap<String, Vec<AtomId>>,
+    pub(crate) domains: HashMap<String, AtomId>,
+    pub(crate) directory_groups: HashMap<String, AtomId>,
+    pub(crate) tags: HashMap<String, AtomId>,
+    pub(crate) services: HashMap<String, AtomId>,
+    /// Single addresses.
+    pub(crate) addresses: HashMap<IpAddr, AtomId>,
+    /// Wider prefixes.
+    pub(crate) prefixes: Vec<(IpNet, AtomId)>,
+}
+
+/// A policy's rules, ready to be applied.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) atoms: Vec<Selector>,
+    pub(crate) index: HashMap<Selector, AtomId>,
+    pub(crate) matchers: Matchers,
+    pub(crate) sources: Vec<SourceDef>,
+    /// Single addresses that a source names: a device's own address is not counted twice.
+    pub(crate) literals: Vec<HashSet<IpAddr>>,
+    pub(crate) rules: Vec<RawRule>,
+    pub(crate) rules_of_source: Vec<Vec<RuleId>>,
+    pub(crate) rules_of_entry: Vec<Vec<RuleId>>,
+    pub(crate) sources_of_atom: Vec<Vec<SourceId>>,
+    /// Raw rules for `autogroup:self`.
+    pub(crate) own_rules: Vec<RuleId>,
+    /// Whether an atom decides anything about the network, by atom.
+    pub(crate) network_atoms: Vec<bool>,
+    pub(crate) postures: Vec<(String, Posture)>,
+    /// Whether a posture decides anything about the network, by posture.
+    pub(crate) network_postures: Vec<bool>,
+    pub(crate) ssh: Vec<SshProgram>,
+    pub(crate) node_attrs: Vec<Vec<AtomId>>,
+}
+
+struct Builder<'a> {
+    policy: &'a Policy,
+    program: Program,
+    source_index: HashMap<SourceDef, SourceId>,
+    posture_index: BTreeMap<&'a str, usize>,
+}
+
+impl Program {
+    pub(crate) fn new(policy: &Policy) -> Self {
+        let postures: Vec<(String, Posture)> =
+            policy.postures.iter().map(|(name, posture)| (name.clone(), posture.clone())).collect();
+        let program = Self {
+            atoms: Vec::new(),
+            index: HashMap::new(),
+            matchers: Matchers::default(),
+            sources: Vec::new(),
+            literals: Vec::new(),
+            rules: Vec::new(),
+            rules_of_source: Vec::new(),
+            rules_of_entry: Vec::new(),
+            sources_of_atom: Vec::new(),
+            own_rules: Vec::new(),
+            network_atoms: Vec::new(),
+            network_postures: vec![false; postures.len()],
+            postures,
+            ssh: Vec::new(),
+            node_attrs: Vec::new(),
+        };
+        let posture_index =
+            policy.postures.keys().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+        let mut builder =
+            Builder { policy, program, source_index: HashMap::new(), posture_index };
+        builder.access_rules();
+        builder.mark_network();
+        builder.ssh_rules();
+        builder.other_sections();
+        builder.match_atoms();
+        builder.program
+    }
+
+    pub(crate) fn atom(&self, id: AtomId) -> Option<&Selector> {
+        self.atoms.get(id as usize)
+    }
+
+    pub(crate) fn rule(&self, id: RuleId) -> Option<&RawRule> {
+        self.rules.get(id as usize)
+    }
+
+    pub(crate) fn source(&self, id: SourceId) -> Option<&SourceDef> {
+        self.sources.get(id as usize)
+    }
+}
+
+/// The number of what is added to a list next.
+fn next_id(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+impl Builder<'_> {
+    fn atom(&mut self, selector: &Selector) -> AtomId {
+        if let Some(id) = self.program.index.get(selector) {
+            return *id;
+        }
+        let id = next_id(self.program.atoms.len());
+        self.program.atoms.push(selector.clone());
+        self.program.index.insert(selector.clone(), id);
+        self.program.rules_of_entry.push(Vec::new());
+        self.program.sources_of_atom.push(Vec::new());
+        id
+    }
+
+    /// The atoms of a selector: an IP set is one for each of its prefixes.
+    fn atoms(&mut self, selector: &Selector) -> Vec<AtomId> {
+        match selector {
+            Selector::IpSet(name) => {
+                let prefixes = self.policy.ipsets.get(name).map(range::Ranges::prefixes);
+                let prefixes = prefixes.unwrap_or_default().into_iter();
+                prefixes.map(|prefix| self.atom(&Selector::Prefix(prefix))).collect()
+            }
+            selector => vec![self.atom(selector)],
+        }
+    }
+
+    fn source(&mut self, targets: &[Target], postures: Option<&Vec<String>>) -> SourceId {
+        let mut atoms: Vec<AtomId> =
+            targets.iter().flat_map(|target| self.atoms(&target.selector)).collect();
+        atoms.sort_unstable();
+        atoms.dedup();
+        let names = self.policy.postures_of(postures);
+        let mut indexes: Vec<usize> =
+            names.iter().filter_map(|name| self.posture_index.get(name.as_str()).copied()).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        self.intern(SourceDef { atoms, postures: indexes })
+    }
+
+    fn intern(&mut self, def: SourceDef) -> SourceId {
+        if let Some(id) = self.source_index.get(&def) {
+            return *id;
+        }
+        let id = next_id(self.program.sources.len());
+        let mut literals = HashSet::new();
+        for atom in &def.atoms {
+            if let Some(Selector::Prefix(prefix)) = self.program.atoms.get(*atom as usize)
+                && prefix.prefix_len() == prefix.max_prefix_len()
+            {
+                literals.insert(prefix.addr());
+            }
+            if let Some(list) = self.program.sources_of_atom.get_mut(*atom as usize) {
+                list.push(id);
+            }
+        }
+        self.program.literals.push(literals);
+        self.program.rules_of_source.push(Vec::new());
+        self.program.sources.push(def.clone());
+        self.source_index.insert(def, id);
+        id
+    }
+
+    fn push(&mut self, rule: RawRule) {
+        if rule.entries.is_empty() {
+            return;
+        }
+        let id = next_id(self.program.rules.len());
+        if let Some(list) = self.program.rules_of_source.get_mut(rule.source as usize) {
+            list.push(id);
+        }
+        if rule.own_devices {
+            self.program.own_rules.push(id);
+        } else {
+            for entry in &rule.entries {
+                if let Some(list) = self.program.rules_of_entry.get_mut(entry.atom as usize)
+                    && list.last() != Some(&id)
+                {
+                    list.push(id);
+                }
+            }
+        }
+        self.program.rules.push(rule);
+    }
+
+    fn entries(&mut self, selector: &Selector, ports: &Arc<[PortRange]>) -> Vec<Entry> {
+        let atoms = self.atoms(selector);
+        atoms.into_iter().map(|atom| Entry { atom, ports: Arc::clone(ports) }).collect()
+    }
+
+    /// All grants in file order, then all `acls` in file order, wherever they stand.
+    fn access_rules(&mut self) {
+        let policy = self.policy;
+        if policy.allows_everything() {
+            let everything = [Target {
+                selector: Selector::Everything,
+                text: "*".to_owned(),
+                place: crate::diagnostic::Place::default(),
+            }];
+            let source = self.source(&everything, None);
+            let entries = self.entries(&Selector::Everything, &Arc::from([PortRange::ALL]));
+            self.push(RawRule {
+                origin: Origin::Implied,
+                source,
+                allows: Allows::Ports(None),
+                entries,
+                via: Vec::new(),
+                own_devices: false,
+                companion_of: None,
+            });
+        }
+        for index in 0..policy.grants.as_ref().map_or(0, Vec::len) {
+            self.grant(index);
+        }
+        for index in 0..policy.acls.as_ref().map_or(0, Vec::len) {
+            self.acl(index);
+        }
+    }
+
+    /// The order of destinations is the service's: `*`, then users, then all others; and
+    /// `autogroup:self` last unless all destinations are autogroups.
+    fn acl(&mut self, index: usize) {
+        let policy = self.policy;
+        let Some(acl) = policy.acls.as_ref().and_then(|acls| acls.get(index)) else { return };
+        let source = self.source(&acl.src, acl.postures.as_ref());
+        let rule = |entries, own_devices| RawRule {
+            origin: Origin::Acl(index),
+            source,
+            allows: Allows::Ports(acl.protocol),
+            entries,
+            via: Vec::new(),
+            own_devices,
+            companion_of: None,
+        };
+        // Destinations of one text are taken together.
+        let mut merged: Vec<(&Target, Vec<PortRange>)> = Vec::new();
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        for (target, ports) in &acl.dst {
+            let at = *seen.entry(&target.text).or_insert(merged.len());
+            match merged.get_mut(at) {
+                Some((_, all)) => all.extend(ports),
+                None => merged.push((target, ports.clone())),
+            }
+        }
+        let is_self =
+            |target: &Target| target.selector == Selector::Auto(Autogroup::SelfDevices);
+        let only_autogroups =
+            merged.iter().all(|(target, _)| matches!(target.selector, Selector::Auto(_)));
+        let self_at = merged.iter().position(|(target, _)| is_self(target));
+        let self_first = only_autogroups && self_at == Some(0);
+        let rank = |target: &Target| match target.selector {
+            Selector::Everything => 0,
+            Selector::User(_) => 1,
+            _ => 2,
+        };
+        let own = self_at.and_then(|at| merged.get(at)).map(|(_, ports)| {
+            let ports: Arc<[PortRange]> = ports.as_slice().into();
+            self.entries(&Selector::Auto(Autogroup::SelfDevices), &ports)
+        });
+        if self_first && let Some(own) = own.clone() {
+            self.push(rule(own, true));
+        }
+        let mut others: Vec<_> = merged.iter().filter(|(target, _)| !is_self(target)).collect();
+        others.sort_by_key(|(target, _)| rank(target));
+        let entries = others
+            .into_iter()
+            .flat_map(|(target, ports)| self.entries(&target.selector, &ports.as_slice().into()))
+            .collect();
+        self.push(rule(entries, false));
+        if !self_first && let Some(own) = own {
+            self.push(rule(own, true));
+        }
+    }
+
+    fn grant(&mut self, index: usize) {
+        let policy = self.policy;
+        let Some(grant) = policy.grants.as_ref().and_then(|grants| grants.get(index)) else {
+            return;
+        };
+        let source = self.source(&grant.src, grant.postures.as_ref());
+        let own_selector = Selector::Auto(Autogroup::SelfDevices);
+        let via: Vec<AtomId> = grant.via.iter().map(|target| self.atom(&target.selector)).collect();
+        for own_devices in [false, true] {
+            let targets: Vec<&Target> = grant
+                .dst
+                .iter()
+                .filter(|target| (target.selector == own_selector) == own_devices)
+                .collect();
+            if targets.is_empty() {
+                continue;
+            }
+            let rule = |allows, entries| RawRule {
+                origin: Origin::Grant(index),
+                source,
+                allows,
+                entries,
+                via: via.clone(),
+                own_devices,
+                companion_of: None,
+            };
+            for (protocol, ranges) in &grant.ip {
+                let ports: Arc<[PortRange]> = ranges.as_slice().into();
+                let entries = targets
+                    .iter()
+                    .flat_map(|target| self.entries(&target.selector, &ports))
+                    .collect();
+                self.push(rule(Allows::Ports(*protocol), entries));
+            }
+            if grant.app.is_empty() {
+                continue;
+            }
+            let no_ports: Arc<[PortRange]> = Arc::from([]);
+            let entries: Vec<Entry> = targets
+                .iter()
+                .flat_map(|target| self.entries(&target.selector, &no_ports))
+                .collect();
+            self.push(rule(Allows::Capabilities(Arc::clone(&grant.app)), entries));
+            for (name, companion) in COMPANIONS {
+                if !grant.app.iter().any(|(known, _)| **known == **name) {
+                    continue;
+                }
+                let capability: Capabilities = Arc::from([(Arc::from(*companion), None)]);
+                let allows = Allows::Capabilities(capability);
+                if own_devices {
+                    let entries = self.entries(&own_selector, &no_ports);
+                    self.push(RawRule { companion_of: Some(source), ..rule(allows, entries) });
+                    continue;
+                }
+                // The directions change places; postures stay with the original source.
+                let mut atoms: Vec<AtomId> =
+                    targets.iter().flat_map(|target| self.atoms(&target.selector)).collect();
+                atoms.sort_unstable();
+                atoms.dedup();
+                let reversed = self.intern(SourceDef { atoms, postures: Vec::new() });
+                let entries = grant
+                    .src
+                    .iter()
+                    .flat_map(|target| self.entries(&target.selector, &no_ports))
+                    .collect();
+                self.push(RawRule {
+                    source: reversed,
+                    companion_of: Some(source),
+                    ..rule(allows, entries)
+                });
+            }
+        }
+    }
+
+    /// Notes what the access rules depend on, before other sections add selectors.
+    fn mark_network(&mut self) {
+        self.program.network_atoms = vec![true; self.program.atoms.len()];
+        for def in &self.program.sources {
+            for posture in &def.postures {
+                if let Some(mark) = self.program.network_postures.get_mut(*posture) {
+                    *mark = true;
+                }
+            }
+        }
+    }
+
+    fn ssh_rules(&mut self) {
+        let policy = self.policy;
+        let own = Selector::Auto(Autogroup::SelfDevices);
+        for rule in &policy.ssh {
+            let source = self.source(&rule.src, rule.postures.as_ref());
+            let own_devices = rule.dst.iter().any(|target| target.selector == own);
+            let others = rule.dst.iter().filter(|target| target.selector != own);
+            let dst = others.map(|target| self.atom(&target.selector)).collect();
+            let recorders =
+                rule.recorders.iter().map(|target| self.atom(&target.selector)).collect();
+            let rule = rule.clone();
+            self.program.ssh.push(SshProgram { rule, source, dst, own_devices, recorders });
+        }
+    }
+
+    fn other_sections(&mut self) {
+        let policy = self.policy;
+        for entry in &policy.node_attrs {
+            let atoms = entry.target.iter().flat_map(|target| self.atoms(&target.selector));
+            let atoms = atoms.collect();
+            self.program.node_attrs.push(atoms);
+        }
+        let approvers = &policy.auto_approvers;
+        let routes = approvers.routes.iter().flat_map(|(_, list)| list);
+        let services = approvers.services.iter().flat_map(|(_, list)| list);
+        let owners = policy.tag_owners.values().flatten();
+        for target in routes.chain(services).chain(&approvers.exit_node).chain(owners) {
+            self.atom(&target.selector);
+        }
+        self.program.network_atoms.resize(self.program.atoms.len(), false);
+    }
+
+    fn match_atoms(&mut self) {
+        let matchers = &mut self.program.matchers;
+        for (selector, id) in self.program.atoms.iter().zip(0..) {
+            match selector {
+                Selector::Everything => matchers.everything.push(id),
+                Selector::User(login) => matchers.logins.entry(login.clone()).or_default().push(id),
+                Selector::Domain(domain) => {
+                    matchers.domains.insert(domain.to_lowercase(), id);
+                }
+                Selector::Group(name) => match self.policy.names.groups.get(name) {
+                    Some(members) => {
+                        for login in members {
+                            let list = matchers.logins.entry(login.clone()).or_default();
+                            if list.last() != Some(&id) {
+                                list.push(id);
+                            }
+                        }
+                    }
+                    None => {
+                        matchers.directory_groups.insert(name.clone(), id);
+                    }
+                },
+                Selector::Tag(tag) => {
+                    matchers.tags.insert(tag.clone(), id);
+                }
+                Selector::Service(name) => {
+                    matchers.services.insert(name.clone(), id);
+                }
+                Selector::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
+                    matchers.addresses.insert(prefix.addr(), id);
+                }
+                Selector::Prefix(prefix) => matchers.prefixes.push((*prefix, id)),
+                Selector::Auto(Autogroup::Member) => matchers.member = Some(id),
+                Selector::Auto(Autogroup::Tagged) => matchers.tagged = Some(id),
+                Selector::Auto(Autogroup::Shared) => matchers.shared = Some(id),
+                Selector::Auto(Autogroup::Internet) => matchers.internet = Some(id),
+                Selector::Auto(Autogroup::DangerAll) => matchers.danger_all = Some(id),
+                Selector::Auto(Autogroup::Role(role)) => matchers.roles.push((*role, id)),
+                Selector::Auto(Autogroup::SelfDevices | Autogroup::NonRoot)
+                | Selector::IpSet(_) => {}
+            }
+        }
+        matchers.everything.extend(matchers.danger_all);
+    }
+}
+
+/// Capabilities that need another one in the opposite direction.
+const COMPANIONS: &[(&str, &str)] = &[
+    ("tailscale.com/cap/drive", "tailscale.com/cap/drive-sharer"),
+    ("tailscale.com/cap/relay", "tailscale.com/cap/relay-target"),
+];
