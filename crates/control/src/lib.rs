@@ -1,1 +1,15 @@
-//! control
+//! The control protocol's server side: `/key`, `/ts2021`, and what runs inside the encrypted
+//! connection: registration and map streams.
+//!
+//! Handlers translate: `bowline_engine` decides, `bowline_netmap` renders. This crate never
+//! answers for a device whose machine key the connection has not proved, never holds up one
+//! request of a connection behind another, and bounds what a peer that has proved nothing can
+//! make it keep.
+
+pub mod limit;
+pub mod map;
+pub mod noise;
+pub mod register;
+pub mod server;
+
+pub use server::{Config, Control, Counters};

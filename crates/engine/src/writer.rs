@@ -28,6 +28,9 @@ const REPORT_DELAY: Duration = Duration::from_millis(500);
 const SOFT_DELAY: Duration = Duration::from_secs(2);
 /// Says that the server is alive, for the expiry of presence.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);
+/// How often another process may be first. One that follows the change log would take the
+/// tailnet's lock after the second time; until there is one, nobody else should write at all.
+const MISSES: u32 = 3;
 /// Longest wait before the clock is looked at again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -131,9 +134,10 @@ impl Writer {
         let stop = self.engine.stop.clone();
         loop {
             let mut jobs = Vec::new();
+            let wake_at = self.wake_at();
             tokio::select! {
                 received = self.jobs.recv_many(&mut jobs, BATCH) => if received == 0 { break },
-                () = tokio::time::sleep_until(self.wake_at()) => {}
+                () = tokio::time::sleep_until(wake_at) => {}
                 () = stop.cancelled() => break,
             }
             self.step(jobs).await;
@@ -264,7 +268,7 @@ impl Writer {
             };
             let (mut snapshot, changes) = (snapshot.clone(), changes.clone());
             drop(draft);
-            match self.store(batch, misses).await {
+            match self.store(batch).await {
                 Ok(seq) => {
                     snapshot.seq = seq;
                     self.reported.clear();
@@ -291,6 +295,10 @@ impl Writer {
                 }
                 Err(CommitError::Conflict { current }) => {
                     misses += 1;
+                    if misses > MISSES {
+                        let failure = StoreFailure::Defect("another process writes to this tailnet");
+                        return answer(works, &accepted, Err(failure));
+                    }
                     tracing::warn!(current, tailnet.id = %self.handle.id, "another process was first; catching up");
                     if let Err(error) = self.catch_up().await {
                         tracing::error!(error = %error, tailnet.id = %self.handle.id, "could not catch up");
@@ -406,13 +414,9 @@ impl Writer {
     }
 
     /// Commits. An unknown outcome is looked up until it is known.
-    async fn store(&self, batch: Batch, misses: u32) -> Result<u64, CommitError> {
+    async fn store(&self, batch: Batch) -> Result<u64, CommitError> {
         let commit_id = batch.commit_id;
-        let result = if misses < 2 {
-            self.engine.store.commit(batch).await
-        } else {
-            self.engine.store.lock_and_commit(batch).await
-        };
+        let result = self.engine.store.commit(batch).await;
         if !matches!(result, Err(CommitError::Unknown)) {
             return result;
         }

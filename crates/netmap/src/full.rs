@@ -4,12 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bowline_model::id::DeviceId;
+use bowline_model::key::{MachineKey, NodeKey};
 use bowline_wire::capability::CapabilityVersion;
+use bowline_wire::derp_map::DerpMap;
 use bowline_wire::map_request::Encoding;
 use bowline_wire::map_response::BASE_FILTER;
+use bowline_wire::user::{
+    TAGGED_DEVICES_ID, TAGGED_DEVICES_LOGIN, TAGGED_DEVICES_NAME, UserProfile,
+};
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::chunk::{Chunk, Entry, SIZE};
 use crate::codec;
@@ -93,6 +99,57 @@ pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Messa
         message.push(codec::encode(own.as_bytes(), encoding));
     }
     Some(message)
+}
+
+/// The last message to a device that was deleted: it is told that its key expired, so that its
+/// client logs out at once and says so. `last` is the state that it was sent last.
+pub fn farewell(viewer: Viewer, last: &Snapshot, now: Timestamp) -> Option<Message> {
+    let entry = last.device(viewer.device)?;
+    let mut own = node::own(entry, last);
+    own.key_expiry = Some(past(now));
+    own.expired = true;
+    let mut text = String::from("{");
+    field(&mut text, "Node", &own);
+    text.truncate(text.len() - 1);
+    text.push('}');
+    Some(Message::of_text(&text, viewer.encoding))
+}
+
+/// The first and last message to a client whose node key nobody knows: the same as a farewell, to
+/// a device that was deleted while it was away.
+pub fn stranger(
+    node_key: NodeKey,
+    machine_key: MachineKey,
+    (version, encoding): (CapabilityVersion, Encoding),
+    derp_map: &DerpMap,
+    now: Timestamp,
+) -> Message {
+    let own = json!({
+        "ID": DeviceId::MAX, "StableID": DeviceId::MAX.stable(), "Name": "deleted.invalid.",
+        "User": TAGGED_DEVICES_ID, "Key": node_key, "Machine": machine_key,
+        "KeyExpiry": past(now), "Expired": true, "MachineAuthorized": true,
+        "Addresses": ["100.64.0.0/32", "fd7a:115c:a1e0::/128"],
+        "AllowedIPs": ["100.64.0.0/32", "fd7a:115c:a1e0::/128"],
+        "Hostinfo": {}, "Created": past(now),
+    });
+    let mut text = String::from("{");
+    field(&mut text, "Node", &own);
+    field(&mut text, "DERPMap", &derp::map(derp_map, version));
+    text.push_str(r#""DNSConfig":{},"Domain":"deleted.invalid","CollectServices":false,"PacketFilters":{"base":[]},"#);
+    text.push_str(r#""UserProfiles":"#);
+    let tagged = UserProfile {
+        id: TAGGED_DEVICES_ID,
+        login_name: TAGGED_DEVICES_LOGIN.to_owned(),
+        display_name: TAGGED_DEVICES_NAME.to_owned(),
+    };
+    push_json(&mut text, &[tagged]);
+    text.push('}');
+    Message::of_text(&text, encoding)
+}
+
+/// A moment that has passed also for a client whose clock is late.
+fn past(now: Timestamp) -> Timestamp {
+    now.checked_sub(SignedDuration::from_hours(24 * 365)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// The peers of a viewer, a buffer per chunk that has any.

@@ -1,9 +1,12 @@
 //! A message of a map stream: a length and a list of buffers, most of them shared.
 
 use bowline_wire::map_request::Encoding;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::codec;
+
+/// Parts below this many bytes are copied together: a buffer of its own costs more than that.
+const SMALL: usize = 1024;
 
 /// One message: its parts, in order, make the payload that the 4-byte length counts.
 ///
@@ -40,7 +43,23 @@ impl Message {
     /// reaches.
     pub fn into_buffers(self) -> Option<impl Iterator<Item = Bytes>> {
         let length = u32::try_from(self.payload_length).ok()?.to_le_bytes();
-        Some(std::iter::once(Bytes::copy_from_slice(&length)).chain(self.parts))
+        let mut buffers = Vec::new();
+        let mut small = BytesMut::with_capacity(SMALL);
+        small.extend_from_slice(&length);
+        for part in self.parts {
+            if part.len() < SMALL {
+                small.extend_from_slice(&part);
+                continue;
+            }
+            if !small.is_empty() {
+                buffers.push(small.split().freeze());
+            }
+            buffers.push(part);
+        }
+        if !small.is_empty() {
+            buffers.push(small.freeze());
+        }
+        Some(buffers.into_iter())
     }
 
     /// The payload in one buffer; for tests and for answers that are not streams.

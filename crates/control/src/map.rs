@@ -1,0 +1,217 @@
+//! `POST /machine/map`: reports, and map streams.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bowline_engine::{Report, Stream};
+use bowline_model::record::RawJson;
+use bowline_netmap::delta::{self, Gone};
+use bowline_netmap::full::{self, Viewer};
+use bowline_netmap::message::Message;
+use bowline_netmap::snapshot::Snapshot;
+use bowline_wire::capability;
+use bowline_wire::map_request::MapRequest;
+use bowline_wire::map_response::KEEP_ALIVE;
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use tokio::time::Instant;
+
+use crate::server::{Body, Control, Peer, bad_request, body, empty, text_response};
+
+/// Clients give a stream up after 120 seconds of silence.
+const KEEP_ALIVE_SECONDS: u64 = 50;
+/// Spread over this many seconds, so that streams opened together do not stay in step.
+const KEEP_ALIVE_SPREAD: u64 = 9;
+
+pub(crate) async fn handle(control: &Control, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
+    let body = match body(control, request).await {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    let request = match MapRequest::parse(&body) {
+        Ok(request) => request,
+        Err(error) => return bad_request(&error),
+    };
+    drop(body);
+    if request.version < capability::MINIMUM {
+        return text_response(StatusCode::BAD_REQUEST, "this client is too old: install Tailscale 1.80 or later");
+    }
+    let engine = &control.0.engine;
+    let Some((tailnet, snapshot, entry)) = engine.find_device(&request.node_key) else {
+        return unknown(control, &request, peer);
+    };
+    if entry.device.machine_key != peer.machine_key {
+        return text_response(StatusCode::UNAUTHORIZED, "node key is registered to another machine");
+    }
+    let viewer = Viewer {
+        device: entry.device.id,
+        version: request.version,
+        encoding: request.encoding,
+        log_upload: control.0.config.log_upload,
+    };
+    if !request.read_only
+        && let Some(report) = report(&request, peer)
+    {
+        engine.report(tailnet, viewer.device, report).await;
+    }
+    if !request.stream {
+        if request.omit_peers {
+            return Response::new(empty());
+        }
+        return match full::full(viewer, &snapshot, engine.now()).and_then(Message::into_buffers) {
+            Some(buffers) => messages(stream::iter(buffers.map(|bytes| Ok(Frame::data(bytes))))),
+            None => text_response(StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
+        };
+    }
+    drop((entry, snapshot));
+    let Some(stream) = engine.open_stream(tailnet, viewer.device).await else {
+        return text_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
+    };
+    control.0.counters.streams.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(tailnet.id = %tailnet, device.id = %viewer.device, "map stream opened");
+    long_poll(control.clone(), viewer, stream)
+}
+
+/// What a request says of its device; `None` when that is not to be believed.
+///
+/// A streaming request is a subscription and may be older than a report that was already taken in
+/// on the same connection; before one it is all that the official Rust client ever says.
+fn report(request: &MapRequest, peer: &Peer) -> Option<Report> {
+    if request.stream && peer.reported.load(Ordering::Relaxed) {
+        return None;
+    }
+    if !request.stream {
+        peer.reported.store(true, Ordering::Relaxed);
+    }
+    let endpoints = request.endpoints.clone().filter(|list| !request.stream || !list.is_empty());
+    let net_info = request.hostinfo.as_ref().and_then(|host| host.net_info.as_ref());
+    Some(Report {
+        capability_version: request.version,
+        disco_key: request.disco_key,
+        endpoints,
+        hostinfo: request.hostinfo.as_ref().map(|host| (host.json.clone(), host.facts.clone())),
+        net_info: net_info.and_then(|net| Some((RawJson::of(net).ok()?, net.preferred_derp))),
+    })
+}
+
+/// A device that was deleted, or never registered here: it is told that its key has expired, or
+/// it would stay connected to nobody for ever.
+fn unknown(control: &Control, request: &MapRequest, peer: &Peer) -> Response<Body> {
+    if !request.stream {
+        return text_response(StatusCode::NOT_FOUND, "node is not registered");
+    }
+    let now = control.0.engine.now();
+    let map = &control.0.engine.settings().derp_map;
+    let message = full::stranger(request.node_key, peer.machine_key, (request.version, request.encoding), map, now);
+    match message.into_buffers() {
+        Some(buffers) => messages(stream::iter(buffers.map(|bytes| Ok(Frame::data(bytes))))),
+        None => text_response(StatusCode::NOT_FOUND, "node is not registered"),
+    }
+}
+
+fn messages<S>(frames: S) -> Response<Body>
+where
+    S: futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
+{
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response
+}
+
+/// A stream's state between two buffers.
+struct LongPoll {
+    control: Control,
+    viewer: Viewer,
+    stream: Stream,
+    /// What the client knows: the state that it was sent last.
+    known: Option<Arc<Snapshot>>,
+    buffers: VecDeque<Bytes>,
+    keep_alive_at: Instant,
+    is_over: bool,
+}
+
+fn long_poll(control: Control, viewer: Viewer, stream: Stream) -> Response<Body> {
+    let state = LongPoll {
+        control,
+        viewer,
+        stream,
+        known: None,
+        buffers: VecDeque::new(),
+        keep_alive_at: Instant::now(),
+        is_over: false,
+    };
+    messages(stream::unfold(state, |mut state| async move {
+        let bytes = state.next().await?;
+        Some((Ok(Frame::data(bytes)), state))
+    }))
+}
+
+impl LongPoll {
+    /// The next buffer to write. The connection asks for it only when there is room for it, so
+    /// that a slow client costs its position and one message, and goes on from the newest state.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(bytes) = self.buffers.pop_front() {
+                return Some(bytes);
+            }
+            if self.is_over {
+                return None;
+            }
+            let Some(known) = self.known.clone() else {
+                let snapshot = self.stream.first();
+                let Some(message) = full::full(self.viewer, &snapshot, self.control.0.engine.now()) else {
+                    return None; // deleted since it asked
+                };
+                self.send(message);
+                self.known = Some(snapshot);
+                continue;
+            };
+            tokio::select! {
+                biased;
+                next = self.stream.next(&known) => match next {
+                    Some(snapshot) => self.advance(&known, snapshot),
+                    None => self.is_over = true,
+                },
+                () = tokio::time::sleep_until(self.keep_alive_at) => {
+                    self.send(Message::of_text(KEEP_ALIVE, self.viewer.encoding));
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, known: &Snapshot, snapshot: Arc<Snapshot>) {
+        let now = self.control.0.engine.now();
+        match delta::delta(self.viewer, known, &snapshot, now) {
+            Ok(None) => self.known = Some(snapshot),
+            Ok(Some(message)) => {
+                self.send(message);
+                self.known = Some(snapshot);
+            }
+            Err(Gone) => {
+                if let Some(message) = full::farewell(self.viewer, known, now) {
+                    self.send(message);
+                }
+                self.is_over = true;
+            }
+        }
+    }
+
+    fn send(&mut self, message: Message) {
+        let counters = &self.control.0.counters;
+        counters.messages.fetch_add(1, Ordering::Relaxed);
+        counters.message_bytes.fetch_add(message.payload_length() as u64, Ordering::Relaxed);
+        match message.into_buffers() {
+            Some(buffers) => self.buffers.extend(buffers),
+            None => self.is_over = true,
+        }
+        let spread = self.viewer.device.get() % KEEP_ALIVE_SPREAD;
+        self.keep_alive_at = Instant::now() + Duration::from_secs(KEEP_ALIVE_SECONDS + spread);
+    }
+}

@@ -1,0 +1,109 @@
+//! `POST /machine/register`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bowline_engine::{Registered, Registration, RegistrationRefused, StoreFailure};
+use bowline_model::id::{DeviceId, TailnetId};
+use bowline_netmap::render::{node, profiles};
+use bowline_wire::capability;
+use bowline_wire::register::{Login, RegisterRequest, RegisterResponse, ResponseUser};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::server::{Body, Control, Peer, bad_request, body, json_response, text_response};
+
+/// Clients below this take 429 for any other error.
+const UNDERSTANDS_RETRY_AFTER: u32 = 137;
+
+pub(crate) async fn handle(control: &Control, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
+    let body = match body(control, request).await {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    let request = match RegisterRequest::parse(&body) {
+        Ok(request) => request,
+        Err(error) => return bad_request(&error),
+    };
+    if request.version < capability::MINIMUM {
+        let text = "this client is too old for this server: install Tailscale 1.80 or later";
+        return json_response(StatusCode::OK, &RegisterResponse::refused(text));
+    }
+    if let Err(wait) = control.0.limiter.take(peer.machine_key, Instant::now()) {
+        let mut response = text_response(StatusCode::TOO_MANY_REQUESTS, "too many registrations; try again later");
+        if request.version >= UNDERSTANDS_RETRY_AFTER {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+        }
+        return response;
+    }
+    let outcome = control.0.engine.register(registration(request, peer)).await;
+    let counters = &control.0.counters;
+    match outcome {
+        Ok(Registered::In { tailnet, device }) => {
+            counters.registrations.fetch_add(1, Ordering::Relaxed);
+            match admitted(control, tailnet, device) {
+                Some(response) => json_response(StatusCode::OK, &response),
+                // Deleted in between: the client starts again.
+                None => text_response(StatusCode::CONFLICT, "the device was deleted meanwhile"),
+            }
+        }
+        Ok(Registered::LoggedOut | Registered::KeyExpired) => {
+            let response = RegisterResponse { node_key_expired: true, ..RegisterResponse::empty() };
+            json_response(StatusCode::OK, &response)
+        }
+        Ok(Registered::NeedsLogin) => {
+            counters.refused_registrations.fetch_add(1, Ordering::Relaxed);
+            let text = "this server lets devices in by auth key: run tailscale up --auth-key=tskey-auth-…";
+            json_response(StatusCode::OK, &RegisterResponse::refused(text))
+        }
+        Err(RegistrationRefused::Store(failure)) => {
+            tracing::error!(error = %failure, "a registration could not be stored");
+            let (status, text) = match failure {
+                StoreFailure::Full | StoreFailure::Unavailable(_) | StoreFailure::Stopping => {
+                    (StatusCode::SERVICE_UNAVAILABLE, "the server cannot store anything now; try again later")
+                }
+                StoreFailure::Defect(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
+            };
+            text_response(status, text)
+        }
+        Err(refused) => {
+            counters.refused_registrations.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(machine.key = ?peer.machine_key, reason = %refused, "refused a registration");
+            json_response(StatusCode::OK, &RegisterResponse::refused(refused.to_string()))
+        }
+    }
+}
+
+fn registration(request: RegisterRequest, peer: &Peer) -> Registration {
+    Registration {
+        machine_key: peer.machine_key,
+        node_key: request.node_key,
+        old_node_key: request.old_node_key,
+        lock_key: request.lock_key,
+        auth_key: request.auth_key,
+        expiry: request.expiry,
+        ephemeral: request.ephemeral,
+        capability_version: request.version,
+        hostinfo: request.hostinfo.json,
+        facts: request.hostinfo.facts,
+    }
+}
+
+fn admitted(control: &Control, tailnet: TailnetId, device: DeviceId) -> Option<RegisterResponse> {
+    let snapshot = control.0.engine.snapshot(tailnet)?;
+    let entry = snapshot.device(device)?;
+    let owner = profiles::of_owner(node::owner_id(&entry.device), &snapshot);
+    Some(RegisterResponse {
+        user: ResponseUser { id: owner.id, display_name: owner.display_name.clone() },
+        login: Login {
+            id: owner.id,
+            provider: "bowline".to_owned(),
+            login_name: owner.login_name,
+            display_name: owner.display_name,
+        },
+        machine_authorized: entry.device.authorized,
+        ..RegisterResponse::empty()
+    })
+}
