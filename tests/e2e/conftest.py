@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from harness.api import Api, Curl
 from harness.client import Client
 from harness.machine import ResolverFiles

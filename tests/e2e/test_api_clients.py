@@ -9,15 +9,6 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from conftest import NEW, Tailnet
-from harness import record
-from harness.api import Api
-from harness.client import Client
-from harness.network import run
-from harness.openapi import OpenApi
-from harness.process import environment
-from harness.server import OWNER, Server
-from harness.wait import until
 from tailscale import (
     DNSConfiguration,
     DNSConfigurationPreferences,
@@ -28,6 +19,16 @@ from tailscale import (
     TailscaleUnauthorizedError,
 )
 from yarl import URL
+
+from conftest import NEW, Tailnet
+from harness import record
+from harness.api import Api
+from harness.client import Client
+from harness.network import run
+from harness.openapi import OpenApi
+from harness.process import environment
+from harness.server import OWNER, Server
+from harness.wait import until
 
 ROUTES = ["10.0.0.0/16", "192.168.1.0/24"]
 
@@ -95,7 +96,9 @@ class RedirectingSession:
 
 
 @pytest.fixture
-def python(server: Server, api: Api, openapi: OpenApi) -> Callable[[Callable[[Tailscale], Awaitable[None]]], None]:
+def python(
+    server: Server, api: Api, openapi: OpenApi
+) -> Callable[[Callable[[Tailscale], Awaitable[None]]], None]:
     """Runs a conversation with the library, inside the test network."""
 
     def converse(conversation: Callable[[Tailscale], Awaitable[None]], token: str = api.token) -> None:
@@ -183,11 +186,20 @@ def test_the_python_library_reads_and_changes_keys(python) -> None:
         assert (made.key_type, made.description, made.expiry_seconds) == ("auth", "made by Python", 3600)
         assert made.expires - made.created == timedelta(hours=1)
         create = made.capabilities.devices.create
-        assert (create.reusable, create.ephemeral, create.preauthorized, create.tags) == (True, True, False, [])
+        assert (create.reusable, create.ephemeral, create.preauthorized, create.tags) == (
+            True,
+            True,
+            False,
+            [],
+        )
 
         shown = await client.key(made.key_id)
         assert shown.key == "", "the secret is shown once"
-        assert (shown.capabilities, shown.created, shown.expires) == (made.capabilities, made.created, made.expires)
+        assert (shown.capabilities, shown.created, shown.expires) == (
+            made.capabilities,
+            made.created,
+            made.expires,
+        )
         assert made.key_id in {key.key_id for key in await client.keys()}
 
         await client.delete_key(made.key_id)
@@ -204,7 +216,10 @@ def test_the_python_library_reads_and_changes_dns(python) -> None:
     async def conversation(client: Tailscale) -> None:
         before = await client.dns_configuration()
         try:
-            assert (await client.set_dns_nameservers(dns=["1.1.1.1", "8.8.8.8"])).dns == ["1.1.1.1", "8.8.8.8"]
+            assert (await client.set_dns_nameservers(dns=["1.1.1.1", "8.8.8.8"])).dns == [
+                "1.1.1.1",
+                "8.8.8.8",
+            ]
             assert (await client.dns_nameservers()).dns == ["1.1.1.1", "8.8.8.8"]
             for on in (False, True):
                 assert (await client.set_dns_preferences(magic_dns=on)).magic_dns is on
@@ -214,7 +229,9 @@ def test_the_python_library_reads_and_changes_dns(python) -> None:
             assert (await client.dns_search_paths()).search_paths == paths
             both = {"one.example": ["1.1.1.1"], "two.example": ["8.8.8.8"]}
             assert await client.set_split_dns(split_dns=both) == both
-            assert await client.update_split_dns(split_dns={"one.example": None}) == {"two.example": ["8.8.8.8"]}
+            assert await client.update_split_dns(split_dns={"one.example": None}) == {
+                "two.example": ["8.8.8.8"]
+            }
             assert await client.split_dns() == {"two.example": ["8.8.8.8"]}
 
             whole = await client.dns_configuration()

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+
 from conftest import NEW, OLD, VERSIONS, Tailnet
 from harness import resolver
 from harness.api import Api
@@ -99,9 +100,7 @@ def test_a_deleted_device_is_logged_out_and_gone(tailnet: Tailnet, version: str,
     tailnet.meet(device, peer)
 
 
-def test_a_device_without_approval_is_cut_off_until_it_has_it(
-    roles: tuple[Client, Client], api: Api
-) -> None:
+def test_a_device_without_approval_is_cut_off_until_it_has_it(roles: tuple[Client, Client], api: Api) -> None:
     device, peer = roles
     device_id = device.device_id
     assert api.ok("POST", f"/device/{device_id}/authorized", {"authorized": False}) == {}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from conftest import Resolvers
 from harness import resolver
 from harness.api import Api
@@ -70,9 +71,7 @@ def test_split_dns_sends_one_domain_elsewhere(
     pair: tuple[Client, Client], api: Api, resolvers: Resolvers
 ) -> None:
     inside, outside = "db.corp.example", "www.anywhere.example"
-    reply = api.ok(
-        "PATCH", "/tailnet/-/dns/split-dns", {"corp.example": [resolvers.second.address]}
-    )
+    reply = api.ok("PATCH", "/tailnet/-/dns/split-dns", {"corp.example": [resolvers.second.address]})
     assert reply == {"corp.example": [resolvers.second.address]}
     both(pair, "the domain's resolver", lambda c: answer(c, inside) == [resolvers.second.answer])
     both(pair, "others as before", lambda c: answer(c, outside) == [resolvers.base.answer])

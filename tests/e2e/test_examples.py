@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from conftest import HERE, NEW, Tailnet
 from harness import examples
 from harness.api import Api
@@ -57,9 +58,7 @@ def the_object(role: str, tailnet: Tailnet, device: Client) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_gets_what_the_document_prints(
-    example: Example, tailnet: Tailnet, device: Client
-) -> None:
+def test_an_example_gets_what_the_document_prints(example: Example, tailnet: Tailnet, device: Client) -> None:
     api = tailnet.api
     roles = {*example.ids.values(), *example.roles}
     objects = {role: the_object(role, tailnet, device) for role in roles}

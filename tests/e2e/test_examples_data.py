@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import HERE, ROOT
 from harness import examples
 from harness.examples import Matcher, Mismatch

@@ -4,6 +4,7 @@ import json
 import socket
 
 import pytest
+
 from conftest import VERSIONS, Clients, Resolvers
 from harness import resolver
 from harness.machine import ResolverFiles
@@ -124,6 +125,7 @@ def test_a_documented_response_passes(openapi: OpenApi, method, path, status, co
         ("POST", "/tailnet/-/keys", 201, "application/json", GOOD_KEY, "status not documented"),
         ("DELETE", "/device/1", 200, "application/json", {"id": "1"}, "has a body"),
         ("GET", "/tailnet/-/nothing", 200, "application/json", {}, "not an operation"),
+        ("GET", "/device/1", 200, "application/json", {"derp": "1"}, "derp"),
         ("GET", "/device/1", 200, "application/json", None, "not JSON"),
     ],
 )

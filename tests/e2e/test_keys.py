@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+
 from conftest import NEW, VERSIONS, Tailnet
 from harness.api import Api
 from harness.client import Client, Refused
@@ -38,9 +39,7 @@ def test_a_one_off_key_admits_one_device(tailnet: Tailnet, version: str) -> None
 
 def test_a_reusable_key_admits_many(tailnet: Tailnet) -> None:
     key = tailnet.api.auth_key(reusable=True)
-    clients = [
-        tailnet.login(tailnet.client(version, "many"), "many", key=key["key"]) for version in VERSIONS
-    ]
+    clients = [tailnet.login(tailnet.client(version, "many"), "many", key=key["key"]) for version in VERSIONS]
     tailnet.meet(*clients)
     assert len(tailnet.api.devices()) == 2
     assert "invalid" not in tailnet.api.key(key["id"])

@@ -1,6 +1,7 @@
 """Devices reach each other: over the relay, directly, and by name."""
 
 import pytest
+
 from conftest import NEW, OLD, Tailnet
 from harness import resolver
 from harness.client import Client, exchange

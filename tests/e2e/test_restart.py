@@ -1,6 +1,7 @@
 """Restarts lose nothing: of a client, and of the server under its clients."""
 
 import pytest
+
 from conftest import NEW, OLD, VERSIONS, Tailnet
 from harness.client import exchange
 from harness.wait import until
@@ -95,7 +96,17 @@ def test_clients_come_back_after_a_restart_of_the_server(tailnet: Tailnet, end: 
 
 def identities(tailnet: Tailnet) -> dict[str, dict]:
     """What must outlive a restart, of every device."""
-    kept = ("addresses", "authorized", "created", "expires", "hostname", "machineKey", "name", "nodeKey", "user")
+    kept = (
+        "addresses",
+        "authorized",
+        "created",
+        "expires",
+        "hostname",
+        "machineKey",
+        "name",
+        "nodeKey",
+        "user",
+    )
     return {
         device_id: {name: device[name] for name in kept}
         for device_id, device in tailnet.api.devices().items()

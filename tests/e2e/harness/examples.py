@@ -119,7 +119,9 @@ class Matcher:
         """Replaces `<device.…>` in a call's body by the value."""
         return re.sub(r"<device\.[^>]+>", lambda found: str(self._of_device(found[0])), text)
 
-    def compare(self, expected: Any, actual: Any, *, exact: bool, where: str = "body", beside: Any = None) -> None:
+    def compare(
+        self, expected: Any, actual: Any, *, exact: bool, where: str = "body", beside: Any = None
+    ) -> None:
         if isinstance(expected, str) and expected.startswith("<") and expected.endswith(">"):
             self._special(expected, actual, where, beside)
         elif isinstance(expected, dict):

@@ -19,10 +19,10 @@ _DOCUMENT = "urn:openapi"
 _METHODS = ("get", "post", "put", "patch", "delete")
 _BASE = "/api/v2"
 
-# Members that we send on purpose although the document does not name them.
+# Members that we send on purpose although the document does not name them, by their object.
 _EXTRA_MEMBERS = {
-    # The founding document says that clientConnectivity contains it; the Go library decodes it.
-    "derp",
+    # The founding document lists it among the fields there; the Go library decodes it.
+    "clientConnectivity": ("derp",),
 }
 
 _formats = jsonschema.FormatChecker(formats=())
@@ -117,9 +117,7 @@ class OpenApi:
     def _validate(self, where: str, pointer: list[str], value: Any) -> None:
         escaped = (quote(part.replace("~", "~0").replace("/", "~1"), safe="~") for part in pointer)
         schema = {"$ref": f"{_DOCUMENT}#/{'/'.join(escaped)}"}
-        validator = jsonschema.Draft202012Validator(
-            schema, registry=self._registry, format_checker=_formats
-        )
+        validator = jsonschema.Draft202012Validator(schema, registry=self._registry, format_checker=_formats)
         problems = [_describe(error) for error in validator.iter_errors(value)]
         if problems:
             raise Violation(f"{where}: " + "; ".join(problems) + f"\n{json.dumps(value)[:2000]}")
@@ -147,21 +145,22 @@ def _closed(document: dict[str, Any]) -> dict[str, Any]:
     """
     document = copy.deepcopy(document)
 
-    def walk(node: Any, composed: bool) -> None:
+    def walk(node: Any, name: str) -> None:
         if isinstance(node, list):
             for item in node:
-                walk(item, composed)
+                # The members of a composition say together what an object may have.
+                walk(item, name)
         elif isinstance(node, dict):
-            if isinstance(node.get("properties"), dict) and not composed:
-                if "additionalProperties" not in node:
-                    extras = {name: True for name in _EXTRA_MEMBERS}
-                    node["properties"] = {**extras, **node["properties"]}
-                    node["unevaluatedProperties"] = False
-            for name, child in node.items():
-                walk(child, name in ("allOf", "anyOf", "oneOf"))
+            properties = node.get("properties")
+            composed = name in ("allOf", "anyOf", "oneOf")
+            if isinstance(properties, dict) and not composed and "additionalProperties" not in node:
+                node["properties"] = {extra: True for extra in _EXTRA_MEMBERS.get(name, ())} | properties
+                node["unevaluatedProperties"] = False
+            for child_name, child in node.items():
+                walk(child, child_name)
 
-    walk(document["paths"], False)
-    walk(document["components"], False)
+    walk(document["paths"], "")
+    walk(document["components"], "")
     return document
 
 

@@ -24,6 +24,8 @@ def read(path: Path) -> list[Recorded]:
     """The responses that `go-api` wrote down."""
     lines = (json.loads(line) for line in path.read_text().splitlines())
     return [
-        Recorded(entry["method"], entry["url"], entry["status"], entry["type"], base64.b64decode(entry["body"]))
+        Recorded(
+            entry["method"], entry["url"], entry["status"], entry["type"], base64.b64decode(entry["body"])
+        )
         for entry in lines
     ]

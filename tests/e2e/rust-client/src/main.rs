@@ -146,7 +146,7 @@ struct Seen {
 /// Sends a payload from `client` to `address`, where `server` sends it back; returns its size.
 async fn echo(server: &Joined, client: &Joined, address: SocketAddr) -> Result<usize> {
     let listener = server.device.tcp_listen(address).await?;
-    let payload: Vec<u8> = (0..PAYLOAD_BYTES).map(|i| (i % 251) as u8).collect();
+    let payload: Vec<u8> = (0..=250).cycle().take(PAYLOAD_BYTES).collect();
     let serve = async {
         let stream = listener.accept().await?;
         let (mut reader, mut writer) = tokio::io::split(stream);
