@@ -154,7 +154,8 @@ impl RelayServer {
     /// Runs the session of one client over a stream that is past HTTP, from greeting to end.
     ///
     /// Returns when the client leaves, when `shutdown` is cancelled (both are `Ok`), or when the
-    /// connection had to be ended. The stream is closed in any case. Cancelling the future is safe:
+    /// connection had to be ended. `shutdown` is that of the whole relay: peers are not told that
+    /// the client left. The stream is closed in any case. Cancelling the future is safe:
     /// the client is unregistered.
     ///
     /// # Errors

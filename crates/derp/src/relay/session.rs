@@ -122,6 +122,10 @@ where
         end = link.ended() => Err(end.into()),
         () = shutdown.cancelled() => Ok(()),
     };
+    if shutdown.is_cancelled() {
+        // Everyone is about to leave: telling everyone of everyone would be the square of them.
+        session.contacts.clear();
+    }
     drop(session);
     if let Err(error) = &ended {
         tracing::debug!(peer.address = %peer, %error, "relay ended a session");

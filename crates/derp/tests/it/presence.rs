@@ -239,13 +239,18 @@ async fn an_idle_client_hears_something_every_minute_and_a_bit() {
 #[tokio::test(start_paused = true)]
 async fn shutdown_ends_every_session() {
     let relay = TestRelay::new();
-    let mut alice = relay.join(1).await;
+    let (mut alice, mut bob) = (relay.join(1).await, relay.join(2).await);
+    alice.send(&bob.key, "hi").await;
+    bob.expect_packet(&alice.key, "hi").await;
     let (_stream, half_open) = relay.open(1024);
     relay.shutdown.cancel();
-    assert!(matches!(
-        soon(alice.client.recv()).await,
-        Err(Error::Closed)
-    ));
+    let last = soon(alice.client.recv()).await;
+    assert!(matches!(last, Err(Error::Closed)), "{last:?}");
+    let last = soon(bob.client.recv()).await;
+    assert!(
+        matches!(last, Err(Error::Closed)),
+        "not even that Alice left: {last:?}"
+    );
     assert!(soon(alice.session).await.unwrap().is_ok());
     assert!(soon(half_open).await.unwrap().is_ok());
 }
