@@ -35,7 +35,8 @@ pub(crate) fn runner(files: &[(&str, &str)]) -> Result<Runner, OpenError> {
         .map(|(name, sql)| Migration::unapplied(name, sql))
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
-    Ok(Runner::new(&migrations))
+    // All that are missing in one transaction: the schema is this program's, or as it was.
+    Ok(Runner::new(&migrations).set_grouped(true))
 }
 
 /// Refuses a database that a newer release has upgraded: its tables may mean something else.

@@ -36,12 +36,10 @@ use session::Session;
 const TRIES: u32 = 8;
 
 /// A PostgreSQL database, used by this process alone.
-#[derive(Debug)]
 pub(crate) struct Postgres {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     pool: Pool,
     exclusive: Exclusive,
@@ -85,6 +83,12 @@ macro_rules! retry {
             }
         }
     }};
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").finish_non_exhaustive()
+    }
 }
 
 impl Postgres {

@@ -41,8 +41,7 @@ impl Store {
     /// other process out of it until it is closed.
     ///
     /// # Errors
-    /// Each [`OpenError`] says what to do. Nothing was changed, except that migrations which
-    /// succeeded before one that failed stay.
+    /// Each [`OpenError`] says what to do. The schema is then as it was before.
     pub async fn open(url: &StoreUrl, options: Options) -> Result<Self, OpenError> {
         let engine = match url {
             StoreUrl::Sqlite(path) => Engine::Sqlite(Sqlite::open(path, options).await?),

@@ -33,6 +33,8 @@ pub(super) struct Exclusive {
 /// A session that has the lock.
 struct Hold {
     client: Client,
+    /// Ends when the connection does.
+    connection: JoinHandle<()>,
     /// The server's process for this session.
     process: i32,
 }
@@ -55,11 +57,11 @@ impl From<tokio_postgres::Error> for Refused {
 impl Exclusive {
     /// Takes the lock with this session, or says who has it.
     pub(super) async fn take(
-        client: Client,
+        connection: (Client, JoinHandle<()>),
         connector: Connector,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let hold = match hold(client).await {
+        let hold = match hold(connection).await {
             Ok(hold) => hold,
             Err(Refused::Held { holder, .. }) => return Err(OpenError::InUse { holder }),
             Err(Refused::Failed(failure)) => {
@@ -99,13 +101,17 @@ impl Drop for Exclusive {
     }
 }
 
-async fn hold(client: Client) -> Result<Hold, Refused> {
+async fn hold((client, connection): (Client, JoinHandle<()>)) -> Result<Hold, Refused> {
     let process = client
         .query_one("SELECT pg_backend_pid()", &[])
         .await?
         .try_get(0)?;
     if client.query_one(sql::LOCK, &[]).await?.try_get(0)? {
-        return Ok(Hold { client, process });
+        return Ok(Hold {
+            client,
+            connection,
+            process,
+        });
     }
     let Some(row) = client.query_opt(sql::HOLDER, &[]).await? else {
         // It has just gone, or this user may not see it.
@@ -145,7 +151,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                () = lost(&hold.client) => {}
+                () = lost(&mut hold) => {}
             }
             self.held.store(false, Ordering::Release);
             tracing::warn!("lost the session that keeps other processes out of the database");
@@ -167,7 +173,7 @@ impl Keeper {
     async fn again(&self, before: i32) -> Option<Hold> {
         loop {
             let refused = match self.connector.connect().await {
-                Ok(client) => match hold(client).await {
+                Ok(connection) => match hold(connection).await {
                     Ok(hold) => return Some(hold),
                     Err(refused) => refused,
                 },
@@ -176,7 +182,7 @@ impl Keeper {
             match refused {
                 // The server has not noticed yet that our old session is dead.
                 Refused::Held { process, .. } if process == before => {
-                    if let Ok(client) = self.connector.connect().await {
+                    if let Ok((client, _)) = self.connector.connect().await {
                         let _ = client
                             .query("SELECT pg_terminate_backend($1)", &[&before])
                             .await;
@@ -197,11 +203,14 @@ impl Keeper {
     }
 }
 
-/// Returns when the session does not answer any more.
-async fn lost(client: &Client) {
+/// Returns when the session has ended or does not answer any more.
+async fn lost(hold: &mut Hold) {
     loop {
-        tokio::time::sleep(PERIOD).await;
-        match tokio::time::timeout(PERIOD, client.query_one("SELECT 1", &[])).await {
+        tokio::select! {
+            _ = &mut hold.connection => return,
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+        match tokio::time::timeout(PERIOD, hold.client.query_one("SELECT 1", &[])).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return,
         }

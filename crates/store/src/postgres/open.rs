@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -45,16 +46,17 @@ impl Connector {
         Ok(Self { config })
     }
 
-    pub(super) async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+    /// A connection, and the task that carries it: it ends with the connection, and when the
+    /// client is dropped.
+    pub(super) async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
         let (client, connection) = self.config.connect(NoTls).await?;
-        // It ends when the client is dropped.
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a database connection ended");
             }
         });
         client.batch_execute(sql::SESSION).await?;
-        Ok(client)
+        Ok((client, task))
     }
 }
 
@@ -68,9 +70,9 @@ fn setting(error: &tokio_postgres::Error) -> String {
 
 pub(super) async fn open(url: &str, options: &Options) -> Result<(Pool, Exclusive), OpenError> {
     let connector = Connector::new(url)?;
-    let client = connector.connect().await.map_err(fail::opening)?;
-    let mut migrating = connector.connect().await.map_err(fail::opening)?;
-    let exclusive = Exclusive::take(client, connector.clone(), options.clone()).await?;
+    let (mut migrating, _) = connector.connect().await.map_err(fail::opening)?;
+    let connection = connector.connect().await.map_err(fail::opening)?;
+    let exclusive = Exclusive::take(connection, connector.clone(), options.clone()).await?;
     // Nobody else migrates now: this process has the database.
     match migrate_and_pool(&mut migrating, connector, options).await {
         Ok(pool) => Ok((pool, exclusive)),

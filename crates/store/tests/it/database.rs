@@ -1,9 +1,12 @@
 //! A database of its own for each test.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bowline_store::{Options, Store, StoreUrl};
+use futures_util::FutureExt;
 use tokio_postgres::{Client, NoTls};
 
 /// The setting that names a PostgreSQL server on which tests may create databases.
@@ -127,24 +130,23 @@ async fn connect(url: &str) -> Client {
 }
 
 /// Runs a test on SQLite.
-pub(crate) async fn on_sqlite<F: Future<Output = ()>>(
-    test: impl FnOnce(std::sync::Arc<Database>) -> F,
-) {
-    test(std::sync::Arc::new(Database::sqlite())).await;
+pub(crate) async fn on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(Arc<Database>) -> F) {
+    test(Arc::new(Database::sqlite())).await;
 }
 
-/// Runs a test on PostgreSQL, where a server is set.
-pub(crate) async fn on_postgres<F>(test: impl FnOnce(std::sync::Arc<Database>) -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
+/// Runs a test on PostgreSQL, where a server is set, and removes its database whatever happens.
+pub(crate) async fn on_postgres<F: Future<Output = ()>>(test: impl FnOnce(Arc<Database>) -> F) {
     let Some(database) = Database::postgres().await else {
         return;
     };
-    let database = std::sync::Arc::new(database);
-    let outcome = tokio::spawn(test(database.clone())).await;
-    if let Some(database) = std::sync::Arc::into_inner(database) {
+    let database = Arc::new(database);
+    let outcome = AssertUnwindSafe(test(Arc::clone(&database)))
+        .catch_unwind()
+        .await;
+    if let Some(database) = Arc::into_inner(database) {
         database.remove().await;
     }
-    outcome.unwrap();
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
 }
