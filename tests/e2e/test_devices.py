@@ -160,6 +160,7 @@ def test_a_route_needs_both_its_router_and_the_api(roles: tuple[Client, Client],
         assert cleared == advertised
         peer.wait_for_peer(device_id, "no route", lambda p: route not in p["AllowedIPs"])
     finally:
+        device.host.run("ip", "addr", "del", f"{inside}/32", "dev", "lo")
         device.cli("set", "--advertise-routes=")
         peer.cli("set", "--accept-routes=false")
     until(

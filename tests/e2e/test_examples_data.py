@@ -1,6 +1,7 @@
 """The data of `test_examples.py`: complete, and compared by a matcher that can fail. Needs no server."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ def test_every_printed_example_is_here() -> None:
     assert missing == []
     invented = [command for command in here if command not in printed]
     assert invented == []
+
+
+def test_every_role_that_a_body_names_is_asked_for() -> None:
+    for example in EXAMPLES:
+        bodies = [example.body or "", *(effect["body"] for effect in example.effect)]
+        named = set(re.findall(r"<\w+ of ([^>]+)>", " ".join(bodies)))
+        assert named <= {*example.ids.values(), *example.roles}, example.name
 
 
 GOOD = {"id": "k1", "created": "2026-01-01T00:00:00Z", "expires": "2026-01-02T00:00:00Z", "flag": True}
