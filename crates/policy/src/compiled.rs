@@ -259,6 +259,10 @@ impl Compiled {
         let slots: Vec<Slot> = self.devices_of(id).map(|set| set.iter().collect()).unwrap_or_default();
         for slot in slots {
             self.evaluate_again(slot, touched);
+            let device = self.state(slot).map(|state| Arc::clone(&state.device));
+            if let Some(device) = device {
+                self.evaluate_routers_of(slot, &device.addresses, touched);
+            }
         }
         touched.users.insert(id);
     }
@@ -314,7 +318,7 @@ impl Compiled {
         let mut leaders = Leaders::default();
         leaders.by_rule.reserve(self.program.rules.len());
         for (rule, id) in self.program.rules.iter().zip(0..) {
-            let leader = match (&rule.allows, rule.own_devices) {
+            let leader = match (&rule.allows, rule.is_local()) {
                 (crate::program::Allows::Ports(protocol), false) => {
                     let key = (self.fingerprint(rule.source), *protocol);
                     *leaders.by_key.entry(key).or_insert(id)

@@ -144,6 +144,14 @@ struct Builder<'a> {
     posture_index: BTreeMap<&'a str, usize>,
 }
 
+impl RawRule {
+    /// Whether the rule exists only on the nodes that it concerns: others are not even merged
+    /// with it.
+    pub(crate) const fn is_local(&self) -> bool {
+        self.own_devices || !self.via.is_empty()
+    }
+}
+
 impl Program {
     pub(crate) fn new(policy: &Policy) -> Self {
         let postures: Vec<(String, Posture)> =
@@ -372,6 +380,10 @@ impl Builder<'_> {
         let Some(grant) = policy.grants.as_ref().and_then(|grants| grants.get(index)) else {
             return;
         };
+        // Sources that resolve to nothing still make rules about capabilities; none at all do not.
+        if grant.src.is_empty() {
+            return;
+        }
         let source = self.source(&grant.src, grant.postures.as_ref());
         let own_selector = Selector::Auto(Autogroup::SelfDevices);
         let via: Vec<AtomId> = grant.via.iter().map(|target| self.atom(&target.selector)).collect();

@@ -2,7 +2,7 @@
 
 use super::membership::Standing;
 use super::{Compiled, Impact, Touched, user_of};
-use crate::program::{AtomId, RawRule, RuleId, SourceId, touch};
+use crate::program::{Allows, AtomId, RawRule, RuleId, SourceId, touch};
 use crate::set::{DeviceSet, Slot};
 use crate::topology::{Device, DeviceId, UserId};
 use ipnet::IpNet;
@@ -47,6 +47,8 @@ pub(super) struct ClassRules {
     pub(super) outgoing: Vec<RuleId>,
     /// Rules that have it as destination.
     pub(super) incoming: Vec<RuleId>,
+    /// Those among them that exist on its devices only: rules with `via`.
+    pub(super) local: Vec<RuleId>,
     /// Selectors that it reaches by rules without `via`, ascending.
     pub(super) reached: Vec<AtomId>,
     /// Selectors that reach it by rules without `via`, ascending.
@@ -215,6 +217,8 @@ impl Compiled {
             })
         });
         rules.incoming = incoming.into_iter().collect();
+        let local = |rule: &RuleId| program.rule(*rule).is_some_and(RawRule::is_local);
+        rules.local = rules.incoming.iter().copied().filter(local).collect();
         rules.outgoing.sort_unstable();
         rules.own_sources.dedup();
         rules.steering = (rules.outgoing.iter().copied())
@@ -342,7 +346,12 @@ impl Compiled {
             }
             let covers_touched =
                 class.key.covers.is_some() && (!touched.devices.is_empty() || !touched.gone.is_empty());
-            if of_user || hit(&filtered) || covers_touched {
+            let replaced = !keys.is_empty()
+                && class.rules.local.iter().filter_map(|rule| program.rule(*rule)).any(|rule| {
+                    let print = self.fingerprint(rule.source);
+                    matches!(rule.allows, Allows::Ports(protocol) if keys.contains(&(print, protocol)))
+                });
+            if of_user || hit(&filtered) || covers_touched || replaced {
                 impact.filters.insert(*id);
             }
         }
@@ -376,7 +385,7 @@ impl Compiled {
     fn own_port_rules(&self) -> BTreeMap<SourceId, Vec<Option<u8>>> {
         let mut own: BTreeMap<SourceId, Vec<Option<u8>>> = BTreeMap::new();
         for rule in self.program.own_rules.iter().filter_map(|rule| self.program.rule(*rule)) {
-            if let crate::program::Allows::Ports(protocol) = rule.allows {
+            if let Allows::Ports(protocol) = rule.allows {
                 own.entry(rule.source).or_default().push(protocol);
             }
         }

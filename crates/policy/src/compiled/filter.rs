@@ -164,34 +164,50 @@ impl Compiled {
         let Some(class) = self.class(state.class) else { return Vec::new() };
         let program = &self.program;
         let mut list: Vec<Incoming<'_>> = Vec::with_capacity(class.rules.incoming.len());
-        // Rules for `autogroup:self` may have the same sources as others on this node only.
+        // Rules for `autogroup:self` and through routers exist on this node only, but are sent as
+        // one with others that have the same sources here.
         let mut places: HashMap<(u128, Option<u8>), RuleId> = HashMap::new();
-        let devices = class.key.user.and_then(|user| self.devices_of(user));
-        for id in devices.is_some().then_some(&program.own_rules).into_iter().flatten() {
-            let (Some(rule), Some(devices)) = (program.rule(*id), devices) else { continue };
-            let Some(source) = self.source_state(rule.source) else { continue };
-            let sources = devices.intersection(&source.own);
-            if sources.is_empty() || !self.is_companion_target(rule, state) {
-                continue;
-            }
-            let place = match rule.allows {
-                Allows::Capabilities(_) => *id,
-                Allows::Ports(protocol) => {
-                    let key = (self.fingerprint_of(&sources), protocol);
-                    let shared = self.leaders.by_key.get(&key).copied().unwrap_or(*id);
-                    *places.entry(key).or_insert(shared.min(*id))
+        let mut local: Vec<(Incoming<'_>, u128)> = Vec::new();
+        if let Some(devices) = class.key.user.and_then(|user| self.devices_of(user)) {
+            for id in &program.own_rules {
+                let Some(rule) = program.rule(*id) else { continue };
+                let Some(source) = self.source_state(rule.source) else { continue };
+                let sources = devices.intersection(&source.own);
+                if sources.is_empty() || !self.is_companion_target(rule, state) {
+                    continue;
                 }
-            };
-            list.push(Incoming { place, id: *id, rule, own_sources: Some(sources) });
+                let print = self.fingerprint_of(&sources);
+                let own_sources = Some(sources);
+                local.push((Incoming { place: *id, id: *id, rule, own_sources }, print));
+            }
+        }
+        for id in &class.rules.local {
+            let Some(rule) = program.rule(*id) else { continue };
+            let print = self.fingerprint(rule.source);
+            local.push((Incoming { place: *id, id: *id, rule, own_sources: None }, print));
+        }
+        for (incoming, print) in &local {
+            if let Allows::Ports(protocol) = incoming.rule.allows {
+                let key = (*print, protocol);
+                let shared = self.leaders.by_key.get(&key).copied().unwrap_or(incoming.id);
+                let place = places.entry(key).or_insert(shared);
+                *place = incoming.id.min(*place);
+            }
+        }
+        for (mut incoming, print) in local {
+            if let Allows::Ports(protocol) = incoming.rule.allows {
+                incoming.place = places.get(&(print, protocol)).copied().unwrap_or(incoming.id);
+            }
+            list.push(incoming);
         }
         for id in &class.rules.incoming {
-            let Some(rule) = program.rule(*id) else { continue };
+            let Some(rule) = program.rule(*id).filter(|rule| !rule.is_local()) else { continue };
             let mut place = self.leaders.by_rule.get(*id as usize).copied().unwrap_or(*id);
             if let Allows::Ports(protocol) = rule.allows
                 && !places.is_empty()
             {
                 let key = (self.fingerprint(rule.source), protocol);
-                place = places.get(&key).map_or(place, |own| place.min(*own));
+                place = places.get(&key).map_or(place, |local| place.min(*local));
             }
             list.push(Incoming { place, id: *id, rule, own_sources: None });
         }

@@ -198,7 +198,7 @@ impl Compiled {
         }
     }
 
-    /// Evaluates the routers in whose subnets a device's addresses are.
+    /// Evaluates the routers in whose subnets a device's addresses are, if that can have changed.
     fn evaluate_coverers(
         &mut self,
         changed: Slot,
@@ -209,14 +209,22 @@ impl Compiled {
         let same = |old: &Device, new: &Device| {
             old.addresses == new.addresses && old.owner == new.owner
         };
-        if self.tailnet_routes.is_empty()
-            || old.zip(new).is_some_and(|(old, new)| same(old, new))
-        {
+        if old.zip(new).is_some_and(|(old, new)| same(old, new)) {
             return;
         }
         let both = old.into_iter().chain(new);
         let addresses: Vec<IpAddr> =
             both.flat_map(|device| device.addresses.iter().copied()).collect();
+        self.evaluate_routers_of(changed, &addresses, touched);
+    }
+
+    /// Evaluates the routers in whose subnets these addresses are.
+    pub(super) fn evaluate_routers_of(
+        &mut self,
+        changed: Slot,
+        addresses: &[IpAddr],
+        touched: &mut Touched,
+    ) {
         let covering: Vec<IpNet> = self
             .tailnet_routes
             .iter()

@@ -256,17 +256,29 @@ impl Compiled {
         }
         for program in &self.program.ssh {
             let recorders = program.recorders.iter().any(|atom| touched.atoms.contains(atom));
-            if !touched.wires.contains(&program.source) && !recorders {
+            let resourced = touched.wires.contains(&program.source);
+            // Rules that differ by user change when a source goes from one user to another.
+            let own = program.own_devices || is_split(program);
+            let users: Vec<&DeviceSet> = touched
+                .users
+                .iter()
+                .filter(|_| own)
+                .filter_map(|user| self.devices_of(*user))
+                .collect();
+            let is_source = |devices: &&DeviceSet| {
+                self.source_state(program.source)
+                    .is_some_and(|source| !devices.intersection(&source.named).is_empty())
+            };
+            let reowned = users.iter().any(is_source);
+            if !resourced && !recorders && !reowned {
                 continue;
             }
-            for atom in program.dst.iter().filter_map(|atom| self.atom_state(*atom)) {
-                impact.ssh.extend(atom.touch.iter().filter_map(id));
+            if resourced || recorders || is_split(program) {
+                for atom in program.dst.iter().filter_map(|atom| self.atom_state(*atom)) {
+                    impact.ssh.extend(atom.touch.iter().filter_map(id));
+                }
             }
-            let own = program.own_devices || is_split(program);
-            for user in touched.users.iter().filter(|_| own) {
-                let devices = self.devices_of(*user).into_iter().flat_map(DeviceSet::iter);
-                impact.ssh.extend(devices.filter_map(id));
-            }
+            impact.ssh.extend(users.into_iter().flat_map(DeviceSet::iter).filter_map(id));
             if recorders && program.own_devices {
                 impact.ssh.extend(self.devices().map(|device| device.id));
             }

@@ -7,4 +7,5 @@
     reason = "tests stop at the first surprise, and the recordings' runner prints a table"
 )]
 
+mod properties;
 mod recordings;

@@ -8,6 +8,7 @@ mod policy;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Recordings that cannot be right: one id and the reason on a line.
