@@ -70,6 +70,7 @@ def test_a_device_that_is_not_ephemeral_stays_after_its_logout(tailnet: Tailnet)
     until(
         "the server has logged it out",
         lambda: tailnet.api.device(device_id)["connectedToControl"] is False,
+        deadline=30,
     )
     assert device_id in tailnet.api.devices()
 
