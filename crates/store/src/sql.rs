@@ -4,6 +4,7 @@
 //! appearance, PostgreSQL by their number. What cannot be said in one text stands in
 //! `sqlite/sql.rs` and `postgres/sql.rs`.
 
+use std::fmt::Write;
 use std::sync::LazyLock;
 
 use crate::kind::{Kind, SPECS};
@@ -89,9 +90,9 @@ static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
         let mut updates = String::new();
         let mut clears = Vec::new();
         for (index, (_, column)) in spec.columns.iter().enumerate() {
-            names.push_str(&format!(", {column}"));
-            values.push_str(&format!(", ${}", index + 5));
-            updates.push_str(&format!(", {column} = excluded.{column}"));
+            let _ = write!(names, ", {column}");
+            let _ = write!(values, ", ${}", index + 5);
+            let _ = write!(updates, ", {column} = excluded.{column}");
             clears.push(format!("{column} = NULL"));
         }
         all.push(KindSql {

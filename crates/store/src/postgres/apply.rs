@@ -180,10 +180,10 @@ async fn write(
             // The id belongs to another tailnet.
             Ok(0) if is_put => return Ok(Err(CommitError::Rejected { put, column: None })),
             Ok(_) => {}
-            Err(error) if is_put => match fail::refusal(&error, batch.puts[put].kind) {
-                Some(column) => return Ok(Err(CommitError::Rejected { put, column })),
-                None => return Err(error.into()),
-            },
+            Err(error) if is_put && fail::is_unique_violation(&error) => {
+                let column = fail::column(&error, batch.puts[put].kind);
+                return Ok(Err(CommitError::Rejected { put, column }));
+            }
             Err(error) if index > logs && fail::is_unique_violation(&error) => {
                 let problem = "an audit event or outbox row with its id is there already";
                 return Ok(Err(CommitError::Malformed(problem.to_owned())));

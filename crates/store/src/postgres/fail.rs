@@ -86,25 +86,20 @@ impl From<Failure> for TransferError {
     }
 }
 
-/// Whether a unique index refused the row, and which column of its kind did.
-pub(super) fn refusal(error: &tokio_postgres::Error, kind: Kind) -> Option<Option<Column>> {
-    if error.code() != Some(&SqlState::UNIQUE_VIOLATION) {
-        return None;
-    }
-    let index = error
-        .as_db_error()
-        .and_then(|error| error.constraint())
-        .unwrap_or_default();
+/// Whether a unique index refused the row.
+pub(super) fn is_unique_violation(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+}
+
+/// The column of a kind that refused its row.
+pub(super) fn column(error: &tokio_postgres::Error, kind: Kind) -> Option<Column> {
+    let index = error.as_db_error().and_then(|error| error.constraint())?;
     let spec = kind.spec();
     let found = spec
         .columns
         .iter()
         .find(|(_, name)| format!("{}_{name}", spec.table) == index);
-    Some(found.map(|(column, _)| *column))
-}
-
-pub(super) fn is_unique_violation(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+    found.map(|(column, _)| *column)
 }
 
 /// What an error means while the database is being opened.

@@ -74,10 +74,8 @@ fn puts(conn: &Connection, batch: &Batch, seq: u64) -> Refusable<(), CommitError
         let column = match write(conn, batch.tailnet, seq, put) {
             Ok(0) => None, // the id belongs to another tailnet
             Ok(_) => continue,
-            Err(error) => match fail::refusal(&error, put.kind) {
-                Some(column) => column,
-                None => return Err(error),
-            },
+            Err(error) if fail::is_constraint(&error) => fail::column(&error, put.kind),
+            Err(error) => return Err(error),
         };
         return Ok(Err(CommitError::Rejected { put: index, column }));
     }

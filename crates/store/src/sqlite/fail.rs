@@ -71,28 +71,24 @@ pub(super) fn is_io(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) && !is_full(error)
 }
 
-/// Whether a constraint refused the row, and which column of its kind did.
-pub(super) fn refusal(error: &rusqlite::Error, kind: Kind) -> Option<Option<Column>> {
-    let rusqlite::Error::SqliteFailure(failure, message) = error else {
+/// Whether a constraint refused the row.
+pub(super) fn is_constraint(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+}
+
+/// The column of a kind that refused its row. SQLite names it in its text only:
+/// `UNIQUE constraint failed: users.tailnet, users.login`.
+pub(super) fn column(error: &rusqlite::Error, kind: Kind) -> Option<Column> {
+    let rusqlite::Error::SqliteFailure(_, Some(message)) = error else {
         return None;
     };
-    if failure.code != ErrorCode::ConstraintViolation {
-        return None;
-    }
-    // "UNIQUE constraint failed: users.tailnet, users.login"
-    let message = message.as_deref().unwrap_or_default();
     let places = message.rsplit(": ").next().unwrap_or_default();
     let spec = kind.spec();
-    let column = spec.columns.iter().find(|(_, name)| {
+    let found = spec.columns.iter().find(|(_, name)| {
         let wanted = format!("{}.{name}", spec.table);
         places.split(", ").any(|place| place == wanted)
     });
-    Some(column.map(|(column, _)| *column))
-}
-
-/// Whether the row is there already.
-pub(super) fn is_constraint(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+    found.map(|(column, _)| *column)
 }
 
 /// What an error means while the database is being opened.

@@ -191,3 +191,24 @@ fn newest_migration(conn: &Connection) -> Result<Option<i64>, rusqlite::Error> {
         |row| row.get(0),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_writer_waits_for_the_disk_and_logs_ahead() {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = open(&directory.path().join("bowline.db"), 1).unwrap();
+        let setting = |name| {
+            let read = |row: &rusqlite::Row<'_>| row.get::<_, rusqlite::types::Value>(0);
+            opened.writer.pragma_query_value(None, name, read).unwrap()
+        };
+        assert_eq!(setting("journal_mode"), "wal".to_owned().into());
+        assert_eq!(setting("synchronous"), 2.into()); // FULL
+        set_durable(&opened.writer, false).unwrap();
+        assert_eq!(setting("synchronous"), 1.into());
+        set_durable(&opened.writer, true).unwrap();
+        assert_eq!(setting("synchronous"), 2.into());
+    }
+}

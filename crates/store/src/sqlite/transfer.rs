@@ -17,10 +17,12 @@ use crate::sql;
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
+/// Makes a record of a row.
+type Read = Box<dyn Fn(&SqlRow<'_>) -> Sql<Record>>;
+
 /// Hands every row of the database to `lines`, all of one moment.
 pub(super) fn dump(conn: &Connection, mut lines: Lines) -> Sql<()> {
-    let mut tables: Vec<(&str, Box<dyn Fn(&SqlRow<'_>) -> Sql<Record>>)> = Vec::new();
-    tables.push((sql::DUMP_HEADS, Box::new(head)));
+    let mut tables: Vec<(&str, Read)> = vec![(sql::DUMP_HEADS, Box::new(head))];
     for spec in SPECS {
         tables.push((
             &sql::of(spec.kind).dump,

@@ -160,14 +160,14 @@ fn run(
         for _ in 0..after {
             note(
                 lines
-                    .recv_timeout(Duration::from_secs(60))
+                    .recv_timeout(Duration::from_mins(1))
                     .expect("the process writes"),
             );
         }
         std::thread::sleep(longer); // the moment is random; nothing is waited for
         process.0.kill().unwrap();
     }
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
     while process.0.try_wait().unwrap().is_none() {
         assert!(
             std::time::Instant::now() < deadline,

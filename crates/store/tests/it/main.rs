@@ -1,4 +1,10 @@
 //! Tests of the store as its users see it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "what the settings allow in tests does not reach the functions that tests share"
+)]
 
 mod contract;
 mod crash;

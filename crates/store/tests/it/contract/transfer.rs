@@ -169,7 +169,7 @@ pub(crate) async fn a_broken_dump_leaves_nothing(database: Arc<Database>) {
         );
         assert_eq!(store.secret("noise").await.unwrap(), None, "{what}");
     }
-    let cut_off = store.restore(text[..cut].as_bytes()).await.unwrap_err();
+    let cut_off = store.restore(&text.as_bytes()[..cut]).await.unwrap_err();
     assert!(
         matches!(cut_off, TransferError::Format { line: 2.., .. }),
         "{cut_off:?}"
