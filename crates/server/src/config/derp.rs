@@ -17,7 +17,7 @@ section! {
     pub struct Derp["derp"] from server: &Server {
         /// The address and port of the relay, or `off`.
         ///
-        /// Without it, and without `map_file`, devices reach each other on direct paths only.
+        /// Clients don't start without any relay: with `off`, `map_file` has to name one.
         listen: Listen, flag "derp-listen", default "the address of `listen`, port 8443" {
             Listen::At(SocketAddr::new(server.listen.ip(), DEFAULT_PORT))
         };

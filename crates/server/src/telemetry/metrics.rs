@@ -16,8 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::http::HttpMetrics;
 use super::process::Process;
 
-/// All metrics of the server. Names begin with `bowline_`; those of the process with `process_`,
-/// as is usual.
+/// All metrics of the server. Names are given without the `bowline_` in front of each; only those
+/// of the process begin with `process_`, as is usual.
 ///
 /// `control`, `api`, `derp` and `engine` don't know this type: they count in plain atomics, and a
 /// closure reads those at each scrape.
@@ -51,7 +51,7 @@ impl Metrics {
     /// Adds a number that only grows. `name` is without `_total`, and `read` runs at each scrape.
     pub fn counter(
         &self,
-        name: &'static str,
+        name: &str,
         help: &'static str,
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
@@ -61,7 +61,7 @@ impl Metrics {
     /// Adds numbers that only grow, one for each value of a label. The values are a closed set.
     pub fn counters(
         &self,
-        name: &'static str,
+        name: &str,
         help: &'static str,
         label: &'static str,
         read: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
@@ -72,7 +72,7 @@ impl Metrics {
     /// Adds a number that goes up and down; `read` runs at each scrape.
     pub fn gauge(
         &self,
-        name: &'static str,
+        name: &str,
         help: &'static str,
         read: impl Fn() -> i64 + Send + Sync + 'static,
     ) {
@@ -81,10 +81,10 @@ impl Metrics {
 
     /// Adds a distribution of durations. `name` is without `_seconds`.
     #[must_use]
-    pub fn timer(&self, name: &'static str, help: &'static str) -> Timer {
+    pub fn timer(&self, name: &str, help: &'static str) -> Timer {
         let timer = Timer::new();
         self.locked(|registry| {
-            registry.register_with_unit(name, help, Unit::Seconds, timer.0.clone());
+            registry.register_with_unit(prefixed(name), help, Unit::Seconds, timer.0.clone());
         });
         timer
     }
@@ -99,7 +99,8 @@ impl Metrics {
         Ok(text)
     }
 
-    fn collect(&self, name: &'static str, help: &'static str, kind: Kind) {
+    fn collect(&self, name: &str, help: &'static str, kind: Kind) {
+        let name = prefixed(name);
         self.locked(|registry| {
             registry.register_collector(Box::new(Collected { name, help, kind }));
         });
@@ -134,6 +135,10 @@ impl Timer {
     }
 }
 
+fn prefixed(name: &str) -> String {
+    format!("bowline_{name}")
+}
+
 /// How a metric that something else counts is read.
 enum Kind {
     Counter(Box<dyn Fn() -> u64 + Send + Sync>),
@@ -146,14 +151,14 @@ enum Kind {
 
 /// A metric that something else counts.
 struct Collected {
-    name: &'static str,
+    name: String,
     help: &'static str,
     kind: Kind,
 }
 
 impl fmt::Debug for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+        f.write_str(&self.name)
     }
 }
 
@@ -187,13 +192,11 @@ mod tests {
         let metrics = Metrics::new();
         let count = Arc::new(AtomicU64::new(1));
         let read = Arc::clone(&count);
-        metrics.counter("bowline_commits", "Commits", move || {
-            read.load(Ordering::Relaxed)
-        });
-        metrics.counters("bowline_registrations", "Registrations", "result", || {
+        metrics.counter("commits", "Commits", move || read.load(Ordering::Relaxed));
+        metrics.counters("registrations", "Registrations", "result", || {
             vec![("accepted", 2), ("refused", 3)]
         });
-        metrics.gauge("bowline_map_streams", "Open map streams", || -1);
+        metrics.gauge("map_streams", "Open map streams", || -1);
         let text = metrics.render().expect("text");
         for line in [
             "# HELP bowline_commits Commits",
@@ -218,7 +221,7 @@ mod tests {
     #[test]
     fn a_timer_counts_into_buckets_of_seconds() {
         let metrics = Metrics::new();
-        let timer = metrics.timer("bowline_commit", "Time of a commit");
+        let timer = metrics.timer("commit", "Time of a commit");
         timer.observe(Duration::from_millis(3));
         let text = metrics.render().expect("text");
         assert!(
