@@ -37,8 +37,8 @@ conformance: ## Unmodified clients against the server; needs root. make conforma
 	tests/e2e/run $(ARGS)
 
 .PHONY: bench
-bench: ## Measure the server against itself, and fleets of simulated nodes
-	bench/run $(ARGS)
+bench: ## Everything in bench/: fleets of simulated nodes, and the API against an empty handler
+	@for run in bench/*/run; do echo "--- $$run"; "$$run"; done
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of outside bytes for FUZZ_SECONDS each; needs cargo-fuzz

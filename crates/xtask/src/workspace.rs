@@ -100,7 +100,10 @@ impl Workspace {
         let packages = metadata["packages"]
             .as_array()
             .context("cargo metadata has no packages")?;
-        packages.iter().map(Package::read).collect()
+        packages
+            .iter()
+            .map(|package| Package::read(package, &self.root))
+            .collect()
     }
 
     /// `cargo`, to be run in the repository.
@@ -136,6 +139,8 @@ pub fn output(command: &mut Command) -> Result<String> {
 pub struct Package {
     /// Its name: `bowline-model`.
     pub name: String,
+    /// Its folder, from the root: `crates/model`.
+    pub folder: String,
     /// What it asks for.
     pub dependencies: Vec<Dependency>,
 }
@@ -154,7 +159,14 @@ pub struct Dependency {
 }
 
 impl Package {
-    fn read(package: &Value) -> Result<Self> {
+    /// Whether the package itself, not only its tests, uses another.
+    #[must_use]
+    pub fn uses(&self, name: &str) -> bool {
+        let mut dependencies = self.dependencies.iter();
+        dependencies.any(|used| used.name == name && !used.is_dev)
+    }
+
+    fn read(package: &Value, root: &Path) -> Result<Self> {
         let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
         let dependencies = package["dependencies"]
             .as_array()
@@ -167,8 +179,14 @@ impl Package {
                 is_local: dependency["path"].is_string(),
             })
         });
+        let manifest = text(&package["manifest_path"]).context("a package has no manifest")?;
+        let folder = Path::new(&manifest)
+            .parent()
+            .and_then(|path| path.strip_prefix(root).ok());
+        let folder = folder.context("a package lies outside the repository")?;
         Ok(Self {
             name: text(&package["name"]).context("a package has no name")?,
+            folder: folder.display().to_string(),
             dependencies: dependencies
                 .collect::<Option<_>>()
                 .context("an odd dependency")?,

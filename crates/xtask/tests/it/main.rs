@@ -35,7 +35,7 @@ fn manifests_take_lints_and_versions_from_the_workspace() {
     let mut broken = Vec::new();
     for file in workspace
         .files_ending("/Cargo.toml")
-        .filter(|file| file.starts_with("crates/"))
+        .filter(|file| file.starts_with("crates/") || file.starts_with("bench/"))
     {
         let manifest = workspace
             .read(file)
