@@ -45,7 +45,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            connections: 4,
+            connections: 8,
             on_fatal: Arc::new(|_| std::process::abort()),
             hook: None,
         }

@@ -12,8 +12,8 @@ use crate::kind::{Column, Kind};
 pub(super) enum Lost {
     /// No space, or read-only: nothing was written.
     Full,
-    /// The disk failed while committing.
-    Unknown,
+    /// The disk failed while committing: nobody knows what is on it.
+    Unknown(Cause),
     /// Something else: nothing was written.
     Other(Cause),
 }
@@ -22,6 +22,8 @@ impl From<rusqlite::Error> for Lost {
     fn from(error: rusqlite::Error) -> Self {
         if is_full(&error) {
             Self::Full
+        } else if is_sync(&error) {
+            Self::Unknown(Cause::new(error))
         } else {
             Self::Other(Cause::new(error))
         }
@@ -32,8 +34,7 @@ impl From<Lost> for Error {
     fn from(lost: Lost) -> Self {
         match lost {
             Lost::Full => Self::Full,
-            Lost::Unknown => Self::Unavailable(Cause::new("the disk failed during the commit")),
-            Lost::Other(cause) => Self::Unavailable(cause),
+            Lost::Unknown(cause) | Lost::Other(cause) => Self::Unavailable(cause),
         }
     }
 }
@@ -42,7 +43,7 @@ impl From<Lost> for CommitError {
     fn from(lost: Lost) -> Self {
         match lost {
             Lost::Full => Self::Full,
-            Lost::Unknown => Self::Unknown,
+            Lost::Unknown(_) => Self::Unknown,
             Lost::Other(cause) => Self::Unavailable(cause),
         }
     }
@@ -69,6 +70,15 @@ pub(super) fn is_full(error: &rusqlite::Error) -> bool {
 /// The disk failed. After that nobody knows what a later sync would make durable.
 pub(super) fn is_io(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) && !is_full(error)
+}
+
+/// A sync failed. It may also be one before `COMMIT`, when the write-ahead log starts over.
+fn is_sync(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|failure| failure.extended_code);
+    matches!(
+        code,
+        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
+    )
 }
 
 /// Whether a constraint refused the row.

@@ -87,7 +87,7 @@ where
             Err(_) => Lost::Other(Cause::new("the closure of this write panicked")),
         };
         // Some errors make SQLite roll back the whole transaction by itself.
-        if matches!(lost, Lost::Full) || conn.is_autocommit() {
+        if !matches!(lost, Lost::Other(_)) || conn.is_autocommit() {
             return Step::Abandon(lost);
         }
         self.result = Some(Err(lost.into()));
@@ -163,7 +163,8 @@ impl Writer {
         if self.queue.send(Message::Job(Box::new(job))).await.is_err() {
             return Err(stopped().into());
         }
-        answered.await.unwrap_or_else(|_| Err(stopped().into()))
+        let died = || Lost::Unknown(Cause::new("the writing thread ended"));
+        answered.await.unwrap_or_else(|_| Err(died().into()))
     }
 
     /// Finishes what was sent before, and ends the thread.
@@ -225,6 +226,11 @@ impl Thread {
             }
         }
         jobs.close();
+        while let Ok(message) = jobs.try_recv() {
+            if let Message::Job(job) = message {
+                job.answer(Some(&stopped()));
+            }
+        }
         if !self.broken
             && let Err(error) = self
                 .conn
@@ -241,6 +247,10 @@ impl Thread {
         } else {
             self.transact(&mut group)
         };
+        if let Err(Lost::Unknown(cause)) = &outcome {
+            // Never again: a second fsync may succeed without the pages that the first one lost.
+            self.fatal(&format!("the disk failed while committing: {cause}"));
+        }
         if outcome.is_err() && !self.conn.is_autocommit() {
             // What fails here failed before; the next BEGIN says so.
             let _ = self.execute("ROLLBACK");
@@ -278,11 +288,7 @@ impl Thread {
         };
         match committed {
             Ok(()) => {}
-            // Never again: a second fsync may succeed without the pages that the first one lost.
-            Err(error) if fail::is_io(&error) => {
-                self.fatal(&format!("the disk failed while committing: {error}"));
-                return Err(Lost::Unknown);
-            }
+            Err(error) if fail::is_io(&error) => return Err(Lost::Unknown(Cause::new(error))),
             Err(error) => return Err(error.into()),
         }
         // The commit stands whatever the hook asks for.

@@ -80,8 +80,8 @@ async fn write_until_killed(url: StoreUrl) {
 
 /// `SIGKILL` and nothing else, as if the power had gone for this process alone.
 fn kill_self() -> ! {
-    let _ = Command::new("kill")
-        .args(["-9", &std::process::id().to_string()])
+    let _ = Command::new("sh")
+        .args(["-c", &format!("kill -9 {}", std::process::id())])
         .status();
     loop {
         std::thread::park();
