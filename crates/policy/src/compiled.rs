@@ -31,7 +31,7 @@ use membership::{DeviceState, SourceState};
 use route::RouteState;
 use std::collections::{BTreeSet, HashMap as StdHashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A policy applied to a tailnet. Copies are cheap and share what is the same, so that a new
 /// snapshot is a copy with changes applied.
@@ -68,6 +68,8 @@ struct AtomState {
     touch: DeviceSet,
     /// Those that have what it names behind them.
     routed: DeviceSet,
+    /// Who reaches it by rules without `via`.
+    reaching: OnceLock<Arc<DeviceSet>>,
 }
 
 /// Which raw rules are sent as one: those with the same sources and protocol.

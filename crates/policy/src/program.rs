@@ -126,6 +126,14 @@ pub(crate) struct Program {
     pub(crate) rules_of_source: Vec<Vec<RuleId>>,
     pub(crate) rules_of_entry: Vec<Vec<RuleId>>,
     pub(crate) sources_of_atom: Vec<Vec<SourceId>>,
+    /// Selectors that a source reaches by rules without `via`, ascending, by source.
+    pub(crate) reached: Vec<Vec<AtomId>>,
+    /// Rules with `via`, by source.
+    pub(crate) steering: Vec<Vec<RuleId>>,
+    /// Sources that reach a selector by rules without `via`, ascending, by selector.
+    pub(crate) reaching: Vec<Vec<SourceId>>,
+    /// Selectors of those sources, ascending, by selector.
+    pub(crate) reaching_atoms: Vec<Vec<AtomId>>,
     /// Raw rules for `autogroup:self`.
     pub(crate) own_rules: Vec<RuleId>,
     /// Whether an atom decides anything about the network, by atom.
@@ -166,6 +174,10 @@ impl Program {
             rules_of_source: Vec::new(),
             rules_of_entry: Vec::new(),
             sources_of_atom: Vec::new(),
+            reached: Vec::new(),
+            steering: Vec::new(),
+            reaching: Vec::new(),
+            reaching_atoms: Vec::new(),
             own_rules: Vec::new(),
             network_atoms: Vec::new(),
             network_postures: vec![false; postures.len()],
@@ -182,6 +194,7 @@ impl Program {
         builder.ssh_rules();
         builder.other_sections();
         builder.match_atoms();
+        builder.connect();
         builder.program
     }
 
@@ -495,6 +508,49 @@ impl Builder<'_> {
             self.atom(&target.selector);
         }
         self.program.network_atoms.resize(self.program.atoms.len(), false);
+    }
+
+    /// Notes who reaches what. Companions say nothing that their originals do not.
+    fn connect(&mut self) {
+        let program = &mut self.program;
+        program.reached = vec![Vec::new(); program.sources.len()];
+        program.steering = vec![Vec::new(); program.sources.len()];
+        program.reaching = vec![Vec::new(); program.atoms.len()];
+        for (rule, id) in program.rules.iter().zip(0..) {
+            if rule.own_devices || rule.companion_of.is_some() {
+                continue;
+            }
+            if !rule.via.is_empty() {
+                if let Some(list) = program.steering.get_mut(rule.source as usize) {
+                    list.push(id);
+                }
+                continue;
+            }
+            for entry in &rule.entries {
+                if let Some(list) = program.reached.get_mut(rule.source as usize) {
+                    list.push(entry.atom);
+                }
+                if let Some(list) = program.reaching.get_mut(entry.atom as usize) {
+                    list.push(rule.source);
+                }
+            }
+        }
+        for list in program.reached.iter_mut().chain(&mut program.reaching) {
+            list.sort_unstable();
+            list.dedup();
+        }
+        program.reaching_atoms = program
+            .reaching
+            .iter()
+            .map(|sources| {
+                let sources = sources.iter().filter_map(|source| program.sources.get(*source as usize));
+                let mut atoms: Vec<AtomId> =
+                    sources.flat_map(|source| source.atoms.iter().copied()).collect();
+                atoms.sort_unstable();
+                atoms.dedup();
+                atoms
+            })
+            .collect();
     }
 
     fn match_atoms(&mut self) {

@@ -36,25 +36,31 @@ pub(super) struct Class {
     visible: Arc<OnceLock<Arc<DeviceSet>>>,
 }
 
-/// The rules that concern a class. They follow from its key alone.
+/// The sources that a class is part of. They follow from its key alone.
 #[derive(Debug, Default)]
 pub(super) struct ClassRules {
-    /// Sources that the class is part of.
+    /// Those that its devices touch, ascending.
     pub(super) sources: Vec<SourceId>,
-    /// Sources of `autogroup:self` rules that its devices are in.
-    pub(super) own_sources: Vec<SourceId>,
-    /// Rules that have it as source, companions excepted.
-    pub(super) outgoing: Vec<RuleId>,
-    /// Rules that have it as destination.
-    pub(super) incoming: Vec<RuleId>,
-    /// Those among them that exist on its devices only: rules with `via`.
-    pub(super) local: Vec<RuleId>,
-    /// Selectors that it reaches by rules without `via`, ascending.
-    pub(super) reached: Vec<AtomId>,
-    /// Selectors that reach it by rules without `via`, ascending.
-    pub(super) reaching: Vec<AtomId>,
-    /// Rules with `via` that have it as source.
-    pub(super) steering: Vec<RuleId>,
+    /// Those among them that its devices are in themselves, ascending.
+    own: Vec<SourceId>,
+}
+
+impl ClassRules {
+    pub(super) fn is_in(&self, source: SourceId) -> bool {
+        self.own.binary_search(&source).is_ok()
+    }
+}
+
+impl ClassKey {
+    fn flags(&self, atom: AtomId) -> u8 {
+        let found = self.atoms.binary_search_by_key(&atom, |(known, _)| *known);
+        found.ok().and_then(|at| self.atoms.get(at)).map_or(0, |(_, flags)| *flags)
+    }
+
+    /// The selectors of access rules that the class touches, ascending, and how.
+    pub(super) fn atoms(&self) -> &[(AtomId, u8)] {
+        &self.atoms
+    }
 }
 
 impl Compiled {
@@ -184,93 +190,37 @@ impl Compiled {
             .collect();
         candidates.sort_unstable();
         candidates.dedup();
-        let mut own = BTreeSet::new();
         for id in candidates {
             let Some(def) = program.source(id) else { continue };
             let part = program.part(def, &standing);
+            if part.touch {
+                rules.sources.push(id);
+            }
             if part.own {
-                own.insert(id);
-            }
-            if !part.touch {
-                continue;
-            }
-            rules.sources.push(id);
-            for rule in program.rules_of_source.get(id as usize).into_iter().flatten() {
-                let Some(raw) = program.rule(*rule) else { continue };
-                if raw.own_devices {
-                    if part.own {
-                        rules.own_sources.push(id);
-                    }
-                } else if raw.companion_of.is_none() {
-                    rules.outgoing.push(*rule);
-                }
+                rules.own.push(id);
             }
         }
-        let mut incoming: BTreeSet<RuleId> = BTreeSet::new();
-        for (atom, _) in &key.atoms {
-            incoming.extend(program.rules_of_entry.get(*atom as usize).into_iter().flatten());
-        }
-        incoming.retain(|rule| {
-            program.rule(*rule).is_some_and(|rule| {
-                rule.companion_of.is_none_or(|source| own.contains(&source))
-                    && rule.entries.iter().any(|entry| concerns(rule, entry.atom, &standing))
-            })
-        });
-        rules.incoming = incoming.into_iter().collect();
-        let local = |rule: &RuleId| program.rule(*rule).is_some_and(RawRule::is_local);
-        rules.local = rules.incoming.iter().copied().filter(local).collect();
-        rules.outgoing.sort_unstable();
-        rules.own_sources.dedup();
-        rules.steering = (rules.outgoing.iter().copied())
-            .filter(|rule| program.rule(*rule).is_some_and(|rule| !rule.via.is_empty()))
-            .collect();
-        let plain = |list: &[RuleId]| -> Vec<&RawRule> {
-            let rules = list.iter().filter_map(|rule| program.rule(*rule));
-            rules.filter(|rule| rule.via.is_empty() && rule.companion_of.is_none()).collect()
-        };
-        let reached: BTreeSet<AtomId> = plain(&rules.outgoing)
-            .iter()
-            .flat_map(|rule| rule.entries.iter().map(|entry| entry.atom))
-            .collect();
-        let reaching: BTreeSet<AtomId> = plain(&rules.incoming)
-            .iter()
-            .filter_map(|rule| program.source(rule.source))
-            .flat_map(|source| source.atoms.iter().copied())
-            .collect();
-        rules.reached = reached.into_iter().collect();
-        rules.reaching = reaching.into_iter().collect();
         rules
     }
 
     fn compute_visible(&self, class: &Class) -> DeviceSet {
         let mut set = DeviceSet::default();
-        // Many rules name the same selectors; each is taken once.
-        let mut seen = BTreeSet::new();
-        for rule in class.rules.outgoing.iter().filter_map(|rule| self.program.rule(*rule)) {
-            if rule.via.is_empty() {
-                for entry in &rule.entries {
-                    if seen.insert(entry.atom)
-                        && let Some(atom) = self.atom_state(entry.atom)
-                    {
-                        set.union(&atom.touch);
-                    }
-                }
-                continue;
-            }
-            let routers = self.routers_of(rule);
-            for atom in rule.entries.iter().filter_map(|entry| self.atom_state(entry.atom)) {
-                set.union(&routers.intersection(&atom.routed));
-            }
+        for source in class.rules.sources.iter().filter_map(|source| self.source_reach(*source)) {
+            set.union(&source);
         }
-        let incoming = class.rules.incoming.iter().filter_map(|rule| self.program.rule(*rule));
-        let incoming = incoming.filter(|rule| rule.companion_of.is_none());
-        let sources: BTreeSet<SourceId> = incoming.map(|rule| rule.source).collect();
-        for source in sources.into_iter().filter_map(|source| self.source_state(source)) {
-            set.union(&source.touch);
+        for atom in class.key.atoms.iter().filter_map(|(atom, _)| self.atom_reaching(*atom)) {
+            set.union(&atom);
+        }
+        for rule in self.incoming_rules(class).iter().filter_map(|rule| self.program.rule(*rule)) {
+            if !rule.via.is_empty()
+                && let Some(source) = self.source_state(rule.source)
+            {
+                set.union(&source.touch);
+            }
         }
         if let Some(devices) = class.key.user.and_then(|user| self.devices_of(user)) {
             for rule in self.program.own_rules.iter().filter_map(|rule| self.program.rule(*rule)) {
-                if class.rules.own_sources.contains(&rule.source) {
+                if class.rules.is_in(rule.source) {
                     set.union(devices);
                 } else if let Some(source) = self.source_state(rule.source) {
                     set.union(&devices.intersection(&source.own));
@@ -278,6 +228,63 @@ impl Compiled {
             }
         }
         set
+    }
+
+    /// The devices that a source reaches. Kept with the source, as many classes share it.
+    fn source_reach(&self, id: SourceId) -> Option<Arc<DeviceSet>> {
+        let source = self.source_state(id)?;
+        let compute = || {
+            let mut set = DeviceSet::default();
+            let reached = self.program.reached.get(id as usize).into_iter().flatten();
+            for atom in reached.filter_map(|atom| self.atom_state(*atom)) {
+                set.union(&atom.touch);
+            }
+            let steering = self.program.steering.get(id as usize).into_iter().flatten();
+            for rule in steering.filter_map(|rule| self.program.rule(*rule)) {
+                let routers = self.routers_of(rule);
+                for atom in rule.entries.iter().filter_map(|entry| self.atom_state(entry.atom)) {
+                    set.union(&routers.intersection(&atom.routed));
+                }
+            }
+            Arc::new(set)
+        };
+        Some(Arc::clone(source.reach.get_or_init(compute)))
+    }
+
+    /// The devices that reach a selector by rules without `via`.
+    fn atom_reaching(&self, id: AtomId) -> Option<Arc<DeviceSet>> {
+        let atom = self.atom_state(id)?;
+        let compute = || {
+            let mut set = DeviceSet::default();
+            let sources = self.program.reaching.get(id as usize).into_iter().flatten();
+            for source in sources.filter_map(|source| self.source_state(*source)) {
+                set.union(&source.touch);
+            }
+            Arc::new(set)
+        };
+        Some(Arc::clone(atom.reaching.get_or_init(compute)))
+    }
+
+    /// The raw rules that have a class as destination, ascending; not those for
+    /// `autogroup:self`.
+    pub(super) fn incoming_rules(&self, class: &Class) -> Vec<RuleId> {
+        let program = &self.program;
+        let mut rules: Vec<RuleId> = Vec::new();
+        for (atom, flags) in &class.key.atoms {
+            for id in program.rules_of_entry.get(*atom as usize).into_iter().flatten() {
+                let Some(rule) = program.rule(*id) else { continue };
+                let companion = rule.companion_of.is_none_or(|source| class.rules.is_in(source));
+                let routed = rule.via.is_empty()
+                    || (flags & touch::ROUTED != 0
+                        && rule.via.iter().any(|tag| class.key.flags(*tag) & touch::OWN != 0));
+                if companion && routed {
+                    rules.push(*id);
+                }
+            }
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        rules
     }
 
     /// The devices with one of a rule's `via` tags.
@@ -298,31 +305,44 @@ impl Compiled {
     ) -> Impact {
         let program = Arc::clone(&self.program);
         // Classes that see, or are sent, something else because of a set at the rule's other end.
-        let mut viewers: BTreeSet<SourceId> = BTreeSet::new();
-        let mut seen: BTreeSet<AtomId> = BTreeSet::new();
-        let mut filtered: BTreeSet<AtomId> = BTreeSet::new();
+        let mut viewers = Marks::new(program.sources.len());
+        let mut seen = Marks::new(program.atoms.len());
+        let mut filtered = Marks::new(program.atoms.len());
         for atom in &touched.atoms {
             let rules = program.rules_of_entry.get(*atom as usize).into_iter().flatten();
-            viewers.extend(rules.filter_map(|rule| program.rule(*rule)).map(|rule| rule.source));
-        }
-        // Routers that get or lose a tag of `via` change what its sources see.
-        for rule in program.rules.iter().filter(|rule| !rule.via.is_empty()) {
-            if rule.via.iter().any(|atom| touched.atoms.contains(atom)) {
-                viewers.insert(rule.source);
+            for rule in rules.filter_map(|rule| program.rule(*rule)) {
+                viewers.mark(rule.source);
             }
         }
-        let entries_of = |source: &SourceId| {
-            let rules = program.rules_of_source.get(*source as usize).into_iter().flatten();
-            let rules = rules.filter_map(|rule| program.rule(*rule));
-            rules.flat_map(|rule| rule.entries.iter().map(|entry| entry.atom))
+        // Routers that get or lose a tag of `via` change what its sources see.
+        for rule in program.steering.iter().flatten().filter_map(|rule| program.rule(*rule)) {
+            if rule.via.iter().any(|atom| touched.atoms.contains(atom)) {
+                viewers.mark(rule.source);
+            }
+        }
+        let mark_entries = |source: SourceId, marks: &mut Marks| {
+            let rules = program.rules_of_source.get(source as usize).into_iter().flatten();
+            for rule in rules.filter_map(|rule| program.rule(*rule)) {
+                rule.entries.iter().for_each(|entry| marks.mark(entry.atom));
+            }
         };
-        touched.sources.iter().for_each(|source| seen.extend(entries_of(source)));
-        touched.wires.iter().for_each(|source| filtered.extend(entries_of(source)));
+        touched.sources.iter().for_each(|source| mark_entries(*source, &mut seen));
+        touched.wires.iter().for_each(|source| mark_entries(*source, &mut filtered));
         for rule in moved.iter().filter_map(|rule| program.rule(*rule)) {
-            filtered.extend(rule.entries.iter().map(|entry| entry.atom));
+            rule.entries.iter().for_each(|entry| filtered.mark(entry.atom));
         }
         if touched.services {
-            filtered.extend(touched.atoms.iter().copied());
+            touched.atoms.iter().for_each(|atom| filtered.mark(*atom));
+        }
+        for (source, state) in self.sources.iter_mut().zip(0..).map(|(state, id)| (id, state)) {
+            if viewers.has(source) {
+                Arc::make_mut(state).reach = OnceLock::new();
+            }
+        }
+        for (atom, state) in self.atoms.iter_mut().zip(0..).map(|(state, id)| (id, state)) {
+            if seen.has(atom) {
+                Arc::make_mut(state).reaching = OnceLock::new();
+            }
         }
         let mut users = touched.users.clone();
         if !keys.is_empty() {
@@ -333,13 +353,12 @@ impl Compiled {
         impact.devices.extend(
             touched.devices.iter().filter_map(|slot| self.state(*slot)).map(|state| state.device.id),
         );
+        let has_via = program.steering.iter().any(|rules| !rules.is_empty());
         for (id, class) in &self.classes {
             let of_user = class.key.user.is_some_and(|user| users.contains(&user));
-            let hit = |atoms: &BTreeSet<AtomId>| {
-                class.key.atoms.iter().any(|(atom, _)| atoms.contains(atom))
-            };
+            let hit = |marks: &Marks| class.key.atoms.iter().any(|(atom, _)| marks.has(*atom));
             if of_user
-                || class.rules.sources.iter().any(|source| viewers.contains(source))
+                || class.rules.sources.iter().any(|source| viewers.has(*source))
                 || hit(&seen)
             {
                 impact.visibility.insert(*id);
@@ -347,10 +366,14 @@ impl Compiled {
             let covers_touched =
                 class.key.covers.is_some() && (!touched.devices.is_empty() || !touched.gone.is_empty());
             let replaced = !keys.is_empty()
-                && class.rules.local.iter().filter_map(|rule| program.rule(*rule)).any(|rule| {
-                    let print = self.fingerprint(rule.source);
-                    matches!(rule.allows, Allows::Ports(protocol) if keys.contains(&(print, protocol)))
-                });
+                && has_via
+                && self.incoming_rules(class).iter().filter_map(|rule| program.rule(*rule)).any(
+                    |rule| {
+                        let print = self.fingerprint(rule.source);
+                        rule.is_local()
+                            && matches!(rule.allows, Allows::Ports(protocol) if keys.contains(&(print, protocol)))
+                    },
+                );
             if of_user || hit(&filtered) || covers_touched || replaced {
                 impact.filters.insert(*id);
             }
@@ -370,7 +393,8 @@ impl Compiled {
         let affected = |devices: &DeviceSet| {
             own.iter().any(|(source, protocols)| {
                 let Some(source) = self.source_state(*source) else { return false };
-                let print = self.fingerprint_of(&devices.intersection(&source.own));
+                let sources = devices.iter().filter(|slot| source.own.contains(*slot));
+                let print = self.fingerprint_of(sources);
                 protocols.iter().any(|protocol| keys.contains(&(print, *protocol)))
             })
         };
@@ -390,6 +414,25 @@ impl Compiled {
             }
         }
         own
+    }
+}
+
+/// Marks on numbered things.
+struct Marks(Vec<bool>);
+
+impl Marks {
+    fn new(count: usize) -> Self {
+        Self(vec![false; count])
+    }
+
+    fn mark(&mut self, id: u32) {
+        if let Some(mark) = self.0.get_mut(id as usize) {
+            *mark = true;
+        }
+    }
+
+    fn has(&self, id: u32) -> bool {
+        self.0.get(id as usize) == Some(&true)
     }
 }
 

@@ -163,7 +163,7 @@ impl Compiled {
     fn incoming(&self, state: &DeviceState) -> Vec<Incoming<'_>> {
         let Some(class) = self.class(state.class) else { return Vec::new() };
         let program = &self.program;
-        let mut list: Vec<Incoming<'_>> = Vec::with_capacity(class.rules.incoming.len());
+        let mut list: Vec<Incoming<'_>> = Vec::new();
         // Rules for `autogroup:self` and through routers exist on this node only, but are sent as
         // one with others that have the same sources here.
         let mut places: HashMap<(u128, Option<u8>), RuleId> = HashMap::new();
@@ -176,13 +176,14 @@ impl Compiled {
                 if sources.is_empty() || !self.is_companion_target(rule, state) {
                     continue;
                 }
-                let print = self.fingerprint_of(&sources);
+                let print = self.fingerprint_of(sources.iter());
                 let own_sources = Some(sources);
                 local.push((Incoming { place: *id, id: *id, rule, own_sources }, print));
             }
         }
-        for id in &class.rules.local {
-            let Some(rule) = program.rule(*id) else { continue };
+        let incoming = self.incoming_rules(class);
+        for id in &incoming {
+            let Some(rule) = program.rule(*id).filter(|rule| rule.is_local()) else { continue };
             let print = self.fingerprint(rule.source);
             local.push((Incoming { place: *id, id: *id, rule, own_sources: None }, print));
         }
@@ -200,7 +201,7 @@ impl Compiled {
             }
             list.push(incoming);
         }
-        for id in &class.rules.incoming {
+        for id in &incoming {
             let Some(rule) = program.rule(*id).filter(|rule| !rule.is_local()) else { continue };
             let mut place = self.leaders.by_rule.get(*id as usize).copied().unwrap_or(*id);
             if let Allows::Ports(protocol) = rule.allows

@@ -19,6 +19,8 @@ pub(super) struct DeviceState {
     pub(super) device: Arc<Device>,
     /// Its addresses as text, in the same order.
     pub(super) strings: Vec<Arc<str>>,
+    /// Hashes of those texts.
+    hashes: Vec<u128>,
     pub(super) standing: Standing,
     pub(super) class: super::ClassId,
 }
@@ -54,6 +56,8 @@ pub(super) struct SourceState {
     fixed_sum: u128,
     wire: OnceLock<Arc<[Arc<str>]>>,
     pub(super) principals: OnceLock<Arc<[Arc<str>]>>,
+    /// The devices that its rules let it reach.
+    pub(super) reach: OnceLock<Arc<DeviceSet>>,
 }
 
 impl Standing {
@@ -275,7 +279,8 @@ impl Compiled {
         };
         let class = self.move_between_classes(slot, old_class, key);
         let state = standing.zip(device).map(|(standing, device)| {
-            Arc::new(DeviceState { device, strings, standing, class })
+            let hashes = strings.iter().map(|text| hash(text)).collect();
+            Arc::new(DeviceState { device, strings, hashes, standing, class })
         });
         let changes = Changes {
             slot,
@@ -337,10 +342,10 @@ impl Compiled {
             };
             let sum = |state: Option<&DeviceState>, part: Part| {
                 let Some(state) = state.filter(|_| part.named) else { return 0u128 };
-                let pairs = state.device.addresses.iter().zip(&state.strings);
+                let pairs = state.device.addresses.iter().zip(&state.hashes);
                 pairs
                     .filter(|(address, _)| !literals.contains(address))
-                    .fold(0u128, |sum, (_, text)| sum.wrapping_add(hash(text)))
+                    .fold(0u128, |sum, (_, hash)| sum.wrapping_add(*hash))
             };
             let (old, new) = (part(changes.old), part(changes.new));
             let (old_sum, new_sum) = (sum(changes.old, old), sum(changes.new, new));
@@ -505,10 +510,10 @@ impl Compiled {
     }
 
     /// The same number for these devices alone.
-    pub(super) fn fingerprint_of(&self, devices: &DeviceSet) -> u128 {
-        let states = devices.iter().filter_map(|slot| self.state(slot));
-        let texts = states.flat_map(|state| state.strings.iter());
-        texts.fold(0u128, |sum, text| sum.wrapping_add(hash(text)))
+    pub(super) fn fingerprint_of(&self, devices: impl Iterator<Item = Slot>) -> u128 {
+        let states = devices.filter_map(|slot| self.state(slot));
+        let hashes = states.flat_map(|state| state.hashes.iter());
+        hashes.fold(0u128, |sum, hash| sum.wrapping_add(*hash))
     }
 
     /// Recomputes the texts of all sources that do not come from devices.

@@ -166,14 +166,19 @@ impl Compiled {
 
     fn steering(&self, viewer: super::ClassId, route: IpNet, state: &RouteState) -> Steering {
         let Some(class) = self.class(viewer) else { return Steering::None };
-        let rules = &class.rules;
-        let regular = intersect(&rules.reached, &state.atoms);
+        let program = &self.program;
+        let sources = &class.rules.sources;
+        let regular = sources
+            .iter()
+            .filter_map(|source| program.reached.get(*source as usize))
+            .any(|reached| intersect(reached, &state.atoms));
         if regular {
             return Steering::Primary;
         }
-        let through: Vec<Slot> = rules
-            .steering
+        let through: Vec<Slot> = sources
             .iter()
+            .filter_map(|source| program.steering.get(*source as usize))
+            .flatten()
             .filter_map(|rule| self.program.rule(*rule))
             .filter(|rule| {
                 rule.entries.iter().any(|entry| {
@@ -189,7 +194,13 @@ impl Compiled {
         if !through.is_empty() {
             return Steering::Through(through);
         }
-        if intersect(&rules.reaching, &state.atoms) || class.key.subnets.contains(&route) {
+        let returns = class
+            .key
+            .atoms()
+            .iter()
+            .filter_map(|(atom, _)| program.reaching_atoms.get(*atom as usize))
+            .any(|reaching| intersect(reaching, &state.atoms));
+        if returns || class.key.subnets.contains(&route) {
             return Steering::Primary;
         }
         Steering::None

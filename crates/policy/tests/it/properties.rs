@@ -152,7 +152,7 @@ fn policy() -> Arc<Policy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn applying_changes_equals_compiling_from_scratch(changes in proptest::collection::vec(change(), 1..25)) {
