@@ -21,7 +21,11 @@ pub struct Limiter {
 impl Limiter {
     /// At most `burst` at once and `per_second` in the long run. 0 per second: no limit.
     pub fn new(burst: u32, per_second: f64) -> Self {
-        Self { burst: f64::from(burst.max(1)), per_second, buckets: Mutex::default() }
+        Self {
+            burst: f64::from(burst.max(1)),
+            per_second,
+            buckets: Mutex::default(),
+        }
     }
 
     /// Takes one, or says how long to wait for it.
@@ -38,7 +42,8 @@ impl Limiter {
             });
         }
         let (tokens, at) = buckets.entry(key).or_insert((self.burst, now));
-        *tokens = (*tokens + now.duration_since(*at).as_secs_f64() * self.per_second).min(self.burst);
+        *tokens =
+            (*tokens + now.duration_since(*at).as_secs_f64() * self.per_second).min(self.burst);
         *at = now;
         if *tokens >= 1.0 {
             *tokens -= 1.0;
@@ -55,12 +60,18 @@ mod tests {
     #[test]
     fn a_bucket_empties_and_fills_again() {
         let limiter = Limiter::new(2, 1.0);
-        let (one, two) = (MachineKey::from_bytes([1; 32]), MachineKey::from_bytes([2; 32]));
+        let (one, two) = (
+            MachineKey::from_bytes([1; 32]),
+            MachineKey::from_bytes([2; 32]),
+        );
         let start = Instant::now();
         assert!(limiter.take(one, start).is_ok());
         assert!(limiter.take(one, start).is_ok());
         let wait = limiter.take(one, start).unwrap_err();
-        assert!(limiter.take(two, start).is_ok(), "another machine is not held up");
+        assert!(
+            limiter.take(two, start).is_ok(),
+            "another machine is not held up"
+        );
         assert!(limiter.take(one, start + wait).is_ok());
     }
 

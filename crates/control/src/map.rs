@@ -30,7 +30,11 @@ const KEEP_ALIVE_SECONDS: u64 = 50;
 /// Spread over this many seconds, so that streams opened together do not stay in step.
 const KEEP_ALIVE_SPREAD: u64 = 9;
 
-pub(crate) async fn handle(control: &Control, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
+pub(crate) async fn handle(
+    control: &Control,
+    request: Request<Incoming>,
+    peer: &Arc<Peer>,
+) -> Response<Body> {
     let body = match body(control, request).await {
         Ok(body) => body,
         Err(response) => return *response,
@@ -41,14 +45,20 @@ pub(crate) async fn handle(control: &Control, request: Request<Incoming>, peer: 
     };
     drop(body);
     if request.version < capability::MINIMUM {
-        return text_response(StatusCode::BAD_REQUEST, "this client is too old: install Tailscale 1.80 or later");
+        return text_response(
+            StatusCode::BAD_REQUEST,
+            "this client is too old: install Tailscale 1.80 or later",
+        );
     }
     let engine = &control.0.engine;
     let Some((tailnet, snapshot, entry)) = engine.find_device(&request.node_key) else {
         return unknown(control, &request, peer);
     };
     if entry.device.machine_key != peer.machine_key {
-        return text_response(StatusCode::UNAUTHORIZED, "node key is registered to another machine");
+        return text_response(
+            StatusCode::UNAUTHORIZED,
+            "node key is registered to another machine",
+        );
     }
     let viewer = Viewer {
         device: entry.device.id,
@@ -90,13 +100,22 @@ fn report(request: &MapRequest, peer: &Peer) -> Option<Report> {
     if !request.stream {
         peer.reported.store(true, Ordering::Relaxed);
     }
-    let endpoints = request.endpoints.clone().filter(|list| !request.stream || !list.is_empty());
-    let net_info = request.hostinfo.as_ref().and_then(|host| host.net_info.as_ref());
+    let endpoints = request
+        .endpoints
+        .clone()
+        .filter(|list| !request.stream || !list.is_empty());
+    let net_info = request
+        .hostinfo
+        .as_ref()
+        .and_then(|host| host.net_info.as_ref());
     Some(Report {
         capability_version: request.version,
         disco_key: request.disco_key,
         endpoints,
-        hostinfo: request.hostinfo.as_ref().map(|host| (host.json.clone(), host.facts.clone())),
+        hostinfo: request
+            .hostinfo
+            .as_ref()
+            .map(|host| (host.json.clone(), host.facts.clone())),
         net_info: net_info.and_then(|net| Some((RawJson::of(net).ok()?, net.preferred_derp))),
     })
 }
@@ -109,7 +128,13 @@ fn unknown(control: &Control, request: &MapRequest, peer: &Peer) -> Response<Bod
     }
     let now = control.0.engine.now();
     let map = &control.0.engine.settings().derp_map;
-    let message = full::stranger(request.node_key, peer.machine_key, (request.version, request.encoding), map, now);
+    let message = full::stranger(
+        request.node_key,
+        peer.machine_key,
+        (request.version, request.encoding),
+        map,
+        now,
+    );
     match message.into_buffers() {
         Some(buffers) => messages(stream::iter(buffers.map(|bytes| Ok(Frame::data(bytes))))),
         None => text_response(StatusCode::NOT_FOUND, "node is not registered"),
@@ -121,7 +146,10 @@ where
     S: futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
 {
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     response
 }
 
@@ -166,7 +194,8 @@ impl LongPoll {
             }
             let Some(known) = self.known.clone() else {
                 let snapshot = self.stream.first();
-                let Some(message) = full::full(self.viewer, &snapshot, self.control.0.engine.now()) else {
+                let Some(message) = full::full(self.viewer, &snapshot, self.control.0.engine.now())
+                else {
                     return None; // deleted since it asked
                 };
                 self.send(message);
@@ -206,7 +235,9 @@ impl LongPoll {
     fn send(&mut self, message: Message) {
         let counters = &self.control.0.counters;
         counters.messages.fetch_add(1, Ordering::Relaxed);
-        counters.message_bytes.fetch_add(message.payload_length() as u64, Ordering::Relaxed);
+        counters
+            .message_bytes
+            .fetch_add(message.payload_length() as u64, Ordering::Relaxed);
         match message.into_buffers() {
             Some(buffers) => self.buffers.extend(buffers),
             None => self.is_over = true,

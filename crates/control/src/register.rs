@@ -18,7 +18,11 @@ use crate::server::{Body, Control, Peer, bad_request, body, json_response, text_
 /// Clients below this take 429 for any other error.
 const UNDERSTANDS_RETRY_AFTER: u32 = 137;
 
-pub(crate) async fn handle(control: &Control, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
+pub(crate) async fn handle(
+    control: &Control,
+    request: Request<Incoming>,
+    peer: &Arc<Peer>,
+) -> Response<Body> {
     let body = match body(control, request).await {
         Ok(body) => body,
         Err(response) => return *response,
@@ -32,9 +36,14 @@ pub(crate) async fn handle(control: &Control, request: Request<Incoming>, peer: 
         return json_response(StatusCode::OK, &RegisterResponse::refused(text));
     }
     if let Err(wait) = control.0.limiter.take(peer.machine_key, Instant::now()) {
-        let mut response = text_response(StatusCode::TOO_MANY_REQUESTS, "too many registrations; try again later");
+        let mut response = text_response(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many registrations; try again later",
+        );
         if request.version >= UNDERSTANDS_RETRY_AFTER {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
         }
         return response;
     }
@@ -50,28 +59,42 @@ pub(crate) async fn handle(control: &Control, request: Request<Incoming>, peer: 
             }
         }
         Ok(Registered::LoggedOut | Registered::KeyExpired) => {
-            let response = RegisterResponse { node_key_expired: true, ..RegisterResponse::empty() };
+            let response = RegisterResponse {
+                node_key_expired: true,
+                ..RegisterResponse::empty()
+            };
             json_response(StatusCode::OK, &response)
         }
         Ok(Registered::NeedsLogin) => {
-            counters.refused_registrations.fetch_add(1, Ordering::Relaxed);
-            let text = "this server lets devices in by auth key: run tailscale up --auth-key=tskey-auth-…";
+            counters
+                .refused_registrations
+                .fetch_add(1, Ordering::Relaxed);
+            let text =
+                "this server lets devices in by auth key: run tailscale up --auth-key=tskey-auth-…";
             json_response(StatusCode::OK, &RegisterResponse::refused(text))
         }
         Err(RegistrationRefused::Store(failure)) => {
             tracing::error!(error = %failure, "a registration could not be stored");
             let (status, text) = match failure {
-                StoreFailure::Full | StoreFailure::Unavailable(_) | StoreFailure::Stopping => {
-                    (StatusCode::SERVICE_UNAVAILABLE, "the server cannot store anything now; try again later")
+                StoreFailure::Full | StoreFailure::Unavailable(_) | StoreFailure::Stopping => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the server cannot store anything now; try again later",
+                ),
+                StoreFailure::Defect(_) => {
+                    (StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
                 }
-                StoreFailure::Defect(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
             };
             text_response(status, text)
         }
         Err(refused) => {
-            counters.refused_registrations.fetch_add(1, Ordering::Relaxed);
+            counters
+                .refused_registrations
+                .fetch_add(1, Ordering::Relaxed);
             tracing::info!(machine.key = ?peer.machine_key, reason = %refused, "refused a registration");
-            json_response(StatusCode::OK, &RegisterResponse::refused(refused.to_string()))
+            json_response(
+                StatusCode::OK,
+                &RegisterResponse::refused(refused.to_string()),
+            )
         }
     }
 }
@@ -96,7 +119,10 @@ fn admitted(control: &Control, tailnet: TailnetId, device: DeviceId) -> Option<R
     let entry = snapshot.device(device)?;
     let owner = profiles::of_owner(node::owner_id(&entry.device), &snapshot);
     Some(RegisterResponse {
-        user: ResponseUser { id: owner.id, display_name: owner.display_name.clone() },
+        user: ResponseUser {
+            id: owner.id,
+            display_name: owner.display_name.clone(),
+        },
         login: Login {
             id: owner.id,
             provider: "bowline".to_owned(),

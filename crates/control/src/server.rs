@@ -139,7 +139,10 @@ impl Control {
     /// because the official Rust client wants to read one.
     pub fn key(&self) -> Response<Body> {
         let zero = MachineKey::ZERO.to_string();
-        json_response(StatusCode::OK, &json!({"legacyPublicKey": zero, "publicKey": self.0.public_key}))
+        json_response(
+            StatusCode::OK,
+            &json!({"legacyPublicKey": zero, "publicKey": self.0.public_key}),
+        )
     }
 
     /// `POST /ts2021`: answers the handshake and serves the encrypted connection.
@@ -149,7 +152,10 @@ impl Control {
             Err(problem) => return text_response(StatusCode::BAD_REQUEST, problem),
         };
         let Ok(permit) = self.0.handshakes.try_acquire() else {
-            return text_response(StatusCode::SERVICE_UNAVAILABLE, "too many handshakes at once; try again");
+            return text_response(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many handshakes at once; try again",
+            );
         };
         let responded = match noise::respond(&self.0.config.noise_secret, &initiation) {
             Ok(responded) => responded,
@@ -185,7 +191,9 @@ impl Control {
             .header(UPGRADE, "tailscale-control-protocol")
             .header(CONNECTION, "upgrade")
             .body(empty())
-            .unwrap_or_else(|_| text_response(StatusCode::INTERNAL_SERVER_ERROR, "internal server error"))
+            .unwrap_or_else(|_| {
+                text_response(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
+            })
     }
 
     async fn serve<S>(&self, io: S, responded: noise::Responded)
@@ -209,7 +217,8 @@ impl Control {
                 async move { Ok::<_, Infallible>(control.inner(request, &peer).await) }
             })
         };
-        let mut http = hyper::server::conn::http2::Builder::new(Spawner(self.0.connections.clone()));
+        let mut http =
+            hyper::server::conn::http2::Builder::new(Spawner(self.0.connections.clone()));
         http.timer(TokioTimer::new())
             .max_concurrent_streams(128)
             .max_header_list_size(16 * 1024)
@@ -222,7 +231,7 @@ impl Control {
             .max_local_error_reset_streams(128);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        let stop = self.0.engine.stopping();
+        let stop = self.0.engine.ending();
         let half_open = tokio::time::sleep(self.0.config.half_open_timeout);
         tokio::pin!(half_open);
         let mut watching = true;
@@ -252,7 +261,10 @@ impl Control {
     async fn inner(&self, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
         let path = request.uri().path();
         // A client whose control URL has a path keeps it in front.
-        let endpoint = path.find("/machine/").map_or(path, |at| &path[at..]).to_owned();
+        let endpoint = path
+            .find("/machine/")
+            .map_or(path, |at| &path[at..])
+            .to_owned();
         match (request.method(), endpoint.as_str()) {
             (&Method::POST, "/machine/register") => register::handle(self, request, peer).await,
             (&Method::POST, "/machine/map") => map::handle(self, request, peer).await,
@@ -268,35 +280,63 @@ impl Control {
             (_, "/machine/whoami") => {
                 text_response(StatusCode::OK, &format!("{}\n", peer.machine_key))
             }
-            _ => text_response(StatusCode::NOT_IMPLEMENTED, "this server does not offer that"),
+            _ => text_response(
+                StatusCode::NOT_IMPLEMENTED,
+                "this server does not offer that",
+            ),
         }
     }
 }
 
 /// Bytes that were read ahead, then the rest.
-fn tokio_util_rewind(ahead: Bytes, io: TcpStream) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
+fn tokio_util_rewind(
+    ahead: Bytes,
+    io: TcpStream,
+) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
     let (read, write) = io.into_split();
-    tokio::io::join(tokio::io::AsyncReadExt::chain(std::io::Cursor::new(ahead), read), write)
+    tokio::io::join(
+        tokio::io::AsyncReadExt::chain(std::io::Cursor::new(ahead), read),
+        write,
+    )
 }
 
 fn initiation(request: &Request<Incoming>) -> Result<Vec<u8>, &'static str> {
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let is_ours = header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("tailscale-control-protocol"));
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let is_ours = header("upgrade")
+        .is_some_and(|value| value.eq_ignore_ascii_case("tailscale-control-protocol"));
     if request.method() != Method::POST || !is_ours {
-        return Err("this is the control protocol's address: expected POST with Upgrade: tailscale-control-protocol");
+        return Err(
+            "this is the control protocol's address: expected POST with Upgrade: tailscale-control-protocol",
+        );
     }
     let handshake = header("x-tailscale-handshake").ok_or("missing X-Tailscale-Handshake")?;
-    BASE64_STANDARD.decode(handshake).map_err(|_| "X-Tailscale-Handshake is not base64")
+    BASE64_STANDARD
+        .decode(handshake)
+        .map_err(|_| "X-Tailscale-Handshake is not base64")
 }
 
 /// Reads a request body of bounded size.
-pub(crate) async fn body(control: &Control, request: Request<Incoming>) -> Result<Bytes, Box<Response<Body>>> {
-    match Limited::new(request.into_body(), control.0.config.body_limit).collect().await {
+pub(crate) async fn body(
+    control: &Control,
+    request: Request<Incoming>,
+) -> Result<Bytes, Box<Response<Body>>> {
+    match Limited::new(request.into_body(), control.0.config.body_limit)
+        .collect()
+        .await
+    {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Box::new(text_response(StatusCode::PAYLOAD_TOO_LARGE, "request body is too large")))
-        }
-        Err(_) => Err(Box::new(text_response(StatusCode::BAD_REQUEST, "request body did not arrive"))),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Box::new(
+            text_response(StatusCode::PAYLOAD_TOO_LARGE, "request body is too large"),
+        )),
+        Err(_) => Err(Box::new(text_response(
+            StatusCode::BAD_REQUEST,
+            "request body did not arrive",
+        ))),
     }
 }
 
@@ -326,6 +366,8 @@ pub(crate) fn json_response<T: serde::Serialize>(status: StatusCode, value: &T) 
 fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Full::new(body).boxed_unsync());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

@@ -77,7 +77,10 @@ pub(crate) struct Inner {
     pub(crate) directory: Directory,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) tasks: TaskTracker,
+    /// Ends the writers, after the streams.
     pub(crate) stop: CancellationToken,
+    /// Ends the map streams.
+    pub(crate) streams: CancellationToken,
     /// Serialises the making of tailnets.
     pub(crate) making: tokio::sync::Mutex<()>,
 }
@@ -143,6 +146,7 @@ impl Engine {
             events,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            streams: CancellationToken::new(),
             making: tokio::sync::Mutex::new(()),
         }));
         for (id, _) in engine.0.store.tailnets().await? {
@@ -290,15 +294,21 @@ impl Engine {
 
     /// Ends every stream and writer, after flushing soft state, and closes the store.
     pub async fn close(self) {
+        self.0.streams.cancel();
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
         self.0.store.clone().close().await;
     }
 
-    /// Cancelled when the engine stops: streams end.
-    pub fn stopping(&self) -> CancellationToken {
-        self.0.stop.clone()
+    /// Ends every map stream, now and from now on; changes are still taken.
+    pub fn end_streams(&self) {
+        self.0.streams.cancel();
+    }
+
+    /// Cancelled when map streams are to end.
+    pub fn ending(&self) -> CancellationToken {
+        self.0.streams.clone()
     }
 }
 

@@ -129,7 +129,7 @@ impl Stream {
     /// Waits for a publication after `seen`. `None`: the stream is to end, because another has
     /// replaced it or the server stops.
     pub async fn next(&mut self, seen: &Snapshot) -> Option<Arc<Snapshot>> {
-        let stop = self.engine.0.stop.clone();
+        let stop = self.engine.0.streams.clone();
         loop {
             tokio::select! {
                 biased;
@@ -151,7 +151,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let now = self.engine.now();
         if self.handle.sessions.close(self.device, self.counter, now)
-            && !self.engine.0.stop.is_cancelled()
+            && !self.engine.0.streams.is_cancelled()
         {
             let grace = self.engine.0.settings.offline_grace;
             self.engine

@@ -296,7 +296,8 @@ impl Writer {
                 Err(CommitError::Conflict { current }) => {
                     misses += 1;
                     if misses > MISSES {
-                        let failure = StoreFailure::Defect("another process writes to this tailnet");
+                        let failure =
+                            StoreFailure::Defect("another process writes to this tailnet");
                         return answer(works, &accepted, Err(failure));
                     }
                     tracing::warn!(current, tailnet.id = %self.handle.id, "another process was first; catching up");

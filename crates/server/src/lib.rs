@@ -12,5 +12,12 @@
 //! # Ok::<(), bowline_server::config::SettingsError>(())
 //! ```
 
+pub mod cli;
 pub mod config;
+pub mod datadir;
+pub mod listen;
+pub mod open;
+pub mod relay;
+pub mod seal;
+pub mod serve;
 pub mod telemetry;

@@ -1,0 +1,230 @@
+//! Who calls, and whether they may: the one place where an operation declares its scope.
+
+use std::marker::PhantomData;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bowline_engine::{Access, Actor, Scope};
+use bowline_model::id::{DeviceId, TailnetId};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+
+use crate::Api;
+use crate::error::ApiError;
+
+/// Header by which the operator names a tailnet where the path does not.
+pub const OPERATOR_TAILNET: &str = "x-bowline-tailnet";
+
+/// What an operation needs.
+pub(crate) trait Need: Send + Sync + 'static {
+    /// The scope.
+    const SCOPE: Scope;
+    /// Reading or writing.
+    const ACCESS: Access;
+    /// Whether a caller who may not is told that there is nothing (404 and not 403): the official
+    /// service does so for these.
+    const HIDDEN: bool = false;
+}
+
+macro_rules! need {
+    ($($(#[$doc:meta])* $name:ident = $scope:ident $access:ident $(hidden $hidden:literal)?;)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name;
+            impl Need for $name {
+                const SCOPE: Scope = Scope::$scope;
+                const ACCESS: Access = Access::$access;
+                $(const HIDDEN: bool = $hidden;)?
+            }
+        )*
+    };
+}
+
+need! {
+    /// Reads devices.
+    DevicesRead = DevicesCore Read;
+    /// Changes devices.
+    DevicesWrite = DevicesCore Write;
+    /// Reads routes of devices.
+    RoutesRead = DevicesRoutes Read;
+    /// Changes routes of devices.
+    RoutesWrite = DevicesRoutes Write;
+    /// Reads posture attributes.
+    AttributesRead = DevicesPostureAttributes Read;
+    /// Changes posture attributes.
+    AttributesWrite = DevicesPostureAttributes Write;
+    /// Makes auth keys.
+    AuthKeysWrite = AuthKeys Write;
+    /// Makes API access tokens.
+    TokensWrite = ApiAccessTokens Write;
+    /// Reads the policy file.
+    PolicyRead = PolicyFile Read;
+    /// Changes the policy file.
+    PolicyWrite = PolicyFile Write;
+    /// Reads DNS settings.
+    DnsRead = Dns Read;
+    /// Changes DNS settings.
+    DnsWrite = Dns Write;
+    /// Reads users.
+    UsersRead = Users Read hidden true;
+    /// Changes users.
+    UsersWrite = Users Write hidden true;
+}
+
+/// A caller who has what the operation needs, in the tailnet that the path names.
+pub(crate) struct Caller<N> {
+    pub(crate) actor: Actor,
+    need: PhantomData<fn() -> N>,
+}
+
+impl<N: Need> FromRequestParts<Api> for Caller<N> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let actor = Anyone::from_request_parts(parts, api).await?.0;
+        if !actor.may(N::SCOPE, N::ACCESS) {
+            return Err(if N::HIDDEN {
+                ApiError::not_found()
+            } else {
+                ApiError::forbidden()
+            });
+        }
+        Ok(Self {
+            actor,
+            need: PhantomData,
+        })
+    }
+}
+
+/// A caller with any access to the API; what they may see depends on the object.
+pub(crate) struct Anyone(pub(crate) Actor);
+
+impl FromRequestParts<Api> for Anyone {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let params = RawPathParams::from_request_parts(parts, api)
+            .await
+            .map_err(|_| ApiError::not_found())?;
+        let param = |name: &str| {
+            params
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value)
+        };
+        if api.options.operator {
+            return operator(parts, api, param("tailnet"), param("device_id")).map(Self);
+        }
+        let token = token(parts).ok_or_else(ApiError::unauthorized)?;
+        let actor = api
+            .engine
+            .authenticate(&token)
+            .ok_or_else(ApiError::unauthorized)?;
+        if !actor.may_use_api() {
+            return Err(ApiError::forbidden());
+        }
+        // Whether another tailnet exists is not told.
+        if param("tailnet").is_some_and(|named| !is_own(api, &actor, named)) {
+            return Err(ApiError::forbidden());
+        }
+        Ok(Self(actor))
+    }
+}
+
+/// The operator of the server, who belongs to no tailnet.
+pub(crate) struct ServerOperator;
+
+impl FromRequestParts<Api> for ServerOperator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        if api.options.operator {
+            return Ok(Self);
+        }
+        let token = token(parts).ok_or_else(ApiError::unauthorized)?;
+        api.engine
+            .authenticate(&token)
+            .ok_or_else(ApiError::unauthorized)?;
+        Err(ApiError::forbidden())
+    }
+}
+
+fn is_own(api: &Api, actor: &Actor, named: &str) -> bool {
+    if named == "-" {
+        return true;
+    }
+    // Not the decimal form: the API has never had it.
+    if named.starts_with('T') && TailnetId::parse(named) == Some(actor.tailnet) {
+        return true;
+    }
+    api.engine
+        .snapshot(actor.tailnet)
+        .is_some_and(|snapshot| snapshot.tailnet().name.eq_ignore_ascii_case(named))
+}
+
+fn operator(
+    parts: &Parts,
+    api: &Api,
+    named: Option<&str>,
+    device: Option<&str>,
+) -> Result<Actor, ApiError> {
+    let header = parts
+        .headers
+        .get(OPERATOR_TAILNET)
+        .and_then(|value| value.to_str().ok());
+    let named = named.filter(|name| *name != "-").or(header);
+    if let Some(named) = named {
+        return api
+            .engine
+            .find_tailnet(named)
+            .map(Actor::operator)
+            .ok_or_else(|| {
+                ApiError::new(
+                    http::StatusCode::NOT_FOUND,
+                    format!("there is no tailnet {named:?}"),
+                )
+            });
+    }
+    let tailnets = api.engine.tailnets();
+    if let Some(device) = device {
+        let id = DeviceId::parse(device).ok_or_else(ApiError::not_found)?;
+        return tailnets
+            .into_iter()
+            .find(|tailnet| {
+                api.engine
+                    .snapshot(*tailnet)
+                    .is_some_and(|snapshot| snapshot.device(id).is_some())
+            })
+            .map(Actor::operator)
+            .ok_or_else(ApiError::not_found);
+    }
+    match tailnets.as_slice() {
+        [only] => Ok(Actor::operator(*only)),
+        [] => Err(ApiError::bad_request("there is no tailnet yet")),
+        _ => Err(ApiError::bad_request(
+            "there are several tailnets: name one",
+        )),
+    }
+}
+
+/// The token that a request presents: as the user name of Basic, or as Bearer. Of several headers
+/// the last counts.
+fn token(parts: &Parts) -> Option<String> {
+    let header = parts
+        .headers
+        .get_all(AUTHORIZATION)
+        .iter()
+        .next_back()?
+        .to_str()
+        .ok()?;
+    let (scheme, rest) = header.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.to_owned());
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = String::from_utf8(BASE64_STANDARD.decode(rest.trim()).ok()?).ok()?;
+        return decoded.split_once(':').map(|(user, _)| user.to_owned());
+    }
+    None
+}

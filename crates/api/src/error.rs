@@ -1,0 +1,99 @@
+//! Failures as the API shows them: a status and `{"message": …}`.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bowline_engine::{Refusal, StoreFailure};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+
+/// Text of a 401. Clients and logs match on it.
+pub(crate) const TOKEN_INVALID: &str = "API token invalid";
+/// Text of a 403. Clients match on it.
+pub(crate) const NOT_PERMITTED: &str =
+    "calling actor does not have enough permissions to perform this function";
+
+/// A failure.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    /// The status.
+    pub status: StatusCode,
+    /// What the caller reads.
+    pub message: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not found")
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, TOKEN_INVALID)
+    }
+
+    pub(crate) fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, NOT_PERMITTED)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound => Self::not_found(),
+            Refusal::NotPermitted => Self::forbidden(),
+            Refusal::Invalid(message) => Self::bad_request(message),
+            Refusal::Store(failure) => {
+                let status = match failure {
+                    StoreFailure::Full | StoreFailure::Unavailable(_) | StoreFailure::Stopping => {
+                        StatusCode::SERVICE_UNAVAILABLE
+                    }
+                    StoreFailure::Defect(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                tracing::error!(error = %failure, cause = ?std::error::Error::source(&failure), "a request failed");
+                let message = match failure {
+                    StoreFailure::Full => {
+                        "no space left to store the change; try again when there is"
+                    }
+                    StoreFailure::Unavailable(_) => {
+                        "the database cannot be used now; try again later"
+                    }
+                    StoreFailure::Stopping => "the server is stopping; try again in a moment",
+                    StoreFailure::Defect(_) => "internal server error",
+                };
+                Self::new(status, message)
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({"message": self.message}).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+pub(crate) async fn not_found() -> ApiError {
+    ApiError::not_found()
+}
+
+pub(crate) async fn method_not_allowed() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+}

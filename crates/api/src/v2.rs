@@ -1,0 +1,10 @@
+//! The operations, by resource.
+
+pub(crate) mod attributes;
+pub(crate) mod device_json;
+pub(crate) mod devices;
+pub(crate) mod dns;
+pub(crate) mod keys;
+pub(crate) mod policy;
+pub(crate) mod tailnets;
+pub(crate) mod users;

@@ -1,0 +1,180 @@
+//! Posture attributes of devices.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bowline_engine::attribute::{Edit, parse_value};
+use bowline_model::device::Device;
+use bowline_wire::register::parse_go_time;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::Api;
+use crate::caller::{AttributesRead, AttributesWrite, Caller};
+use crate::error::ApiError;
+use crate::extract::{Json, empty_object, json};
+use crate::text::time;
+use crate::v2::devices::device_id;
+
+/// All attributes of a device: those that it reports, and custom ones.
+fn attributes(device: &Device) -> Value {
+    let mut attributes = Map::new();
+    let mut expiries = Map::new();
+    let facts = &device.facts;
+    let mut set = |key: &str, value: Value| attributes.insert(key.to_owned(), value);
+    let version = facts.client_version.split('-').next().unwrap_or("");
+    for (key, text) in [
+        ("node:os", facts.os.as_str()),
+        ("node:osVersion", &facts.os_version),
+        ("node:tsVersion", version),
+    ] {
+        if !text.is_empty() {
+            set(key, json!(text));
+        }
+    }
+    // The official releases: an even minor version is stable.
+    if let Some(minor) = version
+        .split('.')
+        .nth(1)
+        .and_then(|minor| minor.parse::<u32>().ok())
+    {
+        set(
+            "node:tsReleaseTrack",
+            json!(if minor % 2 == 0 { "stable" } else { "unstable" }),
+        );
+    }
+    if let Some(on) = facts.auto_update {
+        set("node:tsAutoUpdate", json!(on));
+    }
+    if let Some(on) = facts.state_encrypted {
+        set("node:tsStateEncrypted", json!(on));
+    }
+    for (key, attribute) in &device.attributes {
+        attributes.insert(key.clone(), json!(attribute.value));
+        if let Some(at) = attribute.expires {
+            expiries.insert(key.clone(), json!(time(at)));
+        }
+    }
+    json!({"attributes": attributes, "expiries": expiries})
+}
+
+/// `GET /device/{deviceId}/attributes`: list a device's posture attributes.
+///
+/// Source: official OpenAPI document, `getDevicePostureAttributes`.
+pub(crate) async fn get(
+    caller: Caller<AttributesRead>,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let (_, entry) = api.engine.device(&caller.actor, device_id(&id)?)?;
+    json(&attributes(&entry.device))
+}
+
+/// A value to set.
+#[derive(Deserialize)]
+pub(crate) struct SetBody {
+    value: Option<Value>,
+    expiry: Option<String>,
+    comment: Option<String>,
+}
+
+fn expiry(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
+    match text {
+        None | Some("") => Ok(None),
+        // Go's zero time: no expiry. The official Go client always sends it.
+        Some(text) if text.starts_with("0001-01-01T") => Ok(None),
+        Some(text) => parse_go_time(text).map(Some).ok_or_else(|| {
+            ApiError::bad_request(format!(
+                "invalid expiry {text:?}: expected an RFC 3339 time"
+            ))
+        }),
+    }
+}
+
+/// `POST /device/{deviceId}/attributes/{attributeKey}`: set a custom posture attribute.
+///
+/// Source: official OpenAPI document, `setCustomDevicePostureAttributes`.
+pub(crate) async fn set(
+    caller: Caller<AttributesWrite>,
+    State(api): State<Api>,
+    Path((id, key)): Path<(String, String)>,
+    Json(body): Json<SetBody>,
+) -> Result<Response, ApiError> {
+    let id = device_id(&id)?;
+    let value = body
+        .value
+        .filter(|value| !value.is_null())
+        .ok_or_else(|| ApiError::bad_request("value is required"))?;
+    let edit: Edit = Some((parse_value(&value)?, expiry(body.expiry.as_deref())?));
+    api.engine
+        .edit_attributes(
+            &caller.actor,
+            vec![(id, BTreeMap::from([(key, edit)]))],
+            body.comment,
+        )
+        .await?;
+    let (_, entry) = api.engine.device(&caller.actor, id)?;
+    json(&attributes(&entry.device))
+}
+
+/// `DELETE /device/{deviceId}/attributes/{attributeKey}`: delete a custom posture attribute.
+///
+/// Source: official OpenAPI document, `deleteCustomDevicePostureAttributes`.
+pub(crate) async fn delete(
+    caller: Caller<AttributesWrite>,
+    State(api): State<Api>,
+    Path((id, key)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let edits = vec![(device_id(&id)?, BTreeMap::from([(key, None)]))];
+    api.engine
+        .edit_attributes(&caller.actor, edits, None)
+        .await?;
+    Ok(empty_object())
+}
+
+/// Body of the batch.
+#[derive(Deserialize)]
+pub(crate) struct BatchBody {
+    /// Attributes by device; `null` deletes one.
+    nodes: BTreeMap<String, BTreeMap<String, Option<SetBody>>>,
+    comment: Option<String>,
+}
+
+/// `PATCH /tailnet/{tailnet}/device-attributes`: set and delete custom attributes of several
+/// devices, all or none.
+///
+/// Source: official OpenAPI document, `batchUpdateCustomDevicePostureAttributes`.
+pub(crate) async fn batch(
+    caller: Caller<AttributesWrite>,
+    State(api): State<Api>,
+    Json(body): Json<BatchBody>,
+) -> Result<Response, ApiError> {
+    let mut edits = Vec::with_capacity(body.nodes.len());
+    for (node, attributes) in body.nodes {
+        let id = device_id(&node)
+            .ok()
+            .filter(|id| api.engine.device(&caller.actor, *id).is_ok())
+            .ok_or_else(|| ApiError::bad_request(format!("device {node:?} not found")))?;
+        let mut changes: BTreeMap<String, Edit> = BTreeMap::new();
+        for (key, set) in attributes {
+            let edit = match set {
+                None => None,
+                Some(set) => {
+                    let value = set.value.filter(|value| !value.is_null());
+                    let value = value.ok_or_else(|| {
+                        ApiError::bad_request(format!("value of {key} is required"))
+                    })?;
+                    Some((parse_value(&value)?, expiry(set.expiry.as_deref())?))
+                }
+            };
+            changes.insert(key, edit);
+        }
+        edits.push((id, changes));
+    }
+    api.engine
+        .edit_attributes(&caller.actor, edits, body.comment)
+        .await?;
+    json(&Value::Null)
+}

@@ -1,0 +1,208 @@
+//! A device as the API shows it.
+//!
+//! Source: official OpenAPI document, `Device`; `api-behaviour` facts, section 10.2.
+
+use std::collections::BTreeMap;
+
+use bowline_model::address::sort_routes;
+use bowline_netmap::chunk::Entry;
+use bowline_netmap::snapshot::Snapshot;
+use bowline_wire::hostinfo::NetInfo;
+use serde::Serialize;
+
+use crate::text::{ZERO_TIME, time};
+
+/// Which fields are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fields {
+    /// The default set.
+    Default,
+    /// Everything.
+    All,
+}
+
+/// A device. Field order is that of the official documentation.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeviceJson<'a> {
+    addresses: [std::net::IpAddr; 2],
+    id: String,
+    node_id: String,
+    user: &'a str,
+    name: String,
+    hostname: &'a str,
+    client_version: &'a str,
+    update_available: bool,
+    os: &'a str,
+    created: String,
+    connected_to_control: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<String>,
+    key_expiry_disabled: bool,
+    expires: String,
+    authorized: bool,
+    is_external: bool,
+    machine_key: bowline_model::key::MachineKey,
+    node_key: bowline_model::key::NodeKey,
+    blocks_incoming_connections: bool,
+    tailnet_lock_key: &'a str,
+    tailnet_lock_error: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<&'a str>,
+    is_ephemeral: bool,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    more: Option<More<'a>>,
+}
+
+/// What only `fields=all` shows.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct More<'a> {
+    enabled_routes: Vec<ipnet::IpNet>,
+    advertised_routes: Vec<ipnet::IpNet>,
+    client_connectivity: Connectivity,
+    ssh_enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distro: Option<Distro<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Distro<'a> {
+    name: &'a str,
+    version: &'a str,
+    code_name: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Connectivity {
+    endpoints: Vec<std::net::SocketAddr>,
+    #[serde(rename = "mappingVariesByDestIP")]
+    mapping_varies_by_dest_ip: bool,
+    latency: BTreeMap<String, Latency>,
+    client_supports: Supports,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Latency {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    preferred: bool,
+    latency_ms: f64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Supports {
+    /// Not tracked by anybody any more: always `null`.
+    hair_pinning: Option<bool>,
+    ipv6: Option<bool>,
+    pcp: Option<bool>,
+    pmp: Option<bool>,
+    udp: Option<bool>,
+    upnp: Option<bool>,
+}
+
+impl<'a> DeviceJson<'a> {
+    pub(crate) fn new(entry: &'a Entry, snapshot: &'a Snapshot, fields: Fields) -> Self {
+        let (device, live) = (&entry.device, &entry.live);
+        let user = device
+            .user
+            .and_then(|id| snapshot.user(id))
+            .map_or("tagged-devices", |user| &user.login_name);
+        Self {
+            addresses: device.addresses(),
+            id: device.id.to_string(),
+            node_id: device.id.stable(),
+            user,
+            name: format!("{}.{}", device.name, snapshot.tailnet().dns_name),
+            hostname: &device.facts.hostname,
+            client_version: &device.facts.client_version,
+            update_available: false,
+            os: &device.facts.os,
+            created: time(device.created),
+            connected_to_control: live.online,
+            last_seen: if live.online {
+                None
+            } else {
+                live.last_seen.map(time)
+            },
+            key_expiry_disabled: device.key_expiry_disabled,
+            expires: device.key_expiry.map_or_else(|| ZERO_TIME.to_owned(), time),
+            authorized: device.authorized,
+            is_external: false,
+            machine_key: device.machine_key,
+            node_key: device.node_key,
+            blocks_incoming_connections: device.facts.shields_up,
+            tailnet_lock_key: &device.lock_key,
+            tailnet_lock_error: "",
+            tags: device
+                .tags
+                .iter()
+                .map(bowline_model::tag::Tag::as_str)
+                .collect(),
+            is_ephemeral: device.ephemeral,
+            more: (fields == Fields::All).then(|| More::new(entry, snapshot)),
+        }
+    }
+}
+
+impl<'a> More<'a> {
+    fn new(entry: &'a Entry, snapshot: &Snapshot) -> Self {
+        let device = &entry.device;
+        let [name, version, code_name] = &device.facts.distro;
+        let mut enabled_routes = device.enabled_routes.clone();
+        sort_routes(&mut enabled_routes);
+        Self {
+            enabled_routes,
+            advertised_routes: device.facts.advertised_routes.clone(),
+            client_connectivity: connectivity(entry, snapshot),
+            ssh_enabled: device.facts.ssh,
+            distro: (!name.is_empty()).then_some(Distro {
+                name,
+                version,
+                code_name,
+            }),
+        }
+    }
+}
+
+fn connectivity(entry: &Entry, snapshot: &Snapshot) -> Connectivity {
+    let net = entry
+        .live
+        .net_info
+        .as_ref()
+        .and_then(|json| NetInfo::parse(json.as_str()))
+        .unwrap_or_default();
+    let mut latency: BTreeMap<String, Latency> = BTreeMap::new();
+    for (path, seconds) in &net.derp_latency {
+        let Some(id) = path.split('-').next().and_then(|id| id.parse::<u32>().ok()) else {
+            continue;
+        };
+        let name = snapshot
+            .derp_map()
+            .regions
+            .get(&id)
+            .map_or_else(|| id.to_string(), |region| region.name.clone());
+        let ms = seconds * 1000.0;
+        let best = latency.entry(name).or_insert(Latency {
+            preferred: id == entry.live.home_derp,
+            latency_ms: ms,
+        });
+        best.latency_ms = best.latency_ms.min(ms);
+    }
+    Connectivity {
+        endpoints: entry.live.endpoints.clone(),
+        mapping_varies_by_dest_ip: net.mapping_varies_by_dest_ip.unwrap_or(false),
+        latency,
+        client_supports: Supports {
+            hair_pinning: None,
+            ipv6: net.os_has_ipv6.or(net.working_ipv6),
+            pcp: net.pcp,
+            pmp: net.pmp,
+            udp: net.working_udp,
+            upnp: net.upnp,
+        },
+    }
+}

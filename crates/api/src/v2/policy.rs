@@ -1,0 +1,80 @@
+//! The policy file. It can be read; setting it comes with the policy engine.
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bowline_policy::{DEFAULT_POLICY, hujson};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::Api;
+use crate::caller::{Caller, PolicyRead, PolicyWrite};
+use crate::error::ApiError;
+use crate::v2::devices::pairs;
+
+fn broken(error: impl std::fmt::Display) -> ApiError {
+    tracing::error!(%error, "the stored policy file cannot be read");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
+}
+
+/// `GET /tailnet/{tailnet}/acl`: the policy file as HuJSON, as JSON, or with details.
+///
+/// The `ETag` is the quoted SHA-256 of the formatted text, in every form.
+///
+/// Source: official OpenAPI document, `getPolicyFile`.
+pub(crate) async fn get(
+    caller: Caller<PolicyRead>,
+    State(api): State<Api>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let snapshot = api
+        .engine
+        .snapshot(caller.actor.tailnet)
+        .ok_or_else(ApiError::not_found)?;
+    let text = snapshot.policy().text.as_deref().unwrap_or(DEFAULT_POLICY);
+    let formatted = hujson::format(text).map_err(broken)?;
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, formatted.as_bytes());
+    let hex: String = hash
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let wants_details = pairs(query.as_deref())
+        .iter()
+        .any(|(key, value)| key == "details" && matches!(value.as_str(), "1" | "true"));
+    let wants_json = headers
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("application/json"));
+    let (content_type, body) = if wants_details {
+        let encoded = BASE64_STANDARD.encode(text);
+        (
+            "application/json",
+            json!({"acl": encoded, "warnings": [], "errors": null}).to_string(),
+        )
+    } else if wants_json {
+        ("application/json", hujson::to_json(text).map_err(broken)?)
+    } else {
+        ("application/hujson", text.to_owned())
+    };
+    let mut response = Response::new(Body::from(body));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{hex}\"")) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    Ok(response)
+}
+
+/// Setting, previewing and validating come with the policy engine.
+pub(crate) async fn not_yet(_caller: Caller<PolicyWrite>) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "the policy file cannot be changed yet: every device may reach every other",
+    )
+}

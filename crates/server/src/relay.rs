@@ -1,0 +1,248 @@
+//! The relay's certificate, its place in the DERP map, and its listener.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use aws_lc_rs::digest::{SHA256, digest};
+use bowline_derp::{Admission, NodeKey, RelayServer};
+use bowline_engine::Engine;
+use bowline_netmap::{DerpMap, Region, Relay};
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Settings;
+use crate::datadir::DataDir;
+
+/// Admits the devices of this server to the relay.
+pub struct Members(pub Engine);
+
+impl Admission for Members {
+    fn admit(&self, node: NodeKey, _source: IpAddr) -> bool {
+        self.0.admits(&node)
+    }
+}
+
+/// A certificate for TLS, and how clients know it.
+pub struct Certificate {
+    /// For the listener.
+    pub tls: Arc<ServerConfig>,
+    /// `sha256-raw:<hex>` of a self-signed certificate; `None` when clients verify it by the
+    /// public authorities.
+    pub pin: Option<String>,
+}
+
+/// A self-signed certificate as it is kept in the data directory.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    host: String,
+    certificate: String,
+    key: String,
+}
+
+/// Reads the certificate that the settings name, or makes a self-signed one and keeps it.
+///
+/// # Errors
+/// When a file cannot be read or is not what it should be.
+pub fn certificate(settings: &Settings, data: &DataDir) -> Result<Certificate> {
+    let derp = &settings.derp;
+    match (&derp.certificate_file, &derp.key_file) {
+        (Some(certificate), Some(key)) => {
+            let chain = CertificateDer::pem_file_iter(certificate)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .with_context(|| {
+                    format!("cannot read certificates from {}", certificate.display())
+                })?;
+            let key = PrivateKeyDer::from_pem_file(key)
+                .with_context(|| format!("cannot read a private key from {}", key.display()))?;
+            Ok(Certificate {
+                tls: tls(chain, key)?,
+                pin: None,
+            })
+        }
+        (None, None) => self_signed(derp.hostname.as_str(), data),
+        _ => bail!("derp.certificate_file and derp.key_file go together: set both or none"),
+    }
+}
+
+fn self_signed(host: &str, data: &DataDir) -> Result<Certificate> {
+    const FILE: &str = "relay-certificate.json";
+    let make = || -> Result<Vec<u8>> {
+        let key = rcgen::KeyPair::generate().context("cannot make a key for the relay")?;
+        let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()])
+            .with_context(|| format!("cannot make a certificate for {host}"))?;
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, host);
+        parameters.not_before = rcgen::date_time_ymd(2025, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2045, 1, 1);
+        let certificate = parameters
+            .self_signed(&key)
+            .context("cannot sign the relay's certificate")?;
+        let kept = Kept {
+            host: host.to_owned(),
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        };
+        Ok(serde_json::to_vec_pretty(&kept)?)
+    };
+    let read = |bytes: &[u8]| {
+        serde_json::from_slice::<Kept>(bytes)
+            .with_context(|| format!("{FILE} in the data directory is damaged; remove it"))
+    };
+    let mut kept = read(&data.private_file(FILE, make)?)?;
+    if kept.host != host {
+        // The name changed: clients check it, so the old certificate is of no use.
+        let bytes = make()?;
+        data.write_private(FILE, &bytes)?;
+        kept = read(&bytes)?;
+    }
+    let certificate = CertificateDer::from_pem_slice(kept.certificate.as_bytes())
+        .context("cannot read the relay's certificate")?;
+    let key = PrivatePkcs8KeyDer::from_pem_slice(kept.key.as_bytes())
+        .context("cannot read the relay's key")?;
+    let hash = digest(&SHA256, &certificate);
+    let hex: String = hash
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok(Certificate {
+        tls: tls(vec![certificate], key.into())?,
+        pin: Some(format!("sha256-raw:{hex}")),
+    })
+}
+
+fn tls(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("cannot set up TLS")?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .context("certificate and key of the relay do not fit each other")?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The DERP map that clients are told: the embedded relay (where `relay` says that it listens),
+/// and the regions of `derp.map_file`.
+///
+/// # Errors
+/// When the map file cannot be read, or there is no relay at all.
+pub fn derp_map(
+    settings: &Settings,
+    pin: Option<&str>,
+    relay: Option<SocketAddr>,
+    stun: Option<SocketAddr>,
+) -> Result<DerpMap> {
+    let derp = &settings.derp;
+    let mut map = match &derp.map_file {
+        Some(file) => read_map(file)?,
+        None => DerpMap::default(),
+    };
+    map.omit_default_regions = true;
+    if let Some(bound) = relay {
+        let id = u32::from(derp.region());
+        let host = derp.hostname.as_str();
+        let address: Option<IpAddr> = host.parse().ok();
+        let none = || "none".to_owned();
+        let node = Relay {
+            name: format!("{id}a"),
+            region_id: id,
+            host_name: host.to_owned(),
+            cert_name: pin.unwrap_or_default().to_owned(),
+            ipv4: address.map_or_else(String::new, |a| {
+                if a.is_ipv4() { a.to_string() } else { none() }
+            }),
+            ipv6: address.map_or_else(String::new, |a| {
+                if a.is_ipv6() { a.to_string() } else { none() }
+            }),
+            stun_port: stun.map_or(-1, |bound| i32::from(settings.stun.told_port(bound.port()))),
+            derp_port: derp.told_port(bound.port()),
+            insecure_for_tests: pin.is_some(),
+        };
+        let region = Region {
+            id,
+            code: derp.region_code.as_str().to_owned(),
+            name: derp.region_name.as_str().to_owned(),
+            nodes: vec![node],
+        };
+        map.regions.insert(id, region);
+    }
+    map.regions.retain(|_, region| !region.nodes.is_empty());
+    if map.regions.is_empty() {
+        bail!(
+            "there is no relay: clients never start without one; set derp.listen or derp.map_file"
+        );
+    }
+    Ok(map)
+}
+
+fn read_map(file: &Path) -> Result<DerpMap> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not a DERP map in JSON", file.display()))
+}
+
+/// Accepts connections to the relay until `stop`.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    relay: RelayServer,
+    timeout: Duration,
+    stop: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let sessions = TaskTracker::new();
+    loop {
+        let (socket, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "the relay cannot accept a connection");
+                    // Out of descriptors, most likely: wait for some to be free.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = stop.cancelled() => break,
+        };
+        let slot = match relay.slot(peer.ip()) {
+            Ok(slot) => slot,
+            Err(error) => {
+                tracing::debug!(source.ip = %peer.ip(), %error, "the relay refused a connection");
+                continue;
+            }
+        };
+        crate::listen::tune(&socket);
+        let (acceptor, relay, stop) = (acceptor.clone(), relay.clone(), stop.clone());
+        sessions.spawn(async move {
+            let stream = match tokio::time::timeout(timeout, acceptor.accept(socket)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    return tracing::debug!(source.ip = %peer.ip(), %error, "TLS failed");
+                }
+                Err(_) => return tracing::debug!(source.ip = %peer.ip(), "TLS took too long"),
+            };
+            if let Err(error) = relay.serve_connection_in(slot, stream, peer, stop).await {
+                tracing::debug!(source.ip = %peer.ip(), %error, "a relay session ended");
+            }
+        });
+    }
+    sessions.close();
+    // They end by the same token; one that does not read is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(3), sessions.wait()).await;
+}

@@ -1,0 +1,509 @@
+//! `bowline serve`: everything wired together, until SIGTERM.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result, bail};
+use bowline_api::ApiOptions;
+use bowline_control::Control;
+use bowline_derp::stun::StunServer;
+use bowline_derp::{RelayConfig, RelayServer, SecretKey};
+use bowline_engine::{Engine, Event};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Loaded, Settings};
+use crate::datadir::DataDir;
+use crate::listen::{self, Site};
+use crate::telemetry::{Metrics, serve_metrics};
+use crate::{open, relay};
+
+/// Name of the operator's socket in the data directory.
+pub const SOCKET: &str = "bowline.sock";
+/// Who owns the tailnet that a server makes at its first start.
+const FIRST_OWNER: &str = "owner@bowline.internal";
+/// Name of that tailnet.
+const FIRST_TAILNET: &str = "bowline.internal";
+/// File for the first token where there is no terminal to print it on.
+const TOKEN_FILE: &str = "first-token";
+
+/// The sockets of a server, all bound before anything is served.
+struct Sockets {
+    main: TcpListener,
+    relay: Option<TcpListener>,
+    stun: Option<UdpSocket>,
+    metrics: Option<TcpListener>,
+}
+
+impl Sockets {
+    async fn bind(settings: &Settings) -> Result<Self> {
+        let stun = match settings.stun.listen.address() {
+            Some(address) => Some(
+                StunServer::bind(address)
+                    .await
+                    .map_err(|error| in_use(error, address, "stun-listen", "STUN"))?,
+            ),
+            None => None,
+        };
+        Ok(Self {
+            main: bind(settings.server.listen, "listen", "the server").await?,
+            relay: bind_optional(settings.derp.listen.address(), "derp-listen", "the relay")
+                .await?,
+            stun,
+            metrics: bind_optional(
+                settings.metrics.listen.address(),
+                "metrics-listen",
+                "metrics",
+            )
+            .await?,
+        })
+    }
+}
+
+fn in_use(error: io::Error, address: SocketAddr, flag: &str, what: &str) -> anyhow::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another process uses {address}; stop it, or choose another address with --{flag}"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("this user may not listen on {address}; choose a port above 1023 with --{flag}")
+        }
+        io::ErrorKind::AddrNotAvailable => format!(
+            "this machine has no address {}; choose one of its own with --{flag}",
+            address.ip()
+        ),
+        _ => format!("choose another address with --{flag}"),
+    };
+    anyhow::Error::new(error).context(format!("cannot listen on {address} for {what}: {hint}"))
+}
+
+async fn bind(address: SocketAddr, flag: &str, what: &str) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| in_use(error, address, flag, what))
+}
+
+async fn bind_optional(
+    address: Option<SocketAddr>,
+    flag: &str,
+    what: &str,
+) -> Result<Option<TcpListener>> {
+    match address {
+        Some(address) => Ok(Some(bind(address, flag, what).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start; each error says what to do.
+pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
+    let settings = &loaded.settings;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = CancellationToken::new();
+    watch_signals(stop.clone())?;
+
+    let opened = open::open(settings).await?;
+    let sockets = Sockets::bind(settings).await?;
+    let relay_address = sockets
+        .relay
+        .as_ref()
+        .map(TcpListener::local_addr)
+        .transpose()?;
+    let stun_address = sockets
+        .stun
+        .as_ref()
+        .map(UdpSocket::local_addr)
+        .transpose()?;
+    let certificate = match relay_address {
+        Some(_) => Some(relay::certificate(settings, &opened.data)?),
+        None => None,
+    };
+    let pin = certificate
+        .as_ref()
+        .and_then(|certificate| certificate.pin.as_deref());
+    let map = relay::derp_map(settings, pin, relay_address, stun_address)?;
+    let noise_secret = opened.sealer.secret(&opened.store, "noise").await?;
+    let relay_secret = opened.sealer.secret(&opened.store, "relay").await?;
+
+    let engine = open::engine(opened.store.clone(), open::engine_settings(settings, map)).await?;
+    let first_token = first_start(&engine, &opened.data).await?;
+
+    let limits = &settings.limits;
+    let control = Control::new(
+        engine.clone(),
+        bowline_control::Config {
+            noise_secret,
+            url: settings.server.url.as_str().to_owned(),
+            log_upload: settings.tailnet.allow_log_upload,
+            body_limit: usize::try_from(limits.body_bytes.get()).unwrap_or(usize::MAX),
+            handshakes: usize::try_from(limits.half_open_connections.get()).unwrap_or(usize::MAX),
+            half_open_timeout: limits.handshake_seconds.duration(),
+            registrations_per_second: f64::from(
+                u32::try_from(limits.registrations_per_second.get()).unwrap_or(u32::MAX),
+            ),
+        },
+    )
+    .context("the stored Noise key is damaged")?;
+    let relay = RelayServer::new(
+        SecretKey::from_bytes(*relay_secret),
+        Arc::new(relay::Members(engine.clone())),
+        RelayConfig {
+            handshake_timeout: limits.handshake_seconds.duration(),
+            ..RelayConfig::default()
+        },
+    );
+    let metrics = Metrics::new();
+    let stun = StunServer::new();
+    register_metrics(&metrics, &engine, &control, &relay, &stun);
+
+    let api = bowline_api::router(engine.clone(), ApiOptions::default()).layer(
+        axum::middleware::from_fn_with_state(metrics.http(), crate::telemetry::track),
+    );
+    let operator_api = bowline_api::router(
+        engine.clone(),
+        ApiOptions {
+            operator: true,
+            ..ApiOptions::default()
+        },
+    );
+    let socket_path = opened.data.join(SOCKET);
+    let operator = operator_socket(&socket_path)?;
+
+    let tasks = TaskTracker::new();
+    let main_address = sockets.main.local_addr()?;
+    let site = Site {
+        control: control.clone(),
+        api,
+        engine: engine.clone(),
+        url: settings.server.url.as_str().into(),
+        trusted_proxies: settings.server.trusted_proxies.clone().into(),
+    };
+    let site_limits = listen::Limits {
+        half_open: usize::try_from(limits.half_open_connections.get()).unwrap_or(1024),
+        head_timeout: limits.handshake_seconds.duration(),
+    };
+    let drain = limits.drain_seconds.duration();
+    tasks.spawn(listen::serve(
+        sockets.main,
+        site,
+        site_limits,
+        drain,
+        stop.clone(),
+    ));
+    tasks.spawn(listen::serve_operator(operator, operator_api, stop.clone()));
+    tasks.spawn(end_revoked(engine.clone(), relay.clone(), stop.clone()));
+    if let (Some(listener), Some(certificate)) = (sockets.relay, certificate) {
+        let timeout = limits.handshake_seconds.duration();
+        tasks.spawn(relay::serve(
+            listener,
+            certificate.tls,
+            relay,
+            timeout,
+            stop.clone(),
+        ));
+    }
+    if let Some(socket) = sockets.stun {
+        let (stun, stop) = (stun.clone(), stop.clone());
+        tasks.spawn(async move {
+            if let Err(error) = stun.serve(socket, stop).await {
+                tracing::error!(%error, "STUN ended");
+            }
+        });
+    }
+    if let Some(listener) = sockets.metrics {
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            if let Err(error) = serve_metrics(listener, metrics, stop).await {
+                tracing::error!(%error, "the metrics listener ended");
+            }
+        });
+    }
+    greet(settings, main_address, first_token.as_ref(), is_json)?;
+    tracing::info!(
+        listen = %main_address,
+        url = %settings.server.url,
+        relay = relay_address.map(tracing::field::display),
+        stun = stun_address.map(tracing::field::display),
+        tailnets = engine.tailnets().len(),
+        "ready"
+    );
+
+    stop.cancelled().await;
+    tracing::info!("stopping");
+    // Streams end; requests in flight are answered; then the writers flush.
+    engine.end_streams();
+    tasks.close();
+    tasks.wait().await;
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(5), control.closed()).await;
+    if closed.is_err() {
+        tracing::warn!("some clients were still connected");
+    }
+    engine.close().await;
+    let _ = std::fs::remove_file(&socket_path);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn watch_signals(stop: CancellationToken) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// A socket that only this user can open. One that a killed process left behind goes first: the
+/// data directory's lock says that nobody uses it.
+fn operator_socket(path: &Path) -> Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error)
+                .with_context(|| format!("cannot remove the old socket {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("cannot make the socket {}", path.display()))?;
+    // The directory has mode 0700, so nobody came in before this.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot protect the socket {}", path.display()))?;
+    Ok(listener)
+}
+
+/// The first credential of a server that had no tailnet.
+enum FirstToken {
+    Shown(zeroize::Zeroizing<String>),
+    File(std::path::PathBuf),
+}
+
+async fn first_start(engine: &Engine, data: &DataDir) -> Result<Option<FirstToken>> {
+    if !engine.tailnets().is_empty() {
+        return Ok(None);
+    }
+    let made = match engine
+        .create_tailnet(FIRST_OWNER, Some(FIRST_TAILNET))
+        .await
+    {
+        Ok(made) => made,
+        Err(error) => bail!("cannot make the first tailnet: {error}"),
+    };
+    let text = zeroize::Zeroizing::new(made.token.expose().to_owned());
+    if io::stdout().is_terminal() {
+        return Ok(Some(FirstToken::Shown(text)));
+    }
+    let path = data.write_private(TOKEN_FILE, format!("{}\n", *text).as_bytes())?;
+    Ok(Some(FirstToken::File(path)))
+}
+
+/// Says what to open and type next.
+fn greet(
+    settings: &Settings,
+    bound: SocketAddr,
+    first: Option<&FirstToken>,
+    is_json: bool,
+) -> Result<()> {
+    let url = settings.server.url.as_str();
+    let mut out = io::stdout().lock();
+    if is_json {
+        let file = match first {
+            Some(FirstToken::File(path)) => Some(path.display().to_string()),
+            _ => None,
+        };
+        let token = match first {
+            Some(FirstToken::Shown(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        writeln!(
+            out,
+            "{}",
+            serde_json::json!({"listen": bound.to_string(), "url": url, "token": token, "tokenFile": file})
+        )?;
+        out.flush()?;
+        return Ok(());
+    }
+    writeln!(out, "Bowline is running. Open {url} in a browser.\n")?;
+    let token = match first {
+        Some(FirstToken::Shown(text)) => {
+            writeln!(
+                out,
+                "The owner's API access token, shown this once, good for 90 days:\n\n  {}\n",
+                **text
+            )?;
+            "$TOKEN".to_owned()
+        }
+        Some(FirstToken::File(path)) => {
+            writeln!(
+                out,
+                "The owner's API access token, good for 90 days, is in {}.\n",
+                path.display()
+            )?;
+            format!("$(cat {})", path.display())
+        }
+        None => {
+            writeln!(
+                out,
+                "A new API access token: bowline token create --data {}\n",
+                settings.server.data.display()
+            )?;
+            "$TOKEN".to_owned()
+        }
+    };
+    writeln!(out, "Make an auth key:\n")?;
+    writeln!(
+        out,
+        "  curl -u \"{token}:\" {url}/api/v2/tailnet/-/keys \\\n    --data '{{\"capabilities\":{{\"devices\":{{\"create\":{{\"reusable\":true}}}}}}}}'\n"
+    )?;
+    writeln!(out, "Then on each device:\n")?;
+    writeln!(
+        out,
+        "  tailscale up --login-server {url} --auth-key tskey-auth-…\n"
+    )?;
+    if bound.ip().is_loopback() {
+        writeln!(
+            out,
+            "Only this machine can reach {bound}. For others: --listen 0.0.0.0:{} --url http://ADDRESS:{}\n",
+            bound.port(),
+            bound.port()
+        )?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Ends relay connections of devices that were deleted or expired.
+async fn end_revoked(engine: Engine, relay: RelayServer, stop: CancellationToken) {
+    let mut events = engine.events();
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = stop.cancelled() => return,
+        };
+        match event {
+            Ok(Event::NodeKeyRevoked(key)) => {
+                relay.disconnect(&key);
+            }
+            // The relay asks again at every connection; a session that slipped through lasts until then.
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "relay sessions of removed devices may go on")
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn register_metrics(
+    metrics: &Arc<Metrics>,
+    engine: &Engine,
+    control: &Control,
+    relay: &RelayServer,
+    stun: &StunServer,
+) {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let counted = |read: fn(&bowline_control::Counters) -> &std::sync::atomic::AtomicU64| {
+        let control = control.clone();
+        move || read(control.counters()).load(Ordering::Relaxed)
+    };
+    metrics.counter(
+        "control_connections",
+        "Encrypted control connections opened",
+        counted(|c| &c.connections),
+    );
+    metrics.counter(
+        "registrations",
+        "Registrations accepted",
+        counted(|c| &c.registrations),
+    );
+    metrics.counter(
+        "registrations_refused",
+        "Registrations refused",
+        counted(|c| &c.refused_registrations),
+    );
+    metrics.counter("map_streams", "Map streams opened", counted(|c| &c.streams));
+    metrics.counter(
+        "map_messages",
+        "Messages sent on map streams",
+        counted(|c| &c.messages),
+    );
+    metrics.counter(
+        "map_message_bytes",
+        "Bytes sent on map streams",
+        counted(|c| &c.message_bytes),
+    );
+    let open = counted(|c| &c.open_connections);
+    metrics.gauge(
+        "control_connections_open",
+        "Encrypted control connections open",
+        move || signed(open()),
+    );
+    let streams = engine.clone();
+    metrics.gauge("map_streams_open", "Map streams open", move || {
+        i64::try_from(streams.stream_count()).unwrap_or(i64::MAX)
+    });
+    let tailnets = engine.clone();
+    metrics.gauge("tailnets", "Tailnets", move || {
+        i64::try_from(tailnets.tailnets().len()).unwrap_or(i64::MAX)
+    });
+    let from_relay = |read: fn(bowline_derp::RelayStats) -> u64| {
+        let relay = relay.clone();
+        move || read(relay.stats())
+    };
+    let connections = from_relay(|stats| stats.connections);
+    metrics.gauge("relay_connections", "Relay connections open", move || {
+        signed(connections())
+    });
+    metrics.counter(
+        "relay_accepted",
+        "Relay connections accepted",
+        from_relay(|stats| stats.accepted),
+    );
+    metrics.counter(
+        "relay_packets",
+        "Packets that relay clients sent",
+        from_relay(|stats| stats.packets_received),
+    );
+    metrics.counter(
+        "relay_bytes",
+        "Bytes of those packets",
+        from_relay(|stats| stats.bytes_received),
+    );
+    let relay = relay.clone();
+    metrics.counters(
+        "relay_refused",
+        "Relay connections refused",
+        "reason",
+        move || {
+            let stats = relay.stats();
+            vec![
+                ("crowded", stats.refused_crowded),
+                ("not_admitted", stats.refused_not_admitted),
+                ("handshake", stats.handshakes_failed),
+            ]
+        },
+    );
+    let stun = stun.clone();
+    metrics.counters(
+        "stun_answered",
+        "STUN requests answered",
+        "family",
+        move || {
+            let stats = stun.stats();
+            vec![("ipv4", stats.answered_ipv4), ("ipv6", stats.answered_ipv6)]
+        },
+    );
+}
