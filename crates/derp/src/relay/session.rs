@@ -35,6 +35,9 @@ use crate::{
     sealed::{self, NotOpened},
 };
 
+/// Frames that one client sends before others get a turn: fewer than a queue holds.
+const FRAMES_PER_TURN: usize = 16;
+
 /// Why the relay ended a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -327,8 +330,16 @@ async fn read<R: AsyncRead + Unpin>(
         .config
         .rate_limit
         .map(|limit| Bucket::new(limit.bytes_per_second, limit.burst_bytes, now));
+    let mut since_yield = 0;
     loop {
         while let Some(frame) = frames.next(|kind, len| judge(relay, kind, len))? {
+            // Whoever a packet woke runs on this thread next, and not before this task lets go of
+            // it: in time for its queue not to overflow.
+            since_yield += 1;
+            if since_yield >= FRAMES_PER_TURN {
+                since_yield = 0;
+                tokio::task::yield_now().await;
+            }
             if let Some(allowance) = &mut allowance {
                 let wait = allowance.take(frame.payload().len() as u64, Instant::now());
                 if !wait.is_zero() {

@@ -131,7 +131,7 @@ async fn a_flood_of_pings_is_not_answered_one_by_one() {
     alice.client.writer().flush().await.unwrap();
     let key = alice.key;
     alice.send(&key, "the end").await;
-    alice.expect_packet(&key, "the end").await;
+    while alice.recv().await == Event::Pong(*b"12345678") {}
     let answered = relay.server.stats().pongs;
     assert!((1..500).contains(&answered), "{answered} answers");
 }
