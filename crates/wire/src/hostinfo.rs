@@ -159,7 +159,10 @@ fn facts(object: &Map<String, Value>) -> HostFacts {
             .and_then(Value::as_array)
             .is_some_and(|keys| !keys.is_empty()),
         state_encrypted: object.get("StateEncrypted").and_then(Value::as_bool),
-        auto_update: object.get("AllowsUpdate").and_then(Value::as_bool),
+        // Go leaves out what is false: a client that tells its version has told this too.
+        auto_update: object
+            .contains_key("IPNVersion")
+            .then(|| flag(object, "AllowsUpdate")),
     }
 }
 
