@@ -165,7 +165,7 @@ impl Report {
 /// One table of all runs.
 pub(crate) fn table(reports: &[Report]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+    table.load_style(presets::ASCII_MARKDOWN).set_header([
         "nodes",
         "phase",
         "half ms",
