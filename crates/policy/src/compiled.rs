@@ -7,6 +7,8 @@
 mod access;
 mod attributes;
 mod class;
+mod diff;
+mod explain;
 mod filter;
 mod membership;
 mod route;
@@ -16,6 +18,10 @@ mod tags;
 pub use access::{Match, PreviewTarget};
 pub use attributes::CapabilityMap;
 pub use class::ClassId;
+pub use diff::{
+    AccessChange, AttributeChange, Connection, Described, Diff, Direction, RouteChange, SshChange,
+};
+pub use explain::{End, Explanation, FailedPosture, Named, Pair, Question, Reason, Verdict};
 pub use filter::{CapGrant, DstPorts, FilterRule};
 pub use ssh::{SshAction, SshDecision, SshPolicyRule};
 pub use tags::Principal;
@@ -56,6 +62,9 @@ pub struct Compiled {
     /// Those among them that overlap the addresses of tailnets.
     tailnet_routes: imbl::OrdSet<IpNet>,
     leaders: Arc<Leaders>,
+    /// What each user's own devices look like as sources of `autogroup:self` rules.
+    own_prints: HashMap<UserId, Arc<BTreeSet<u128>>>,
+    users_by_print: HashMap<u128, imbl::OrdSet<UserId>>,
     classes: OrdMap<ClassId, Arc<Class>>,
     class_index: HashMap<Arc<ClassKey>, ClassId>,
     next_class: ClassId,
@@ -134,6 +143,8 @@ impl Compiled {
             routes: OrdMap::new(),
             tailnet_routes: imbl::OrdSet::new(),
             leaders: Arc::default(),
+            own_prints: HashMap::new(),
+            users_by_print: HashMap::new(),
             classes: OrdMap::new(),
             class_index: HashMap::new(),
             next_class: 0,
@@ -154,7 +165,7 @@ impl Compiled {
         for device in &topology.devices {
             compiled.put_device(device.clone(), &mut touched);
         }
-        compiled.settle(&mut touched);
+        compiled.settle(&touched);
         compiled
     }
 
@@ -182,7 +193,7 @@ impl Compiled {
                 }
             }
         }
-        self.settle(&mut touched)
+        self.settle(&touched)
     }
 
     /// The policy.
@@ -202,7 +213,9 @@ impl Compiled {
 
     /// The devices of a set, in no particular order.
     pub fn ids<'a>(&'a self, set: &'a DeviceSet) -> impl Iterator<Item = DeviceId> + 'a {
-        set.iter().filter_map(|slot| self.state(slot)).map(|state| state.device.id)
+        set.iter()
+            .filter_map(|slot| self.state(slot))
+            .map(|state| state.device.id)
     }
 
     /// Whether a set has a device.
@@ -258,7 +271,10 @@ impl Compiled {
     }
 
     fn evaluate_devices_of(&mut self, id: UserId, touched: &mut Touched) {
-        let slots: Vec<Slot> = self.devices_of(id).map(|set| set.iter().collect()).unwrap_or_default();
+        let slots: Vec<Slot> = self
+            .devices_of(id)
+            .map(|set| set.iter().collect())
+            .unwrap_or_default();
         for slot in slots {
             self.evaluate_again(slot, touched);
             let device = self.state(slot).map(|state| Arc::clone(&state.device));
@@ -305,7 +321,8 @@ impl Compiled {
     }
 
     /// Brings what is derived up to date after the sets have changed.
-    fn settle(&mut self, touched: &mut Touched) -> Impact {
+    fn settle(&mut self, touched: &Touched) -> Impact {
+        self.refresh_prints(&touched.users);
         let moved = if touched.wires.is_empty() && !self.leaders.by_rule.is_empty() {
             (BTreeSet::new(), BTreeSet::new())
         } else {
@@ -331,12 +348,18 @@ impl Compiled {
         }
         let old = std::mem::replace(&mut self.leaders, Arc::new(leaders));
         let new = &self.leaders;
-        let pairs = new.by_rule.iter().zip(old.by_rule.iter().map(Some).chain(std::iter::repeat(None)));
+        let pairs = new
+            .by_rule
+            .iter()
+            .zip(old.by_rule.iter().map(Some).chain(std::iter::repeat(None)));
         let moved = pairs.zip(0..).filter(|((new, old), _)| Some(*new) != *old);
         let moved = moved.map(|(_, rule)| rule).collect();
         let differs = |mine: &Leaders, theirs: &Leaders| -> Vec<(u128, Option<u8>)> {
             let pairs = mine.by_key.iter();
-            pairs.filter(|(key, rule)| theirs.by_key.get(*key) != Some(*rule)).map(|(key, _)| *key).collect()
+            pairs
+                .filter(|(key, rule)| theirs.by_key.get(*key) != Some(*rule))
+                .map(|(key, _)| *key)
+                .collect()
         };
         let mut keys: BTreeSet<_> = differs(new, &old).into_iter().collect();
         keys.extend(differs(&old, new));

@@ -35,12 +35,18 @@ impl<'a> Part<'a> {
     }
 
     const fn inner(self, value: &'a Value) -> Self {
-        Self { value, lines: self.lines }
+        Self {
+            value,
+            lines: self.lines,
+        }
     }
 
     /// What the value is, for messages.
     fn found(self) -> &'static str {
-        match (self.value.as_composite(), self.value.as_literal().and_then(<[u8]>::first)) {
+        match (
+            self.value.as_composite(),
+            self.value.as_literal().and_then(<[u8]>::first),
+        ) {
             (Some(composite), _) if composite.kind == Kind::Object => "an object",
             (Some(_), _) => "an array",
             (None, Some(b'"')) => "a string",
@@ -51,7 +57,10 @@ impl<'a> Part<'a> {
     }
 
     pub(crate) fn expected<T>(self, wanted: &str) -> Result<T, Diagnostic> {
-        let message = format!("json: cannot use {} where {wanted} is expected", self.found());
+        let message = format!(
+            "json: cannot use {} where {wanted} is expected",
+            self.found()
+        );
         Err(Diagnostic::new(self.place(), message))
     }
 
@@ -61,8 +70,14 @@ impl<'a> Part<'a> {
 
     pub(crate) fn text(self) -> Result<Text, Diagnostic> {
         match self.value.as_string() {
-            Some(text) => Ok(Text { text, place: self.place() }),
-            None if self.is_null() => Ok(Text { text: String::new(), place: self.place() }),
+            Some(text) => Ok(Text {
+                text,
+                place: self.place(),
+            }),
+            None if self.is_null() => Ok(Text {
+                text: String::new(),
+                place: self.place(),
+            }),
             None => self.expected("a string"),
         }
     }
@@ -78,9 +93,11 @@ impl<'a> Part<'a> {
     /// The elements of an array.
     pub(crate) fn list(self) -> Result<Vec<Part<'a>>, Diagnostic> {
         match self.value.as_composite() {
-            Some(list) if list.kind == Kind::Array => {
-                Ok(list.members.iter().map(|member| self.inner(&member.value)).collect())
-            }
+            Some(list) if list.kind == Kind::Array => Ok(list
+                .members
+                .iter()
+                .map(|member| self.inner(&member.value))
+                .collect()),
             None if self.is_null() => Ok(Vec::new()),
             _ => self.expected("an array"),
         }
@@ -101,9 +118,15 @@ impl<'a> Part<'a> {
         let mut entries: Vec<(Text, Part<'a>)> = Vec::with_capacity(object.members.len());
         let mut seen = std::collections::HashMap::new();
         for member in &object.members {
-            let start = member.name.as_ref().map_or(member.value.start, |name| name.start);
+            let start = member
+                .name
+                .as_ref()
+                .map_or(member.value.start, |name| name.start);
             let text = member.key();
-            let entry = Text { text: text.clone(), place: self.place_of(start) };
+            let entry = Text {
+                text: text.clone(),
+                place: self.place_of(start),
+            };
             let part = self.inner(&member.value);
             let index = *seen.entry(text).or_insert(entries.len());
             match entries.get_mut(index) {
@@ -132,7 +155,10 @@ impl<'a> Part<'a> {
             let name = known.iter().find(|name| **name == key);
             let name = name.or_else(|| known.iter().find(|name| folded_equal(name, &key)));
             let Some(name) = name else {
-                let start = member.name.as_ref().map_or(member.value.start, |name| name.start);
+                let start = member
+                    .name
+                    .as_ref()
+                    .map_or(member.value.start, |name| name.start);
                 let message = format!("json: unknown field {}", crate::hujson::quote(&key));
                 return Err(Diagnostic::new(self.place_of(start), message));
             };
@@ -159,5 +185,8 @@ fn folded_equal(known: &str, key: &str) -> bool {
         '\u{212a}' => 'k',
         other => other.to_ascii_lowercase(),
     });
-    known.chars().map(|character| character.to_ascii_lowercase()).eq(folded)
+    known
+        .chars()
+        .map(|character| character.to_ascii_lowercase())
+        .eq(folded)
 }

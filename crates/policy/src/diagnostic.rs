@@ -43,7 +43,11 @@ pub struct Failure {
 impl Diagnostic {
     /// An error at a place.
     pub fn new(place: Place, message: impl Into<String>) -> Self {
-        Self { message: message.into(), place, failures: Vec::new() }
+        Self {
+            message: message.into(),
+            place,
+            failures: Vec::new(),
+        }
     }
 }
 
@@ -57,7 +61,10 @@ impl std::error::Error for Diagnostic {}
 
 impl From<crate::hujson::Error> for Diagnostic {
     fn from(error: crate::hujson::Error) -> Self {
-        let place = Place { line: error.line, column: error.column };
+        let place = Place {
+            line: error.line,
+            column: error.column,
+        };
         Self::new(place, error.to_string())
     }
 }

@@ -49,9 +49,16 @@ pub(crate) fn parse(text: &str) -> Result<i64, String> {
         }
         let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
             let unit = quote(unit);
-            return Err(format!("time: unknown unit {unit} in duration {}", quote(text)));
+            return Err(format!(
+                "time: unknown unit {unit} in duration {}",
+                quote(text)
+            ));
         };
-        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+        let whole: i128 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().map_err(|_| invalid())?
+        };
         let mut part = whole.checked_mul(*scale).ok_or_else(invalid)?;
         let mut scale = *scale;
         for digit in fraction.bytes() {
@@ -71,7 +78,11 @@ fn digits(text: &str) -> (&str, &str) {
 /// Writes a duration as Go does: `1h0m0s`, `1.5s`, `0s`.
 pub(crate) fn show(nanoseconds: i64) -> String {
     let magnitude = i128::from(nanoseconds).abs();
-    let mut out = if nanoseconds < 0 { "-".to_owned() } else { String::new() };
+    let mut out = if nanoseconds < 0 {
+        "-".to_owned()
+    } else {
+        String::new()
+    };
     if magnitude == 0 {
         return "0s".to_owned();
     }
@@ -125,9 +136,18 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(show).as_deref(), Ok(shown), "{text}");
         }
-        assert_eq!(parse("abc"), Err("time: invalid duration \"abc\"".to_owned()));
-        assert_eq!(parse("12"), Err("time: missing unit in duration \"12\"".to_owned()));
-        assert_eq!(parse("1d"), Err("time: unknown unit \"d\" in duration \"1d\"".to_owned()));
+        assert_eq!(
+            parse("abc"),
+            Err("time: invalid duration \"abc\"".to_owned())
+        );
+        assert_eq!(
+            parse("12"),
+            Err("time: missing unit in duration \"12\"".to_owned())
+        );
+        assert_eq!(
+            parse("1d"),
+            Err("time: unknown unit \"d\" in duration \"1d\"".to_owned())
+        );
         assert_eq!(parse(""), Err("time: invalid duration \"\"".to_owned()));
     }
 }

@@ -15,8 +15,10 @@ mod set;
 mod topology;
 
 pub use compiled::{
-    CapGrant, CapabilityMap, ClassId, Compiled, DstPorts, FilterRule, Impact, Match, PreviewTarget,
-    Principal, SshAction, SshDecision, SshPolicyRule,
+    AccessChange, AttributeChange, CapGrant, CapabilityMap, ClassId, Compiled, Connection,
+    Described, Diff, Direction, DstPorts, End, Explanation, FailedPosture, FilterRule, Impact,
+    Match, Named, Pair, PreviewTarget, Principal, Question, Reason, RouteChange, SshAction,
+    SshChange, SshDecision, SshPolicyRule, Verdict,
 };
 pub use diagnostic::{Diagnostic, Failure, Place};
 pub use policy::Policy;

@@ -73,7 +73,11 @@ struct Sections<'a>(Vec<(&'static str, Part<'a>)>);
 impl<'a> Sections<'a> {
     /// The section of this name: the last one, if it is repeated.
     fn get(&self, name: &str) -> Option<Part<'a>> {
-        self.0.iter().rev().find(|(known, _)| *known == name).map(|(_, part)| *part)
+        self.0
+            .iter()
+            .rev()
+            .find(|(known, _)| *known == name)
+            .map(|(_, part)| *part)
     }
 
     fn read<T: Default>(
@@ -115,8 +119,7 @@ impl Policy {
     /// At least one diagnostic. The first is the one whose message the policy API answers; the
     /// others are what else could be found.
     pub fn parse(text: &str) -> Result<Self, Vec<Diagnostic>> {
-        let document =
-            hujson::Value::parse(text.as_bytes()).map_err(|error| vec![error.into()])?;
+        let document = hujson::Value::parse(text.as_bytes()).map_err(|error| vec![error.into()])?;
         let lines = LineIndex::new(text.as_bytes());
         let root = Part::new(&document, &lines);
         let mut sections = Sections::default();
@@ -178,11 +181,16 @@ impl Policy {
             targets.try_for_each(|target| check(target, "[grants] "))?;
         }
         for acl in self.acls.iter().flatten() {
-            let mut targets = acl.src.iter().chain(acl.dst.iter().map(|(target, _)| target));
+            let mut targets = acl
+                .src
+                .iter()
+                .chain(acl.dst.iter().map(|(target, _)| target));
             targets.try_for_each(|target| check(target, "[acls] "))?;
         }
         for rule in &self.ssh {
-            rule.src.iter().try_for_each(|target| check(target, "[ssh] "))?;
+            rule.src
+                .iter()
+                .try_for_each(|target| check(target, "[ssh] "))?;
             for user in &rule.users {
                 if let SshUser::Localpart(domain, place) = user {
                     foreign(*place, "", domain)?;
@@ -211,27 +219,51 @@ fn read_sections(text: &str, sections: &Sections<'_>) -> Result<Policy, Vec<Diag
     let mut keep = |error: Diagnostic| errors.push(error);
     let tag_owners = tag_owners::check(&owner_texts, &names).map_err(&mut keep);
     let default_posture = sections
-        .read("defaultSrcPosture", |part| posture_names(&part.texts()?, &postures))
+        .read("defaultSrcPosture", |part| {
+            posture_names(&part.texts()?, &postures)
+        })
         .map_err(&mut keep);
-    let acls = sections.rules("acls", |part| acls::read(part, &names, &postures), &mut errors);
-    let grants =
-        sections.rules("grants", |part| grants::read(part, &names, &postures), &mut errors);
+    let acls = sections.rules(
+        "acls",
+        |part| acls::read(part, &names, &postures),
+        &mut errors,
+    );
+    let grants = sections.rules(
+        "grants",
+        |part| grants::read(part, &names, &postures),
+        &mut errors,
+    );
     let auto_approvers = sections
         .read("autoApprovers", |part| auto_approvers::read(part, &names))
         .map_err(|error| errors.push(error));
-    let ssh = sections.rules("ssh", |part| ssh::read(part, &names, &postures), &mut errors);
-    let node_attrs =
-        sections.rules("nodeAttrs", |part| node_attrs::read(part, &names), &mut errors);
+    let ssh = sections.rules(
+        "ssh",
+        |part| ssh::read(part, &names, &postures),
+        &mut errors,
+    );
+    let node_attrs = sections.rules(
+        "nodeAttrs",
+        |part| node_attrs::read(part, &names),
+        &mut errors,
+    );
     let mut keep = |error: Diagnostic| errors.push(error);
-    let attr_config =
-        sections.read("attrConfig", |part| attr_config::read(part, &names)).map_err(&mut keep);
+    let attr_config = sections
+        .read("attrConfig", |part| attr_config::read(part, &names))
+        .map_err(&mut keep);
     let settings = read_settings(sections).map_err(&mut keep);
     let tests = sections.rules("tests", tests::read_access, &mut errors);
-    let ssh_tests =
-        sections.rules("sshTests", |part| tests::read_ssh(part, &names), &mut errors);
-    let (Ok(tag_owners), Ok(default_posture), Ok(auto_approvers), Ok(attr_config), Ok(settings)) =
-        (tag_owners, default_posture, auto_approvers, attr_config, settings)
-    else {
+    let ssh_tests = sections.rules(
+        "sshTests",
+        |part| tests::read_ssh(part, &names),
+        &mut errors,
+    );
+    let (Ok(tag_owners), Ok(default_posture), Ok(auto_approvers), Ok(attr_config), Ok(settings)) = (
+        tag_owners,
+        default_posture,
+        auto_approvers,
+        attr_config,
+        settings,
+    ) else {
         return Err(errors);
     };
     if !errors.is_empty() {
@@ -256,7 +288,12 @@ fn read_sections(text: &str, sections: &Sections<'_>) -> Result<Policy, Vec<Diag
     })
 }
 
-type NameSections = (Names, BTreeMap<String, Ranges>, Vec<(Text, Vec<Text>)>, Postures);
+type NameSections = (
+    Names,
+    BTreeMap<String, Ranges>,
+    Vec<(Text, Vec<Text>)>,
+    Postures,
+);
 
 fn read_names(sections: &Sections<'_>) -> Result<NameSections, Diagnostic> {
     let group_list = sections.read("groups", groups::read)?;
@@ -267,7 +304,10 @@ fn read_names(sections: &Sections<'_>) -> Result<NameSections, Diagnostic> {
     let names = Names {
         groups,
         hosts,
-        tags: owner_texts.iter().map(|(tag, _)| tag.text.clone()).collect(),
+        tags: owner_texts
+            .iter()
+            .map(|(tag, _)| tag.text.clone())
+            .collect(),
         ipsets: sets.iter().map(|(name, _)| name.text.clone()).collect(),
     };
     let ipsets = ipsets::resolve(&sets, &names)?;
@@ -278,7 +318,10 @@ fn read_names(sections: &Sections<'_>) -> Result<NameSections, Diagnostic> {
 fn read_settings(sections: &Sections<'_>) -> Result<Settings, Diagnostic> {
     if let Some(part) = sections.get("nodeVisibility") {
         // Ignoring it would show devices that the file means to hide.
-        return Err(Diagnostic::new(part.place(), "nodeVisibility is not supported"));
+        return Err(Diagnostic::new(
+            part.place(),
+            "nodeVisibility is not supported",
+        ));
     }
     Ok(Settings {
         derp_map: sections.read("derpMap", |part| settings::derp_map(part).map(Some))?,

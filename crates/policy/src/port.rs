@@ -15,7 +15,10 @@ pub struct PortRange {
 
 impl PortRange {
     /// Every port, and what protocols without ports get.
-    pub const ALL: Self = Self { first: 0, last: u16::MAX };
+    pub const ALL: Self = Self {
+        first: 0,
+        last: u16::MAX,
+    };
 
     /// Whether the range has this port.
     pub const fn contains(self, port: u16) -> bool {
@@ -54,10 +57,22 @@ pub(crate) const UNSPECIFIED: &[u8] = &[6, 17, 1, 58];
 /// The service's text for an unknown name.
 pub(crate) fn parse_protocol(text: &str) -> Result<u8, String> {
     let lower = text.to_ascii_lowercase();
-    let named = PROTOCOLS.iter().find(|(name, _)| *name == lower).map(|(_, number)| *number);
+    let named = PROTOCOLS
+        .iter()
+        .find(|(name, _)| *name == lower)
+        .map(|(_, number)| *number);
     named.or_else(|| parse_number(&lower)).ok_or_else(|| {
-        format!("proto name {} not known; use protocol number 0-255", quote(text))
+        format!(
+            "proto name {} not known; use protocol number 0-255",
+            quote(text)
+        )
     })
+}
+
+/// The name of a protocol, or its number.
+pub(crate) fn show_protocol(protocol: u8) -> String {
+    let named = PROTOCOLS.iter().find(|(_, number)| *number == protocol);
+    named.map_or_else(|| protocol.to_string(), |(name, _)| (*name).to_owned())
 }
 
 /// Whether ports mean anything for a protocol.
@@ -86,7 +101,9 @@ pub(crate) fn parse_range(text: &str) -> Result<PortRange, String> {
     if parts.next().is_some() {
         return wrong("too many dashes(-)");
     }
-    let Some(first) = parse_number::<u16>(first) else { return wrong("invalid first integer") };
+    let Some(first) = parse_number::<u16>(first) else {
+        return wrong("invalid first integer");
+    };
     let last = match last {
         None => first,
         Some(last) => match parse_number::<u16>(last) {
@@ -149,7 +166,11 @@ pub(crate) fn parse_ip_entry(text: &str) -> Result<(Option<u8>, PortRange), Stri
         return Err(format!("invalid port list: {}", quote(ports)));
     }
     let range = parse_range(ports)?;
-    let protocol = if protocol == "*" { None } else { Some(parse_protocol(protocol)?) };
+    let protocol = if protocol == "*" {
+        None
+    } else {
+        Some(parse_protocol(protocol)?)
+    };
     Ok((protocol, range))
 }
 
@@ -159,7 +180,13 @@ mod tests {
 
     #[test]
     fn ranges_follow_the_service_to_the_letter() {
-        assert_eq!(parse_range("80-443"), Ok(PortRange { first: 80, last: 443 }));
+        assert_eq!(
+            parse_range("80-443"),
+            Ok(PortRange {
+                first: 80,
+                last: 443
+            })
+        );
         for (text, reason) in [
             ("ssh", "invalid first integer"),
             ("-1", "invalid first integer"),
@@ -169,15 +196,24 @@ mod tests {
             ("0", "first port must be >0, or use '*' for wildcard"),
             ("9-8", "first port must be >= last port"),
         ] {
-            assert_eq!(parse_range(text), Err(format!("port range {text:?}: {reason}")));
+            assert_eq!(
+                parse_range(text),
+                Err(format!("port range {text:?}: {reason}"))
+            );
         }
     }
 
     #[test]
     fn lists_are_for_acls_only() {
         assert_eq!(parse_list("22,80-81").map(|list| list.len()), Ok(2));
-        assert_eq!(parse_list("22,,80"), Err("invalid port list: \"22,,80\"".to_owned()));
-        assert_eq!(parse_ip_entry("22,80"), Err("invalid port list: \"22,80\"".to_owned()));
+        assert_eq!(
+            parse_list("22,,80"),
+            Err("invalid port list: \"22,,80\"".to_owned())
+        );
+        assert_eq!(
+            parse_ip_entry("22,80"),
+            Err("invalid port list: \"22,80\"".to_owned())
+        );
     }
 
     #[test]
@@ -187,6 +223,9 @@ mod tests {
         assert!(parse_protocol("256").is_err());
         assert_eq!(parse_ip_entry("icmp:*"), Ok((Some(1), PortRange::ALL)));
         assert_eq!(parse_ip_entry("*"), Ok((None, PortRange::ALL)));
-        assert_eq!(parse_ip_entry("tcp:"), Err("port range \"\": invalid first integer".into()));
+        assert_eq!(
+            parse_ip_entry("tcp:"),
+            Err("port range \"\": invalid first integer".into())
+        );
     }
 }

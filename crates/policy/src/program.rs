@@ -162,8 +162,11 @@ impl RawRule {
 
 impl Program {
     pub(crate) fn new(policy: &Policy) -> Self {
-        let postures: Vec<(String, Posture)> =
-            policy.postures.iter().map(|(name, posture)| (name.clone(), posture.clone())).collect();
+        let postures: Vec<(String, Posture)> = policy
+            .postures
+            .iter()
+            .map(|(name, posture)| (name.clone(), posture.clone()))
+            .collect();
         let program = Self {
             atoms: Vec::new(),
             index: HashMap::new(),
@@ -185,10 +188,18 @@ impl Program {
             ssh: Vec::new(),
             node_attrs: Vec::new(),
         };
-        let posture_index =
-            policy.postures.keys().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
-        let mut builder =
-            Builder { policy, program, source_index: HashMap::new(), posture_index };
+        let posture_index = policy
+            .postures
+            .keys()
+            .enumerate()
+            .map(|(at, name)| (name.as_str(), at))
+            .collect();
+        let mut builder = Builder {
+            policy,
+            program,
+            source_index: HashMap::new(),
+            posture_index,
+        };
         builder.access_rules();
         builder.mark_network();
         builder.ssh_rules();
@@ -235,23 +246,32 @@ impl Builder<'_> {
             Selector::IpSet(name) => {
                 let prefixes = self.policy.ipsets.get(name).map(range::Ranges::prefixes);
                 let prefixes = prefixes.unwrap_or_default().into_iter();
-                prefixes.map(|prefix| self.atom(&Selector::Prefix(prefix))).collect()
+                prefixes
+                    .map(|prefix| self.atom(&Selector::Prefix(prefix)))
+                    .collect()
             }
             selector => vec![self.atom(selector)],
         }
     }
 
     fn source(&mut self, targets: &[Target], postures: Option<&Vec<String>>) -> SourceId {
-        let mut atoms: Vec<AtomId> =
-            targets.iter().flat_map(|target| self.atoms(&target.selector)).collect();
+        let mut atoms: Vec<AtomId> = targets
+            .iter()
+            .flat_map(|target| self.atoms(&target.selector))
+            .collect();
         atoms.sort_unstable();
         atoms.dedup();
         let names = self.policy.postures_of(postures);
-        let mut indexes: Vec<usize> =
-            names.iter().filter_map(|name| self.posture_index.get(name.as_str()).copied()).collect();
+        let mut indexes: Vec<usize> = names
+            .iter()
+            .filter_map(|name| self.posture_index.get(name.as_str()).copied())
+            .collect();
         indexes.sort_unstable();
         indexes.dedup();
-        self.intern(SourceDef { atoms, postures: indexes })
+        self.intern(SourceDef {
+            atoms,
+            postures: indexes,
+        })
     }
 
     fn intern(&mut self, def: SourceDef) -> SourceId {
@@ -301,7 +321,13 @@ impl Builder<'_> {
 
     fn entries(&mut self, selector: &Selector, ports: &Arc<[PortRange]>) -> Vec<Entry> {
         let atoms = self.atoms(selector);
-        atoms.into_iter().map(|atom| Entry { atom, ports: Arc::clone(ports) }).collect()
+        atoms
+            .into_iter()
+            .map(|atom| Entry {
+                atom,
+                ports: Arc::clone(ports),
+            })
+            .collect()
     }
 
     /// All grants in file order, then all `acls` in file order, wherever they stand.
@@ -337,7 +363,9 @@ impl Builder<'_> {
     /// `autogroup:self` last unless all destinations are autogroups.
     fn acl(&mut self, index: usize) {
         let policy = self.policy;
-        let Some(acl) = policy.acls.as_ref().and_then(|acls| acls.get(index)) else { return };
+        let Some(acl) = policy.acls.as_ref().and_then(|acls| acls.get(index)) else {
+            return;
+        };
         let source = self.source(&acl.src, acl.postures.as_ref());
         let rule = |entries, own_devices| RawRule {
             origin: Origin::Acl(index),
@@ -358,10 +386,10 @@ impl Builder<'_> {
                 None => merged.push((target, ports.clone())),
             }
         }
-        let is_self =
-            |target: &Target| target.selector == Selector::Auto(Autogroup::SelfDevices);
-        let only_autogroups =
-            merged.iter().all(|(target, _)| matches!(target.selector, Selector::Auto(_)));
+        let is_self = |target: &Target| target.selector == Selector::Auto(Autogroup::SelfDevices);
+        let only_autogroups = merged
+            .iter()
+            .all(|(target, _)| matches!(target.selector, Selector::Auto(_)));
         let self_at = merged.iter().position(|(target, _)| is_self(target));
         let self_first = only_autogroups && self_at == Some(0);
         let rank = |target: &Target| match target.selector {
@@ -376,7 +404,10 @@ impl Builder<'_> {
         if self_first && let Some(own) = own.clone() {
             self.push(rule(own, true));
         }
-        let mut others: Vec<_> = merged.iter().filter(|(target, _)| !is_self(target)).collect();
+        let mut others: Vec<_> = merged
+            .iter()
+            .filter(|(target, _)| !is_self(target))
+            .collect();
         others.sort_by_key(|(target, _)| rank(target));
         let entries = others
             .into_iter()
@@ -399,7 +430,11 @@ impl Builder<'_> {
         }
         let source = self.source(&grant.src, grant.postures.as_ref());
         let own_selector = Selector::Auto(Autogroup::SelfDevices);
-        let via: Vec<AtomId> = grant.via.iter().map(|target| self.atom(&target.selector)).collect();
+        let via: Vec<AtomId> = grant
+            .via
+            .iter()
+            .map(|target| self.atom(&target.selector))
+            .collect();
         for own_devices in [false, true] {
             let targets: Vec<&Target> = grant
                 .dst
@@ -443,15 +478,23 @@ impl Builder<'_> {
                 let allows = Allows::Capabilities(capability);
                 if own_devices {
                     let entries = self.entries(&own_selector, &no_ports);
-                    self.push(RawRule { companion_of: Some(source), ..rule(allows, entries) });
+                    self.push(RawRule {
+                        companion_of: Some(source),
+                        ..rule(allows, entries)
+                    });
                     continue;
                 }
                 // The directions change places; postures stay with the original source.
-                let mut atoms: Vec<AtomId> =
-                    targets.iter().flat_map(|target| self.atoms(&target.selector)).collect();
+                let mut atoms: Vec<AtomId> = targets
+                    .iter()
+                    .flat_map(|target| self.atoms(&target.selector))
+                    .collect();
                 atoms.sort_unstable();
                 atoms.dedup();
-                let reversed = self.intern(SourceDef { atoms, postures: Vec::new() });
+                let reversed = self.intern(SourceDef {
+                    atoms,
+                    postures: Vec::new(),
+                });
                 let entries = grant
                     .src
                     .iter()
@@ -486,17 +529,29 @@ impl Builder<'_> {
             let own_devices = rule.dst.iter().any(|target| target.selector == own);
             let others = rule.dst.iter().filter(|target| target.selector != own);
             let dst = others.map(|target| self.atom(&target.selector)).collect();
-            let recorders =
-                rule.recorders.iter().map(|target| self.atom(&target.selector)).collect();
+            let recorders = rule
+                .recorders
+                .iter()
+                .map(|target| self.atom(&target.selector))
+                .collect();
             let rule = rule.clone();
-            self.program.ssh.push(SshProgram { rule, source, dst, own_devices, recorders });
+            self.program.ssh.push(SshProgram {
+                rule,
+                source,
+                dst,
+                own_devices,
+                recorders,
+            });
         }
     }
 
     fn other_sections(&mut self) {
         let policy = self.policy;
         for entry in &policy.node_attrs {
-            let atoms = entry.target.iter().flat_map(|target| self.atoms(&target.selector));
+            let atoms = entry
+                .target
+                .iter()
+                .flat_map(|target| self.atoms(&target.selector));
             let atoms = atoms.collect();
             self.program.node_attrs.push(atoms);
         }
@@ -504,10 +559,16 @@ impl Builder<'_> {
         let routes = approvers.routes.iter().flat_map(|(_, list)| list);
         let services = approvers.services.iter().flat_map(|(_, list)| list);
         let owners = policy.tag_owners.values().flatten();
-        for target in routes.chain(services).chain(&approvers.exit_node).chain(owners) {
+        for target in routes
+            .chain(services)
+            .chain(&approvers.exit_node)
+            .chain(owners)
+        {
             self.atom(&target.selector);
         }
-        self.program.network_atoms.resize(self.program.atoms.len(), false);
+        self.program
+            .network_atoms
+            .resize(self.program.atoms.len(), false);
     }
 
     /// Notes who reaches what. Companions say nothing that their originals do not.
@@ -543,9 +604,12 @@ impl Builder<'_> {
             .reaching
             .iter()
             .map(|sources| {
-                let sources = sources.iter().filter_map(|source| program.sources.get(*source as usize));
-                let mut atoms: Vec<AtomId> =
-                    sources.flat_map(|source| source.atoms.iter().copied()).collect();
+                let sources = sources
+                    .iter()
+                    .filter_map(|source| program.sources.get(*source as usize));
+                let mut atoms: Vec<AtomId> = sources
+                    .flat_map(|source| source.atoms.iter().copied())
+                    .collect();
                 atoms.sort_unstable();
                 atoms.dedup();
                 atoms

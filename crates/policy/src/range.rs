@@ -52,7 +52,9 @@ impl Ranges {
     }
 
     pub(crate) fn remove_all(&mut self, other: &Self) {
-        other.each().for_each(|(first, last)| self.remove(first, last));
+        other
+            .each()
+            .for_each(|(first, last)| self.remove(first, last));
     }
 
     pub(crate) fn add_prefix(&mut self, prefix: IpNet) {
@@ -65,8 +67,14 @@ impl Ranges {
 
     /// The ranges, IPv4 first, ascending.
     pub(crate) fn each(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + '_ {
-        let v4 = self.v4.iter().map(|(first, last)| (v4(*first).into(), v4(*last).into()));
-        let v6 = self.v6.iter().map(|(first, last)| (v6(*first).into(), v6(*last).into()));
+        let v4 = self
+            .v4
+            .iter()
+            .map(|(first, last)| (v4(*first).into(), v4(*last).into()));
+        let v6 = self
+            .v6
+            .iter()
+            .map(|(first, last)| (v6(*first).into(), v6(*last).into()));
         v4.chain(v6)
     }
 
@@ -90,7 +98,11 @@ impl Ranges {
     /// Whether some address of the prefix is in the set.
     pub(crate) fn overlaps(&self, prefix: IpNet) -> bool {
         let (start, end) = (number(prefix.network()), number(prefix.broadcast()));
-        let ranges = if prefix.addr().is_ipv4() { &self.v4 } else { &self.v6 };
+        let ranges = if prefix.addr().is_ipv4() {
+            &self.v4
+        } else {
+            &self.v6
+        };
         let at = ranges.partition_point(|(_, last)| *last < start);
         ranges.get(at).is_some_and(|(first, _)| *first <= end)
     }
@@ -122,8 +134,11 @@ pub(crate) fn overlap(left: IpNet, right: IpNet) -> bool {
 }
 
 /// The addresses that tailnets use, less those that ChromeOS keeps for itself.
-pub(crate) const TAILNET_RANGES: [&str; 3] =
-    ["100.115.94.0-100.127.255.255", "100.64.0.0-100.115.91.255", "fd7a:115c:a1e0::/48"];
+pub(crate) const TAILNET_RANGES: [&str; 3] = [
+    "100.115.94.0-100.127.255.255",
+    "100.64.0.0-100.115.91.255",
+    "fd7a:115c:a1e0::/48",
+];
 
 /// `100.64.0.0/10`
 pub(crate) const CGNAT: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
@@ -175,8 +190,10 @@ mod tests {
 
     #[test]
     fn the_internet_is_everything_public() {
-        let shown: Vec<String> =
-            internet().each().map(|(first, last)| format!("{first}-{last}")).collect();
+        let shown: Vec<String> = internet()
+            .each()
+            .map(|(first, last)| format!("{first}-{last}"))
+            .collect();
         assert_eq!(
             shown,
             [

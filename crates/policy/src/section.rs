@@ -29,7 +29,11 @@ pub(crate) struct Target {
 
 impl Target {
     fn new(text: &Text, selector: Selector) -> Self {
-        Self { selector, text: text.text.clone(), place: text.place }
+        Self {
+            selector,
+            text: text.text.clone(),
+            place: text.place,
+        }
     }
 }
 
@@ -44,8 +48,7 @@ fn sources(names: &Names, texts: &[Text]) -> Result<Vec<Target>, Diagnostic> {
         .iter()
         .map(|text| {
             let selector = names.selector(&text.text);
-            let selector = selector
-                .or_else(|message| refuse(text, format!("src={message}")))?;
+            let selector = selector.or_else(|message| refuse(text, format!("src={message}")))?;
             match selector {
                 Selector::Service(_)
                 | Selector::Auto(
@@ -69,13 +72,18 @@ fn destination(names: &Names, text: &Text, host: &str) -> Result<Target, Diagnos
         Selector::Auto(Autogroup::DangerAll) => {
             refuse(text, "cannot use autogroup:danger-all as a dst")
         }
-        Selector::Auto(Autogroup::Shared | Autogroup::NonRoot) => {
-            refuse(text, format!("{} not valid on the dst side of a rule", quote(host)))
-        }
+        Selector::Auto(Autogroup::Shared | Autogroup::NonRoot) => refuse(
+            text,
+            format!("{} not valid on the dst side of a rule", quote(host)),
+        ),
         Selector::Service(_) if host.len() == "svc:".len() => {
             refuse(text, format!("{} is not a valid service name", quote(host)))
         }
-        selector => Ok(Target { selector, text: host.to_owned(), place: text.place }),
+        selector => Ok(Target {
+            selector,
+            text: host.to_owned(),
+            place: text.place,
+        }),
     }
 }
 
@@ -119,7 +127,10 @@ fn owners(names: &Names, texts: &[Text], context: &str) -> Result<Vec<Target>, D
                 | Selector::Auto(Autogroup::Member | Autogroup::Tagged | Autogroup::Role(_)) => {
                     Ok(Target::new(text, selector))
                 }
-                _ => refuse(text, format!("{context}invalid owner {}", quote(&text.text))),
+                _ => refuse(
+                    text,
+                    format!("{context}invalid owner {}", quote(&text.text)),
+                ),
             }
         })
         .collect()

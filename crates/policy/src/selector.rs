@@ -130,7 +130,11 @@ impl Names {
         }
         if text.starts_with("tag:") {
             let tag = || Selector::Tag(text.to_owned());
-            return if self.tags.contains(text) { Ok(tag()) } else { not_found("tag") };
+            return if self.tags.contains(text) {
+                Ok(tag())
+            } else {
+                not_found("tag")
+            };
         }
         if text.starts_with("group:") {
             // A group with an at sign comes from a directory and needs no definition.
@@ -142,7 +146,11 @@ impl Names {
         }
         if text.starts_with("ipset:") {
             let set = || Selector::IpSet(text.to_owned());
-            return if self.ipsets.contains(text) { Ok(set()) } else { not_found("ipset") };
+            return if self.ipsets.contains(text) {
+                Ok(set())
+            } else {
+                not_found("ipset")
+            };
         }
         if text.starts_with("svc:") {
             return Ok(Selector::Service(text.to_owned()));
@@ -165,7 +173,10 @@ impl Names {
 /// # Errors
 /// The service's text.
 pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, String> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
     let parsed = match bare.parse::<IpAddr>() {
         Ok(address) => Some(IpNet::from(address)),
         Err(_) => bare.parse::<IpNet>().ok().map(|prefix| prefix.trunc()),
@@ -186,7 +197,12 @@ pub fn check_tag(tag: &str) -> Result<(), &'static str> {
         Some(first) if !first.is_ascii_alphabetic() => {
             Err("tag names must start with a letter, after 'tag:'")
         }
-        _ if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => Ok(()),
+        _ if name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') =>
+        {
+            Ok(())
+        }
         _ => Err("tag names can only contain numbers, letters, or dashes"),
     }
 }

@@ -6,33 +6,45 @@ use std::sync::Arc;
 pub(crate) type Slot = u32;
 
 const WORDS: usize = 16;
-const CHUNK: u32 = 64 * WORDS as u32;
+const CHUNK: u32 = 1024;
+const _: () = assert!(CHUNK as usize == 64 * WORDS);
 
 type Chunk = [u64; WORDS];
 
 /// A set of devices, as bits over their indexes.
 ///
 /// Bits stand in chunks that copies of the set share until one of them changes, so that a copy
-/// costs little and a change costs one chunk.
+/// costs little and a change costs one chunk. Chunks without bits are not kept.
 #[derive(Debug, Clone, Default)]
 pub struct DeviceSet {
-    chunks: Vec<Option<Arc<Chunk>>>,
+    /// Ascending by number.
+    chunks: Vec<(u32, Arc<Chunk>)>,
 }
 
 impl DeviceSet {
-    const fn place(slot: Slot) -> (usize, usize, u64) {
+    const fn place(slot: Slot) -> (u32, usize, u64) {
         let inside = slot % CHUNK;
-        ((slot / CHUNK) as usize, (inside / 64) as usize, 1 << (inside % 64))
+        (slot / CHUNK, (inside / 64) as usize, 1 << (inside % 64))
     }
 
-    fn chunk(&self, index: usize) -> Option<&Arc<Chunk>> {
-        self.chunks.get(index).and_then(Option::as_ref)
+    fn find(&self, number: u32) -> Result<usize, usize> {
+        self.chunks
+            .binary_search_by_key(&number, |(known, _)| *known)
+    }
+
+    fn chunk(&self, number: u32) -> Option<&Arc<Chunk>> {
+        self.find(number)
+            .ok()
+            .and_then(|at| self.chunks.get(at))
+            .map(|(_, chunk)| chunk)
     }
 
     /// Whether the device with this index is in the set.
     pub(crate) fn contains(&self, slot: Slot) -> bool {
-        let (chunk, word, bit) = Self::place(slot);
-        self.chunk(chunk).and_then(|chunk| chunk.get(word)).is_some_and(|word| word & bit != 0)
+        let (number, word, bit) = Self::place(slot);
+        self.chunk(number)
+            .and_then(|chunk| chunk.get(word))
+            .is_some_and(|word| word & bit != 0)
     }
 
     /// Adds a device; whether it was missing.
@@ -40,15 +52,15 @@ impl DeviceSet {
         if self.contains(slot) {
             return false;
         }
-        let (chunk, word, bit) = Self::place(slot);
-        if self.chunks.len() <= chunk {
-            self.chunks.resize(chunk + 1, None);
-        }
-        if let Some(chunk) = self.chunks.get_mut(chunk) {
-            let chunk = Arc::make_mut(chunk.get_or_insert_default());
-            if let Some(word) = chunk.get_mut(word) {
-                *word |= bit;
-            }
+        let (number, word, bit) = Self::place(slot);
+        let at = self.find(number).unwrap_or_else(|at| {
+            self.chunks.insert(at, (number, Arc::default()));
+            at
+        });
+        if let Some((_, chunk)) = self.chunks.get_mut(at)
+            && let Some(word) = Arc::make_mut(chunk).get_mut(word)
+        {
+            *word |= bit;
         }
         true
     }
@@ -58,16 +70,16 @@ impl DeviceSet {
         if !self.contains(slot) {
             return false;
         }
-        let (chunk, word, bit) = Self::place(slot);
-        if let Some(place) = self.chunks.get_mut(chunk)
-            && let Some(shared) = place
+        let (number, word, bit) = Self::place(slot);
+        if let Ok(at) = self.find(number)
+            && let Some((_, shared)) = self.chunks.get_mut(at)
         {
             let chunk = Arc::make_mut(shared);
             if let Some(word) = chunk.get_mut(word) {
                 *word &= !bit;
             }
             if chunk.iter().all(|word| *word == 0) {
-                *place = None;
+                self.chunks.remove(at);
             }
         }
         true
@@ -75,66 +87,89 @@ impl DeviceSet {
 
     /// Puts a device in or takes it out; whether that changed anything.
     pub(crate) fn set(&mut self, slot: Slot, wanted: bool) -> bool {
-        if wanted { self.insert(slot) } else { self.remove(slot) }
+        if wanted {
+            self.insert(slot)
+        } else {
+            self.remove(slot)
+        }
     }
 
     /// Adds all devices of another set.
     pub(crate) fn union(&mut self, other: &Self) {
-        if self.chunks.len() < other.chunks.len() {
-            self.chunks.resize(other.chunks.len(), None);
-        }
-        for (mine, theirs) in self.chunks.iter_mut().zip(&other.chunks) {
-            let Some(theirs) = theirs else { continue };
-            match mine {
-                None => *mine = Some(Arc::clone(theirs)),
-                Some(mine) if Arc::ptr_eq(mine, theirs) => {}
-                Some(mine) => {
-                    let missing = mine.iter().zip(theirs.iter()).any(|(mine, theirs)| theirs & !mine != 0);
+        let mut at = 0;
+        for (number, theirs) in &other.chunks {
+            while self.chunks.get(at).is_some_and(|(known, _)| known < number) {
+                at += 1;
+            }
+            match self.chunks.get_mut(at) {
+                Some((known, mine)) if known == number => {
+                    let missing = !Arc::ptr_eq(mine, theirs)
+                        && mine
+                            .iter()
+                            .zip(theirs.iter())
+                            .any(|(mine, theirs)| theirs & !mine != 0);
                     if missing {
                         let words = Arc::make_mut(mine).iter_mut().zip(theirs.iter());
                         words.for_each(|(mine, theirs)| *mine |= theirs);
                     }
                 }
+                _ => self.chunks.insert(at, (*number, Arc::clone(theirs))),
             }
         }
     }
 
     /// The devices that are in both sets.
     pub(crate) fn intersection(&self, other: &Self) -> Self {
-        let pairs = self.chunks.iter().zip(&other.chunks);
-        let chunks = pairs.map(|(mine, theirs)| {
-            let (Some(mine), Some(theirs)) = (mine, theirs) else { return None };
+        let (short, long) = if self.chunks.len() < other.chunks.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        let chunks = short.chunks.iter().filter_map(|(number, mine)| {
+            let theirs = long.chunk(*number)?;
             if Arc::ptr_eq(mine, theirs) {
-                return Some(Arc::clone(mine));
+                return Some((*number, Arc::clone(mine)));
             }
             let mut both = **mine;
-            both.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| *mine &= theirs);
-            both.iter().any(|word| *word != 0).then(|| Arc::new(both))
+            both.iter_mut()
+                .zip(theirs.iter())
+                .for_each(|(mine, theirs)| *mine &= theirs);
+            both.iter()
+                .any(|word| *word != 0)
+                .then(|| (*number, Arc::new(both)))
         });
-        Self { chunks: chunks.collect() }
+        Self {
+            chunks: chunks.collect(),
+        }
     }
 
     /// The devices that are not in the other set.
     pub(crate) fn difference(&self, other: &Self) -> Self {
-        let chunks = self.chunks.iter().enumerate().map(|(index, mine)| {
-            let mine = mine.as_ref()?;
-            let Some(theirs) = other.chunk(index) else { return Some(Arc::clone(mine)) };
+        let chunks = self.chunks.iter().filter_map(|(number, mine)| {
+            let Some(theirs) = other.chunk(*number) else {
+                return Some((*number, Arc::clone(mine)));
+            };
             if Arc::ptr_eq(mine, theirs) {
                 return None;
             }
             let mut rest = **mine;
-            rest.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| *mine &= !theirs);
-            rest.iter().any(|word| *word != 0).then(|| Arc::new(rest))
+            rest.iter_mut()
+                .zip(theirs.iter())
+                .for_each(|(mine, theirs)| *mine &= !theirs);
+            rest.iter()
+                .any(|word| *word != 0)
+                .then(|| (*number, Arc::new(rest)))
         });
-        Self { chunks: chunks.collect() }
+        Self {
+            chunks: chunks.collect(),
+        }
     }
 
     /// The indexes in the set, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.chunks.iter().zip(0u32..).flat_map(|(chunk, index)| {
-            let words = chunk.as_ref().map_or(&[][..], |chunk| &chunk[..]);
-            words.iter().zip(0u32..).flat_map(move |(word, at)| {
-                let start = index * CHUNK + at * 64;
+        self.chunks.iter().flat_map(|(number, chunk)| {
+            chunk.iter().zip(0u32..).flat_map(move |(word, at)| {
+                let start = number * CHUNK + at * 64;
                 let mut rest = *word;
                 std::iter::from_fn(move || {
                     (rest != 0).then(|| {
@@ -149,23 +184,22 @@ impl DeviceSet {
 
     /// How many devices are in the set.
     pub fn len(&self) -> usize {
-        let words = self.chunks.iter().flatten().flat_map(|chunk| chunk.iter());
+        let words = self.chunks.iter().flat_map(|(_, chunk)| chunk.iter());
         words.map(|word| word.count_ones() as usize).sum()
     }
 
     /// Whether no device is in the set.
-    pub fn is_empty(&self) -> bool {
-        self.chunks.iter().all(Option::is_none)
+    pub const fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
     }
 }
 
 impl PartialEq for DeviceSet {
     fn eq(&self, other: &Self) -> bool {
-        let length = self.chunks.len().max(other.chunks.len());
-        (0..length).all(|index| match (self.chunk(index), other.chunk(index)) {
-            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs) || mine == theirs,
-            (mine, theirs) => mine.is_none() == theirs.is_none(),
-        })
+        self.chunks.len() == other.chunks.len()
+            && self.chunks.iter().zip(&other.chunks).all(|(mine, theirs)| {
+                mine.0 == theirs.0 && (Arc::ptr_eq(&mine.1, &theirs.1) || mine.1 == theirs.1)
+            })
     }
 }
 

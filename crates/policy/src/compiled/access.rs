@@ -69,7 +69,9 @@ impl Compiled {
         let mut note = |test: Place| {
             place.get_or_insert(test);
         };
-        failures.iter().for_each(|(test, _)| note(*test));
+        for (test, _) in &failures {
+            note(*test);
+        }
         for test in &self.policy.ssh_tests {
             if let Some(failure) = self.ssh_test_failure(test) {
                 note(test.place);
@@ -87,8 +89,10 @@ impl Compiled {
         let document = crate::hujson::Value::parse(text.as_bytes())?;
         let lines = crate::hujson::LineIndex::new(text.as_bytes());
         let parts = crate::decode::Part::new(&document, &lines).list()?;
-        let tests: Result<Vec<AccessTest>, Diagnostic> =
-            parts.into_iter().map(crate::section::tests::read_access).collect();
+        let tests: Result<Vec<AccessTest>, Diagnostic> = parts
+            .into_iter()
+            .map(crate::section::tests::read_access)
+            .collect();
         let failures = self.failing_tests(&tests?);
         tests_failed(failures.first().map(|(place, _)| *place), failures)
     }
@@ -96,7 +100,11 @@ impl Compiled {
     fn failing_tests(&self, tests: &[AccessTest]) -> Vec<(Place, Failure)> {
         let failing = tests.iter().filter_map(|test| {
             let errors = self.test_errors(test).unwrap_or_else(|error| vec![error]);
-            let failure = Failure { user: test.src.clone(), errors, warnings: Vec::new() };
+            let failure = Failure {
+                user: test.src.clone(),
+                errors,
+                warnings: Vec::new(),
+            };
             (!failure.errors.is_empty()).then_some((test.place, failure))
         });
         failing.collect()
@@ -172,7 +180,9 @@ impl Compiled {
         sources.sort_unstable();
         sources.dedup();
         sources.retain(|id| {
-            program.source(*id).is_some_and(|def| program.part(def, &source.standing).touch)
+            program
+                .source(*id)
+                .is_some_and(|def| program.part(def, &source.standing).touch)
         });
         let mut rules: Vec<RuleId> = sources
             .into_iter()
@@ -197,7 +207,9 @@ impl Compiled {
         protocols: &[u8],
         port: u16,
     ) -> bool {
-        let Allows::Ports(protocol) = rule.allows else { return false };
+        let Allows::Ports(protocol) = rule.allows else {
+            return false;
+        };
         let suits = |wanted: &u8| match protocol {
             None => port::UNSPECIFIED.contains(wanted),
             Some(number) => number == *wanted,
@@ -252,7 +264,9 @@ impl Compiled {
         };
         if let Some(attributes) = attributes {
             for subject in &mut subjects {
-                let owner = subject.user.map_or_else(|| Owner::Tags(Vec::new()), Owner::User);
+                let owner = subject
+                    .user
+                    .map_or_else(|| Owner::Tags(Vec::new()), Owner::User);
                 subject.standing.postures = self.postures_of(&owner, attributes);
             }
         }
@@ -268,10 +282,14 @@ impl Compiled {
                 Ok(vec![self.address_subject(prefix.addr(), true)])
             }
             Selector::Service(ref name) => {
-                let addresses = self.services.get(name).ok_or_else(|| {
-                    format!("service not found: {}", quote(host))
-                })?;
-                Ok(addresses.iter().map(|address| self.address_subject(*address, true)).collect())
+                let addresses = self
+                    .services
+                    .get(name)
+                    .ok_or_else(|| format!("service not found: {}", quote(host)))?;
+                Ok(addresses
+                    .iter()
+                    .map(|address| self.address_subject(*address, true))
+                    .collect())
             }
             Selector::User(ref login) if self.user_of_login(login).is_none() => {
                 Err(format!("user not found: {}", quote(host)))
@@ -287,9 +305,15 @@ impl Compiled {
         let state = self.state(slot)?;
         let atoms = state.standing.atoms.iter();
         // Only the device itself is meant, not what lies behind it.
-        let own = atoms.filter(|(_, flags)| flags & touch::OWN != 0).copied().collect();
+        let own = atoms
+            .filter(|(_, flags)| flags & touch::OWN != 0)
+            .copied()
+            .collect();
         Some(Subject {
-            standing: Standing { atoms: own, ..state.standing.clone() },
+            standing: Standing {
+                atoms: own,
+                ..state.standing.clone()
+            },
             user: user_of(&state.device.owner),
             slot: Some(slot),
             address: None,
@@ -302,7 +326,10 @@ impl Compiled {
         let mut classes = BTreeSet::new();
         let subjects: Vec<Subject> = devices
             .iter()
-            .filter(|slot| self.state(*slot).is_some_and(|state| classes.insert(state.class)))
+            .filter(|slot| {
+                self.state(*slot)
+                    .is_some_and(|state| classes.insert(state.class))
+            })
             .filter_map(|slot| self.device_subject(slot))
             .collect();
         if !subjects.is_empty() {
@@ -322,7 +349,12 @@ impl Compiled {
             }
             _ => {}
         }
-        atoms.extend(self.program.index.get(selector).map(|atom| (*atom, touch::OWN)));
+        atoms.extend(
+            self.program
+                .index
+                .get(selector)
+                .map(|atom| (*atom, touch::OWN)),
+        );
         let everything = self.program.matchers.everything.iter();
         atoms.extend(everything.map(|atom| (*atom, touch::OWN)));
         let owner = user.map_or_else(|| Owner::Tags(Vec::new()), Owner::User);
@@ -345,11 +377,21 @@ impl Compiled {
             exit: false,
             covers: false,
         };
-        Subject { standing, user, slot: None, address }
+        Subject {
+            standing,
+            user,
+            slot: None,
+            address,
+        }
     }
 
     fn identity_devices(&self, selector: &Selector) -> DeviceSet {
-        if let Some(atom) = self.program.index.get(selector).and_then(|id| self.atom_state(*id)) {
+        if let Some(atom) = self
+            .program
+            .index
+            .get(selector)
+            .and_then(|id| self.atom_state(*id))
+        {
             return atom.touch.difference(&atom.routed);
         }
         // The policy's rules do not use the selector, so that no set is kept for it.
@@ -364,14 +406,15 @@ impl Compiled {
                     Selector::Group(name) => {
                         let defined = self.policy.names.groups.get(name);
                         defined.is_some_and(|members| members.contains(&login))
-                            || self.groups.get(name).is_some_and(|group| group.contains(&login))
+                            || self
+                                .groups
+                                .get(name)
+                                .is_some_and(|group| group.contains(&login))
                     }
                     Selector::Domain(domain) => login
                         .rsplit_once('@')
                         .is_some_and(|(_, own)| own.eq_ignore_ascii_case(domain)),
-                    Selector::Auto(Autogroup::Member) => {
-                        user.role != crate::selector::Role::Shared
-                    }
+                    Selector::Auto(Autogroup::Member) => user.role != crate::selector::Role::Shared,
                     Selector::Auto(Autogroup::Role(role)) => role.includes(user.role),
                     _ => false,
                 }
@@ -379,16 +422,27 @@ impl Compiled {
         };
         let slots = self.devices.iter().zip(0..);
         slots
-            .filter(|(state, _)| state.as_ref().is_some_and(|state| matches(&state.device.owner)))
+            .filter(|(state, _)| {
+                state
+                    .as_ref()
+                    .is_some_and(|state| matches(&state.device.owner))
+            })
             .map(|(_, slot)| slot)
             .collect()
     }
 
     /// An address: a device's, or one that may lie behind a router or on the internet.
     pub(crate) fn address_subject(&self, address: IpAddr, destination: bool) -> Subject {
-        let device = self.addresses.get(&address).and_then(|slot| self.device_subject(*slot));
+        let device = self
+            .addresses
+            .get(&address)
+            .and_then(|slot| self.device_subject(*slot));
         if let Some(mut subject) = device {
-            let family = if address.is_ipv4() { touch::V4 } else { touch::V6 };
+            let family = if address.is_ipv4() {
+                touch::V4
+            } else {
+                touch::V6
+            };
             let atoms = subject.standing.atoms.iter();
             let atoms = atoms.filter(|(_, flags)| flags & family != 0).copied();
             subject.standing.atoms = atoms.collect();
@@ -404,18 +458,38 @@ impl Compiled {
             atoms.extend(everything.map(|atom| (*atom, touch::OWN)));
         }
         if destination && range::internet().contains(address) {
-            atoms.extend(self.program.matchers.internet.map(|atom| (atom, touch::OWN)));
+            atoms.extend(
+                self.program
+                    .matchers
+                    .internet
+                    .map(|atom| (atom, touch::OWN)),
+            );
         }
-        let services = self.services.iter().filter(|(_, list)| list.contains(&address));
+        let services = self
+            .services
+            .iter()
+            .filter(|(_, list)| list.contains(&address));
         for (name, _) in services {
-            atoms.extend(self.program.matchers.services.get(name).map(|atom| (*atom, touch::OWN)));
+            atoms.extend(
+                self.program
+                    .matchers
+                    .services
+                    .get(name)
+                    .map(|atom| (*atom, touch::OWN)),
+            );
         }
         self.virtual_subject(atoms, &Owner::Tags(Vec::new()), None, Some(address))
     }
 
     fn ssh_test_failure(&self, test: &SshTest) -> Option<Failure> {
-        let errors = self.ssh_test_errors(test).unwrap_or_else(|error| vec![error]);
-        let failure = Failure { user: test.src.clone(), errors, warnings: Vec::new() };
+        let errors = self
+            .ssh_test_errors(test)
+            .unwrap_or_else(|error| vec![error]);
+        let failure = Failure {
+            user: test.src.clone(),
+            errors,
+            warnings: Vec::new(),
+        };
         (!failure.errors.is_empty()).then_some(failure)
     }
 
@@ -427,18 +501,24 @@ impl Compiled {
             return Err("test has no dst".to_owned());
         }
         let sources = self.ssh_devices(&test.src)?;
-        let wanted = [("accept", &test.accept), ("check", &test.check), ("deny", &test.deny)];
+        let wanted = [
+            ("accept", &test.accept),
+            ("check", &test.check),
+            ("deny", &test.deny),
+        ];
         let mut errors = Vec::new();
         for dst in &test.dst {
             let targets = self.ssh_devices(dst)?;
-            for (want, user) in wanted.iter().flat_map(|(want, users)| {
-                users.iter().map(move |user| (*want, user))
-            }) {
+            for (want, user) in wanted
+                .iter()
+                .flat_map(|(want, users)| users.iter().map(move |user| (*want, user)))
+            {
                 if user.is_empty() {
                     return Err("ssh user \"\" is not valid".to_owned());
                 }
-                for (source, target) in
-                    sources.iter().flat_map(|source| targets.iter().map(move |to| (source, to)))
+                for (source, target) in sources
+                    .iter()
+                    .flat_map(|source| targets.iter().map(move |to| (source, to)))
                 {
                     let got = match self.ssh_decision_of(*source, *target, user) {
                         super::SshDecision::Accept => "accept",
@@ -465,16 +545,22 @@ impl Compiled {
 
     fn first_address(&self, slot: Slot) -> String {
         let state = self.state(slot);
-        state.and_then(|state| state.strings.first()).map(ToString::to_string).unwrap_or_default()
+        state
+            .and_then(|state| state.strings.first())
+            .map(ToString::to_string)
+            .unwrap_or_default()
     }
 
     /// The devices that a selector of an SSH test names. There must be some.
     fn ssh_devices(&self, text: &str) -> Result<Vec<Slot>, Wrong> {
         let selector = self.policy.names.selector(text)?;
         let devices: Vec<Slot> = match &selector {
-            Selector::Prefix(prefix) => {
-                self.addresses.get(&prefix.addr()).copied().into_iter().collect()
-            }
+            Selector::Prefix(prefix) => self
+                .addresses
+                .get(&prefix.addr())
+                .copied()
+                .into_iter()
+                .collect(),
             selector => self.identity_devices(selector).iter().collect(),
         };
         if devices.is_empty() {
@@ -501,11 +587,13 @@ impl Compiled {
                 }
                 for subject in &mut subjects {
                     // Conditions are shown, not judged.
-                    subject.standing.postures = self.program.postures.iter().map(|_| true).collect();
+                    subject.standing.postures =
+                        self.program.postures.iter().map(|_| true).collect();
                 }
-                for (rule, id) in self.program.rules.iter().zip(0..) {
-                    let _: RuleId = id;
-                    let Some(source) = self.program.source(rule.source) else { continue };
+                for rule in &self.program.rules {
+                    let Some(source) = self.program.source(rule.source) else {
+                        continue;
+                    };
                     let included = rule.companion_of.is_none()
                         && subjects
                             .iter()
@@ -518,7 +606,9 @@ impl Compiled {
             PreviewTarget::IpPort(address, port) => {
                 let subject = self.address_subject(*address, true);
                 for rule in &self.program.rules {
-                    let Allows::Ports(_) = rule.allows else { continue };
+                    let Allows::Ports(_) = rule.allows else {
+                        continue;
+                    };
                     let own = rule.own_devices && subject.user.is_some();
                     let included = rule.entries.iter().any(|entry| {
                         let reached = own || subject.standing.flags(entry.atom) & touch::OWN != 0;
@@ -530,8 +620,10 @@ impl Compiled {
                 }
             }
         }
-        let mut matches: Vec<Match> =
-            origins.into_iter().filter_map(|origin| self.show_rule(origin)).collect();
+        let mut matches: Vec<Match> = origins
+            .into_iter()
+            .filter_map(|origin| self.show_rule(origin))
+            .collect();
         matches.sort_by_key(|found| found.line_number);
         matches
     }
@@ -562,7 +654,10 @@ impl Compiled {
             Origin::Grant(index) => {
                 let grant = self.policy.grants.as_ref()?.get(index)?;
                 let ports = grant.dst.iter().flat_map(|target| {
-                    let with = grant.ip_texts.iter().map(|ip| format!("{}:{ip}", target.text));
+                    let with = grant
+                        .ip_texts
+                        .iter()
+                        .map(|ip| format!("{}:{ip}", target.text));
                     let bare = grant.ip_texts.is_empty().then(|| target.text.clone());
                     with.chain(bare).collect::<Vec<_>>()
                 });
@@ -582,7 +677,10 @@ impl Compiled {
         let postures = self.program.postures.iter();
         postures
             .map(|(name, posture)| {
-                let texts = posture.assertions.iter().map(|assertion| assertion.text.clone());
+                let texts = posture
+                    .assertions
+                    .iter()
+                    .map(|assertion| assertion.text.clone());
                 (name.clone(), texts.collect())
             })
             .collect()

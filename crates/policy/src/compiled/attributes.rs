@@ -23,13 +23,20 @@ impl Compiled {
             caps.insert("randomize-client-port".to_owned(), None);
         }
         for (entry, atoms) in self.policy.node_attrs.iter().zip(&self.program.node_attrs) {
-            let targeted = atoms.iter().any(|atom| state.standing.flags(*atom) & touch::OWN != 0);
+            let targeted = atoms
+                .iter()
+                .any(|atom| state.standing.flags(*atom) & touch::OWN != 0);
             for attribute in entry.attributes.iter().filter(|_| targeted) {
                 caps.insert(attribute.clone(), None);
             }
             for (name, values) in entry.app.iter().filter(|_| targeted) {
-                let values = values.iter().filter_map(|text| serde_json::from_str(text).ok());
-                let all = caps.entry(name.clone()).or_default().get_or_insert_default();
+                let values = values
+                    .iter()
+                    .filter_map(|text| serde_json::from_str(text).ok());
+                let all = caps
+                    .entry(name.clone())
+                    .or_default()
+                    .get_or_insert_default();
                 all.extend(values.filter(|value| self.is_sent(name, value, device)));
             }
         }
@@ -54,14 +61,19 @@ impl Compiled {
         let Some(connectors) = value.get("connectors").and_then(Value::as_array) else {
             return true;
         };
-        let Some((_, state)) = self.state_of(device) else { return false };
-        connectors.iter().filter_map(Value::as_str).any(|connector| {
-            let tagged = matches!(
-                &state.device.owner,
-                crate::topology::Owner::Tags(tags) if tags.iter().any(|tag| tag == connector)
-            );
-            connector == "*" || tagged
-        })
+        let Some((_, state)) = self.state_of(device) else {
+            return false;
+        };
+        connectors
+            .iter()
+            .filter_map(Value::as_str)
+            .any(|connector| {
+                let tagged = matches!(
+                    &state.device.owner,
+                    crate::topology::Owner::Tags(tags) if tags.iter().any(|tag| tag == connector)
+                );
+                connector == "*" || tagged
+            })
     }
 
     /// The capabilities that peers see on a device.
@@ -77,18 +89,26 @@ impl Compiled {
     /// addresses from it. Routes and filters stay.
     pub fn ipv4_disabled(&self, device: DeviceId) -> bool {
         self.policy.settings.disable_ipv4
-            || self.caps_for(device).is_some_and(|caps| caps.contains_key("disable-ipv4"))
+            || self
+                .caps_for(device)
+                .is_some_and(|caps| caps.contains_key("disable-ipv4"))
     }
 
     /// The pools from which a device that joins gets its IPv4 address; empty for the default one.
     /// Devices that have an address keep it.
     pub fn ip_pools(&self, device: DeviceId) -> Vec<IpNet> {
-        let Some((_, state)) = self.state_of(device) else { return Vec::new() };
+        let Some((_, state)) = self.state_of(device) else {
+            return Vec::new();
+        };
         let entries = self.policy.node_attrs.iter().zip(&self.program.node_attrs);
         let targeted = entries.filter(|(_, atoms)| {
-            atoms.iter().any(|atom| state.standing.flags(*atom) & touch::OWN != 0)
+            atoms
+                .iter()
+                .any(|atom| state.standing.flags(*atom) & touch::OWN != 0)
         });
-        targeted.flat_map(|(entry, _)| entry.ip_pool.iter().copied()).collect()
+        targeted
+            .flat_map(|(entry, _)| entry.ip_pool.iter().copied())
+            .collect()
     }
 }
 

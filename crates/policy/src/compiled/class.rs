@@ -33,7 +33,6 @@ pub(super) struct Class {
     pub(super) key: Arc<ClassKey>,
     members: DeviceSet,
     pub(super) rules: Arc<ClassRules>,
-    visible: Arc<OnceLock<Arc<DeviceSet>>>,
 }
 
 /// The sources that a class is part of. They follow from its key alone.
@@ -54,7 +53,10 @@ impl ClassRules {
 impl ClassKey {
     fn flags(&self, atom: AtomId) -> u8 {
         let found = self.atoms.binary_search_by_key(&atom, |(known, _)| *known);
-        found.ok().and_then(|at| self.atoms.get(at)).map_or(0, |(_, flags)| *flags)
+        found
+            .ok()
+            .and_then(|at| self.atoms.get(at))
+            .map_or(0, |(_, flags)| *flags)
     }
 
     /// The selectors of access rules that the class touches, ascending, and how.
@@ -81,9 +83,14 @@ impl Compiled {
 
     /// The devices that devices of a class see. A device is in its own class's set if others of
     /// the class see it; it is never its own peer.
-    pub fn visible_to(&self, class: ClassId) -> Option<Arc<DeviceSet>> {
+    pub fn visible_to(&self, class: ClassId) -> Option<DeviceSet> {
         let class = self.classes.get(&class)?;
-        Some(Arc::clone(class.visible.get_or_init(|| Arc::new(self.compute_visible(class)))))
+        let mut set = DeviceSet::default();
+        self.each_visible(class, |part| {
+            set.union(part);
+            false
+        });
+        Some(set)
     }
 
     /// Whether two devices are peers. The same in both directions.
@@ -91,7 +98,10 @@ impl Compiled {
         let (Some((_, state)), Some(slot)) = (self.state_of(viewer), self.slots.get(&peer)) else {
             return false;
         };
-        viewer != peer && self.visible_to(state.class).is_some_and(|set| set.contains(*slot))
+        viewer != peer
+            && self
+                .class(state.class)
+                .is_some_and(|class| self.each_visible(class, |part| part.contains(*slot)))
     }
 
     pub(super) fn class(&self, id: ClassId) -> Option<&Class> {
@@ -101,14 +111,23 @@ impl Compiled {
     pub(super) fn class_key(&self, slot: Slot, device: &Device, standing: &Standing) -> ClassKey {
         let program = &self.program;
         let network = |atom: &AtomId| program.network_atoms.get(*atom as usize) == Some(&true);
-        let atoms: Vec<(AtomId, u8)> =
-            standing.atoms.iter().filter(|(atom, _)| network(atom)).copied().collect();
+        let atoms: Vec<(AtomId, u8)> = standing
+            .atoms
+            .iter()
+            .filter(|(atom, _)| network(atom))
+            .copied()
+            .collect();
         let postures = standing.postures.iter().zip(&program.network_postures);
         let user = user_of(&device.owner).filter(|_| {
             program.own_rules.iter().any(|rule| {
-                let source = program.rule(*rule).and_then(|rule| program.source(rule.source));
+                let source = program
+                    .rule(*rule)
+                    .and_then(|rule| program.source(rule.source));
                 source.is_some_and(|source| {
-                    source.atoms.iter().any(|atom| standing.flags(*atom) & touch::OWN != 0)
+                    source
+                        .atoms
+                        .iter()
+                        .any(|atom| standing.flags(*atom) & touch::OWN != 0)
                 })
             })
         });
@@ -164,7 +183,6 @@ impl Compiled {
             key: Arc::clone(&key),
             members: DeviceSet::default(),
             rules,
-            visible: Arc::default(),
         };
         self.class_index.insert(key, id);
         self.classes.insert(id, Arc::new(class));
@@ -191,7 +209,9 @@ impl Compiled {
         candidates.sort_unstable();
         candidates.dedup();
         for id in candidates {
-            let Some(def) = program.source(id) else { continue };
+            let Some(def) = program.source(id) else {
+                continue;
+            };
             let part = program.part(def, &standing);
             if part.touch {
                 rules.sources.push(id);
@@ -203,31 +223,46 @@ impl Compiled {
         rules
     }
 
-    fn compute_visible(&self, class: &Class) -> DeviceSet {
-        let mut set = DeviceSet::default();
-        for source in class.rules.sources.iter().filter_map(|source| self.source_reach(*source)) {
-            set.union(&source);
+    /// Goes through the sets that together are what a class sees, until `stop` says so.
+    fn each_visible(&self, class: &Class, mut stop: impl FnMut(&DeviceSet) -> bool) -> bool {
+        let mut sources = class
+            .rules
+            .sources
+            .iter()
+            .filter_map(|source| self.source_reach(*source));
+        let mut atoms = class
+            .key
+            .atoms
+            .iter()
+            .filter_map(|(atom, _)| self.atom_reaching(*atom));
+        if sources.any(|set| stop(&set)) || atoms.any(|set| stop(&set)) {
+            return true;
         }
-        for atom in class.key.atoms.iter().filter_map(|(atom, _)| self.atom_reaching(*atom)) {
-            set.union(&atom);
-        }
-        for rule in self.incoming_rules(class).iter().filter_map(|rule| self.program.rule(*rule)) {
-            if !rule.via.is_empty()
-                && let Some(source) = self.source_state(rule.source)
-            {
-                set.union(&source.touch);
+        if class.key.subnets.iter().next().is_some() || class.key.exit {
+            let rules = self.incoming_rules(class);
+            let mut sources = rules
+                .iter()
+                .filter_map(|rule| self.program.rule(*rule))
+                .filter(|rule| !rule.via.is_empty())
+                .filter_map(|rule| self.source_state(rule.source));
+            if sources.any(|source| stop(&source.touch)) {
+                return true;
             }
         }
-        if let Some(devices) = class.key.user.and_then(|user| self.devices_of(user)) {
-            for rule in self.program.own_rules.iter().filter_map(|rule| self.program.rule(*rule)) {
+        let Some(devices) = class.key.user.and_then(|user| self.devices_of(user)) else {
+            return false;
+        };
+        self.program
+            .own_rules
+            .iter()
+            .filter_map(|rule| self.program.rule(*rule))
+            .any(|rule| {
                 if class.rules.is_in(rule.source) {
-                    set.union(devices);
-                } else if let Some(source) = self.source_state(rule.source) {
-                    set.union(&devices.intersection(&source.own));
+                    return stop(devices);
                 }
-            }
-        }
-        set
+                let source = self.source_state(rule.source);
+                source.is_some_and(|source| stop(&devices.intersection(&source.own)))
+            })
     }
 
     /// The devices that a source reaches. Kept with the source, as many classes share it.
@@ -242,7 +277,11 @@ impl Compiled {
             let steering = self.program.steering.get(id as usize).into_iter().flatten();
             for rule in steering.filter_map(|rule| self.program.rule(*rule)) {
                 let routers = self.routers_of(rule);
-                for atom in rule.entries.iter().filter_map(|entry| self.atom_state(entry.atom)) {
+                for atom in rule
+                    .entries
+                    .iter()
+                    .filter_map(|entry| self.atom_state(entry.atom))
+                {
                     set.union(&routers.intersection(&atom.routed));
                 }
             }
@@ -271,12 +310,24 @@ impl Compiled {
         let program = &self.program;
         let mut rules: Vec<RuleId> = Vec::new();
         for (atom, flags) in &class.key.atoms {
-            for id in program.rules_of_entry.get(*atom as usize).into_iter().flatten() {
-                let Some(rule) = program.rule(*id) else { continue };
-                let companion = rule.companion_of.is_none_or(|source| class.rules.is_in(source));
+            for id in program
+                .rules_of_entry
+                .get(*atom as usize)
+                .into_iter()
+                .flatten()
+            {
+                let Some(rule) = program.rule(*id) else {
+                    continue;
+                };
+                let companion = rule
+                    .companion_of
+                    .is_none_or(|source| class.rules.is_in(source));
                 let routed = rule.via.is_empty()
                     || (flags & touch::ROUTED != 0
-                        && rule.via.iter().any(|tag| class.key.flags(*tag) & touch::OWN != 0));
+                        && rule
+                            .via
+                            .iter()
+                            .any(|tag| class.key.flags(*tag) & touch::OWN != 0));
                 if companion && routed {
                     rules.push(*id);
                 }
@@ -309,37 +360,68 @@ impl Compiled {
         let mut seen = Marks::new(program.atoms.len());
         let mut filtered = Marks::new(program.atoms.len());
         for atom in &touched.atoms {
-            let rules = program.rules_of_entry.get(*atom as usize).into_iter().flatten();
+            let rules = program
+                .rules_of_entry
+                .get(*atom as usize)
+                .into_iter()
+                .flatten();
             for rule in rules.filter_map(|rule| program.rule(*rule)) {
                 viewers.mark(rule.source);
             }
         }
         // Routers that get or lose a tag of `via` change what its sources see.
-        for rule in program.steering.iter().flatten().filter_map(|rule| program.rule(*rule)) {
+        for rule in program
+            .steering
+            .iter()
+            .flatten()
+            .filter_map(|rule| program.rule(*rule))
+        {
             if rule.via.iter().any(|atom| touched.atoms.contains(atom)) {
                 viewers.mark(rule.source);
             }
         }
         let mark_entries = |source: SourceId, marks: &mut Marks| {
-            let rules = program.rules_of_source.get(source as usize).into_iter().flatten();
+            let rules = program
+                .rules_of_source
+                .get(source as usize)
+                .into_iter()
+                .flatten();
             for rule in rules.filter_map(|rule| program.rule(*rule)) {
                 rule.entries.iter().for_each(|entry| marks.mark(entry.atom));
             }
         };
-        touched.sources.iter().for_each(|source| mark_entries(*source, &mut seen));
-        touched.wires.iter().for_each(|source| mark_entries(*source, &mut filtered));
+        touched
+            .sources
+            .iter()
+            .for_each(|source| mark_entries(*source, &mut seen));
+        touched
+            .wires
+            .iter()
+            .for_each(|source| mark_entries(*source, &mut filtered));
         for rule in moved.iter().filter_map(|rule| program.rule(*rule)) {
-            rule.entries.iter().for_each(|entry| filtered.mark(entry.atom));
+            rule.entries
+                .iter()
+                .for_each(|entry| filtered.mark(entry.atom));
         }
         if touched.services {
             touched.atoms.iter().for_each(|atom| filtered.mark(*atom));
         }
-        for (source, state) in self.sources.iter_mut().zip(0..).map(|(state, id)| (id, state)) {
+        for (source, state) in self
+            .sources
+            .iter_mut()
+            .zip(0..)
+            .map(|(state, id)| (id, state))
+        {
             if viewers.has(source) {
                 Arc::make_mut(state).reach = OnceLock::new();
             }
         }
-        for (atom, state) in self.atoms.iter_mut().zip(0..).map(|(state, id)| (id, state)) {
+        for (atom, state) in self
+            .atoms
+            .iter_mut()
+            .zip(0..)
+            .map(|(state, id)| (id, state))
+        {
             if seen.has(atom) {
                 Arc::make_mut(state).reaching = OnceLock::new();
             }
@@ -348,23 +430,34 @@ impl Compiled {
         if !keys.is_empty() {
             users.extend(self.users_with_keys(keys));
         }
-        let mut impact = Impact { routes: touched.routes, ..Impact::default() };
+        let mut impact = Impact {
+            routes: touched.routes,
+            ..Impact::default()
+        };
         impact.devices.extend(touched.gone.iter().copied());
         impact.devices.extend(
-            touched.devices.iter().filter_map(|slot| self.state(*slot)).map(|state| state.device.id),
+            touched
+                .devices
+                .iter()
+                .filter_map(|slot| self.state(*slot))
+                .map(|state| state.device.id),
         );
         let has_via = program.steering.iter().any(|rules| !rules.is_empty());
         for (id, class) in &self.classes {
             let of_user = class.key.user.is_some_and(|user| users.contains(&user));
             let hit = |marks: &Marks| class.key.atoms.iter().any(|(atom, _)| marks.has(*atom));
             if of_user
-                || class.rules.sources.iter().any(|source| viewers.has(*source))
+                || class
+                    .rules
+                    .sources
+                    .iter()
+                    .any(|source| viewers.has(*source))
                 || hit(&seen)
             {
                 impact.visibility.insert(*id);
             }
-            let covers_touched =
-                class.key.covers.is_some() && (!touched.devices.is_empty() || !touched.gone.is_empty());
+            let covers_touched = class.key.covers.is_some()
+                && (!touched.devices.is_empty() || !touched.gone.is_empty());
             let replaced = !keys.is_empty()
                 && has_via
                 && self.incoming_rules(class).iter().filter_map(|rule| program.rule(*rule)).any(
@@ -378,37 +471,54 @@ impl Compiled {
                 impact.filters.insert(*id);
             }
         }
-        for id in &impact.visibility {
-            if let Some(class) = self.classes.get_mut(id) {
-                Arc::make_mut(class).visible = Arc::default();
-            }
-        }
         self.ssh_impact(touched, &mut impact);
         impact
     }
 
     /// Users whose own rules share a place with rules of these kinds.
     fn users_with_keys(&self, keys: &BTreeSet<(u128, Option<u8>)>) -> BTreeSet<UserId> {
-        let own: BTreeMap<SourceId, Vec<Option<u8>>> = self.own_port_rules();
-        let affected = |devices: &DeviceSet| {
-            own.iter().any(|(source, protocols)| {
-                let Some(source) = self.source_state(*source) else { return false };
-                let sources = devices.iter().filter(|slot| source.own.contains(*slot));
-                let print = self.fingerprint_of(sources);
-                protocols.iter().any(|protocol| keys.contains(&(print, *protocol)))
-            })
-        };
-        if own.is_empty() {
-            return BTreeSet::new();
+        let users = keys
+            .iter()
+            .filter_map(|(print, _)| self.users_by_print.get(print));
+        users.flat_map(|users| users.iter().copied()).collect()
+    }
+
+    /// Notes what the own devices of these users look like as sources.
+    pub(super) fn refresh_prints(&mut self, users: &BTreeSet<UserId>) {
+        let sources: BTreeSet<SourceId> = self.own_port_rules().into_keys().collect();
+        for user in users.iter().filter(|_| !sources.is_empty()) {
+            let devices = self.devices_of(*user).cloned().unwrap_or_default();
+            let prints: BTreeSet<u128> = sources
+                .iter()
+                .filter_map(|source| self.source_state(*source))
+                .map(|source| {
+                    self.fingerprint_of(devices.iter().filter(|slot| source.own.contains(*slot)))
+                })
+                .collect();
+            let old = self.own_prints.insert(*user, Arc::new(prints.clone()));
+            for print in old.iter().flat_map(|old| old.difference(&prints)) {
+                if let Some(users) = self.users_by_print.get_mut(print) {
+                    users.remove(user);
+                    if users.is_empty() {
+                        self.users_by_print.remove(print);
+                    }
+                }
+            }
+            for print in prints {
+                self.users_by_print.entry(print).or_default().insert(*user);
+            }
         }
-        let users = self.user_devices.iter().filter(|(_, devices)| affected(devices));
-        users.map(|(user, _)| *user).collect()
     }
 
     /// Sources and protocols of the rules about ports for `autogroup:self`.
     fn own_port_rules(&self) -> BTreeMap<SourceId, Vec<Option<u8>>> {
         let mut own: BTreeMap<SourceId, Vec<Option<u8>>> = BTreeMap::new();
-        for rule in self.program.own_rules.iter().filter_map(|rule| self.program.rule(*rule)) {
+        for rule in self
+            .program
+            .own_rules
+            .iter()
+            .filter_map(|rule| self.program.rule(*rule))
+        {
             if let Allows::Ports(protocol) = rule.allows {
                 own.entry(rule.source).or_default().push(protocol);
             }
@@ -443,5 +553,8 @@ pub(super) fn concerns(rule: &RawRule, atom: AtomId, standing: &Standing) -> boo
         return flags != 0;
     }
     flags & touch::ROUTED != 0
-        && rule.via.iter().any(|tag| standing.flags(*tag) & touch::OWN != 0)
+        && rule
+            .via
+            .iter()
+            .any(|tag| standing.flags(*tag) & touch::OWN != 0)
 }

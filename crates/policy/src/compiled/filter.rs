@@ -141,9 +141,10 @@ impl Compiled {
                     last_place = Some(incoming.place);
                 }
                 Allows::Capabilities(capabilities) => {
-                    let grants = rule.entries.iter().filter_map(|entry| {
-                        self.cap_grant(state, rule, entry, capabilities)
-                    });
+                    let grants = rule
+                        .entries
+                        .iter()
+                        .filter_map(|entry| self.cap_grant(state, rule, entry, capabilities));
                     let cap_grants: Vec<CapGrant> = grants.collect();
                     if !cap_grants.is_empty() {
                         out.push(FilterRule {
@@ -161,7 +162,9 @@ impl Compiled {
 
     /// The rules that concern a node, in the order in which they are sent.
     fn incoming(&self, state: &DeviceState) -> Vec<Incoming<'_>> {
-        let Some(class) = self.class(state.class) else { return Vec::new() };
+        let Some(class) = self.class(state.class) else {
+            return Vec::new();
+        };
         let program = &self.program;
         let mut list: Vec<Incoming<'_>> = Vec::new();
         // Rules for `autogroup:self` and through routers exist on this node only, but are sent as
@@ -170,47 +173,89 @@ impl Compiled {
         let mut local: Vec<(Incoming<'_>, u128)> = Vec::new();
         if let Some(devices) = class.key.user.and_then(|user| self.devices_of(user)) {
             for id in &program.own_rules {
-                let Some(rule) = program.rule(*id) else { continue };
-                let Some(source) = self.source_state(rule.source) else { continue };
+                let Some(rule) = program.rule(*id) else {
+                    continue;
+                };
+                let Some(source) = self.source_state(rule.source) else {
+                    continue;
+                };
                 let sources = devices.intersection(&source.own);
                 if sources.is_empty() || !self.is_companion_target(rule, state) {
                     continue;
                 }
                 let print = self.fingerprint_of(sources.iter());
                 let own_sources = Some(sources);
-                local.push((Incoming { place: *id, id: *id, rule, own_sources }, print));
+                local.push((
+                    Incoming {
+                        place: *id,
+                        id: *id,
+                        rule,
+                        own_sources,
+                    },
+                    print,
+                ));
             }
         }
         let incoming = self.incoming_rules(class);
         for id in &incoming {
-            let Some(rule) = program.rule(*id).filter(|rule| rule.is_local()) else { continue };
+            let Some(rule) = program.rule(*id).filter(|rule| rule.is_local()) else {
+                continue;
+            };
             let print = self.fingerprint(rule.source);
-            local.push((Incoming { place: *id, id: *id, rule, own_sources: None }, print));
+            local.push((
+                Incoming {
+                    place: *id,
+                    id: *id,
+                    rule,
+                    own_sources: None,
+                },
+                print,
+            ));
         }
         for (incoming, print) in &local {
             if let Allows::Ports(protocol) = incoming.rule.allows {
                 let key = (*print, protocol);
-                let shared = self.leaders.by_key.get(&key).copied().unwrap_or(incoming.id);
+                let shared = self
+                    .leaders
+                    .by_key
+                    .get(&key)
+                    .copied()
+                    .unwrap_or(incoming.id);
                 let place = places.entry(key).or_insert(shared);
                 *place = incoming.id.min(*place);
             }
         }
         for (mut incoming, print) in local {
             if let Allows::Ports(protocol) = incoming.rule.allows {
-                incoming.place = places.get(&(print, protocol)).copied().unwrap_or(incoming.id);
+                incoming.place = places
+                    .get(&(print, protocol))
+                    .copied()
+                    .unwrap_or(incoming.id);
             }
             list.push(incoming);
         }
         for id in &incoming {
-            let Some(rule) = program.rule(*id).filter(|rule| !rule.is_local()) else { continue };
-            let mut place = self.leaders.by_rule.get(*id as usize).copied().unwrap_or(*id);
+            let Some(rule) = program.rule(*id).filter(|rule| !rule.is_local()) else {
+                continue;
+            };
+            let mut place = self
+                .leaders
+                .by_rule
+                .get(*id as usize)
+                .copied()
+                .unwrap_or(*id);
             if let Allows::Ports(protocol) = rule.allows
                 && !places.is_empty()
             {
                 let key = (self.fingerprint(rule.source), protocol);
                 place = places.get(&key).map_or(place, |local| place.min(*local));
             }
-            list.push(Incoming { place, id: *id, rule, own_sources: None });
+            list.push(Incoming {
+                place,
+                id: *id,
+                rule,
+                own_sources: None,
+            });
         }
         list.sort_by_key(|incoming| (incoming.place, incoming.id));
         list
@@ -234,7 +279,10 @@ impl Compiled {
     ) {
         let mut push = |ip: &Arc<str>| {
             let ports = entry.ports.iter().copied();
-            out.extend(ports.map(|ports| DstPorts { ip: Arc::clone(ip), ports }));
+            out.extend(ports.map(|ports| DstPorts {
+                ip: Arc::clone(ip),
+                ports,
+            }));
         };
         if rule.own_devices {
             state.strings.iter().for_each(push);
@@ -253,7 +301,11 @@ impl Compiled {
                 }
             }
             Some(Selector::Service(name)) => {
-                let addresses = self.services.get(name).into_iter().flat_map(|list| list.iter());
+                let addresses = self
+                    .services
+                    .get(name)
+                    .into_iter()
+                    .flat_map(|list| list.iter());
                 addresses.for_each(|address| push(&address.to_string().into()));
             }
             Some(selector) if is_identity(selector) && rule.via.is_empty() => {
@@ -284,7 +336,10 @@ impl Compiled {
             .map(|(_, slot)| *slot)
             .filter(|other| *other != slot)
             .collect();
-        let joined = |slot: &Slot| self.state(*slot).map(|state| (state.device.joined, state.device.id));
+        let joined = |slot: &Slot| {
+            self.state(*slot)
+                .map(|state| (state.device.joined, state.device.id))
+        };
         slots.sort_by_key(joined);
         slots.dedup();
         for other in slots.into_iter().filter_map(|slot| self.state(slot)) {
@@ -310,16 +365,28 @@ impl Compiled {
         if !rule.via.is_empty() {
             return None;
         }
-        let flags = if rule.own_devices { touch::OWN } else { state.standing.flags(entry.atom) };
+        let flags = if rule.own_devices {
+            touch::OWN
+        } else {
+            state.standing.flags(entry.atom)
+        };
         let mut dsts: Vec<String> = Vec::new();
         match self.program.atom(entry.atom) {
             Some(Selector::Service(name)) if flags & touch::OWN != 0 => {
-                let addresses = self.services.get(name).into_iter().flat_map(|list| list.iter());
+                let addresses = self
+                    .services
+                    .get(name)
+                    .into_iter()
+                    .flat_map(|list| list.iter());
                 dsts.extend(addresses.map(|address| single(*address)));
             }
             selector => {
                 for address in &state.device.addresses {
-                    let family = if address.is_ipv4() { touch::V4 } else { touch::V6 };
+                    let family = if address.is_ipv4() {
+                        touch::V4
+                    } else {
+                        touch::V6
+                    };
                     if flags & family != 0 {
                         dsts.push(single(*address));
                     }
@@ -336,7 +403,10 @@ impl Compiled {
         }
         dsts.sort_unstable();
         dsts.dedup();
-        Some(CapGrant { dsts, cap_map: Arc::clone(capabilities) })
+        Some(CapGrant {
+            dsts,
+            cap_map: Arc::clone(capabilities),
+        })
     }
 }
 

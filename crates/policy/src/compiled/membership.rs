@@ -27,7 +27,7 @@ pub(super) struct DeviceState {
 
 /// What decides everything that a policy says about a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// Selectors that the device touches, ascending, and how.
     pub(super) atoms: Arc<[(AtomId, u8)]>,
     /// Which postures hold. Shared-in devices pass all.
@@ -64,7 +64,10 @@ impl Standing {
     /// How the device touches a selector; 0 if not at all.
     pub(super) fn flags(&self, atom: AtomId) -> u8 {
         let found = self.atoms.binary_search_by_key(&atom, |(known, _)| *known);
-        found.ok().and_then(|at| self.atoms.get(at)).map_or(0, |(_, flags)| *flags)
+        found
+            .ok()
+            .and_then(|at| self.atoms.get(at))
+            .map_or(0, |(_, flags)| *flags)
     }
 
     /// Whether one of the postures holds.
@@ -114,10 +117,9 @@ pub(super) const fn is_identity(selector: &Selector) -> bool {
             group,
             Autogroup::Member | Autogroup::Tagged | Autogroup::Role(_) | Autogroup::Shared
         ),
-        Selector::Everything
-        | Selector::Prefix(_)
-        | Selector::IpSet(_)
-        | Selector::Service(_) => false,
+        Selector::Everything | Selector::Prefix(_) | Selector::IpSet(_) | Selector::Service(_) => {
+            false
+        }
     }
 }
 
@@ -155,7 +157,9 @@ impl Compiled {
     }
 
     pub(super) fn remove_device(&mut self, id: DeviceId, touched: &mut Touched) {
-        let Some(slot) = self.slots.remove(&id) else { return };
+        let Some(slot) = self.slots.remove(&id) else {
+            return;
+        };
         let old = self.state(slot).cloned();
         let old_device = old.as_deref().map(|old| Arc::clone(&old.device));
         self.index_device(slot, old_device.as_deref(), None, touched);
@@ -210,15 +214,15 @@ impl Compiled {
         new: Option<&Device>,
         touched: &mut Touched,
     ) {
-        let same = |old: &Device, new: &Device| {
-            old.addresses == new.addresses && old.owner == new.owner
-        };
+        let same =
+            |old: &Device, new: &Device| old.addresses == new.addresses && old.owner == new.owner;
         if old.zip(new).is_some_and(|(old, new)| same(old, new)) {
             return;
         }
         let both = old.into_iter().chain(new);
-        let addresses: Vec<IpAddr> =
-            both.flat_map(|device| device.addresses.iter().copied()).collect();
+        let addresses: Vec<IpAddr> = both
+            .flat_map(|device| device.addresses.iter().copied())
+            .collect();
         self.evaluate_routers_of(changed, &addresses, touched);
     }
 
@@ -257,18 +261,22 @@ impl Compiled {
     ) {
         let old_standing = old.as_deref().map(|old| old.standing.clone());
         let strings: Vec<Arc<str>> = device.as_deref().map_or_else(Vec::new, |device| {
-            device.addresses.iter().map(|address| Arc::from(address.to_string())).collect()
+            device
+                .addresses
+                .iter()
+                .map(|address| Arc::from(address.to_string()))
+                .collect()
         });
         let standing = device.as_deref().map(|device| self.stand(slot, device));
         let readdressed = old.as_deref().is_some_and(|old| old.strings != strings);
         let old_device = old.as_deref().map(|old| Arc::clone(&old.device));
-        if readdressed
+        let same = standing == old_standing;
+        if (readdressed || !same)
             && let Some(user) = device.as_deref().and_then(|device| user_of(&device.owner))
         {
             touched.users.insert(user);
         }
         touched.devices.insert(slot);
-        let same = standing == old_standing;
         if !same {
             self.move_between_atoms(slot, old_standing.as_ref(), standing.as_ref(), touched);
         }
@@ -280,7 +288,13 @@ impl Compiled {
         let class = self.move_between_classes(slot, old_class, key);
         let state = standing.zip(device).map(|(standing, device)| {
             let hashes = strings.iter().map(|text| hash(text)).collect();
-            Arc::new(DeviceState { device, strings, hashes, standing, class })
+            Arc::new(DeviceState {
+                device,
+                strings,
+                hashes,
+                standing,
+                class,
+            })
         });
         let changes = Changes {
             slot,
@@ -312,7 +326,9 @@ impl Compiled {
             if old == new {
                 continue;
             }
-            let Some(state) = self.atoms.get_mut(atom as usize).map(Arc::make_mut) else { continue };
+            let Some(state) = self.atoms.get_mut(atom as usize).map(Arc::make_mut) else {
+                continue;
+            };
             let moved = state.touch.set(slot, new != 0);
             if state.routed.set(slot, new & touch::ROUTED != 0) || moved {
                 touched.atoms.insert(atom);
@@ -326,7 +342,10 @@ impl Compiled {
         }
         let program = Arc::clone(&self.program);
         let standings = [changes.old, changes.new];
-        let atoms = standings.iter().flatten().flat_map(|state| state.standing.atoms.iter());
+        let atoms = standings
+            .iter()
+            .flatten()
+            .flat_map(|state| state.standing.atoms.iter());
         let mut sources: Vec<SourceId> = atoms
             .filter_map(|(atom, _)| program.sources_of_atom.get(*atom as usize))
             .flatten()
@@ -335,13 +354,21 @@ impl Compiled {
         sources.sort_unstable();
         sources.dedup();
         for id in sources {
-            let Some(def) = program.source(id) else { continue };
-            let Some(literals) = program.literals.get(id as usize) else { continue };
+            let Some(def) = program.source(id) else {
+                continue;
+            };
+            let Some(literals) = program.literals.get(id as usize) else {
+                continue;
+            };
             let part = |state: Option<&DeviceState>| {
-                state.map(|state| program.part(def, &state.standing)).unwrap_or_default()
+                state
+                    .map(|state| program.part(def, &state.standing))
+                    .unwrap_or_default()
             };
             let sum = |state: Option<&DeviceState>, part: Part| {
-                let Some(state) = state.filter(|_| part.named) else { return 0u128 };
+                let Some(state) = state.filter(|_| part.named) else {
+                    return 0u128;
+                };
                 let pairs = state.device.addresses.iter().zip(&state.hashes);
                 pairs
                     .filter(|(address, _)| !literals.contains(address))
@@ -353,7 +380,9 @@ impl Compiled {
             if old == new && old_sum == new_sum && !retagged {
                 continue;
             }
-            let Some(state) = self.sources.get_mut(id as usize).map(Arc::make_mut) else { continue };
+            let Some(state) = self.sources.get_mut(id as usize).map(Arc::make_mut) else {
+                continue;
+            };
             let slot = changes.slot;
             let listed = state.named.set(slot, new.named);
             state.own.set(slot, new.own);
@@ -379,10 +408,19 @@ impl Compiled {
             self.address_atoms(*address, &mut atoms);
         }
         for service in &device.services {
-            atoms.extend(matchers.services.get(service).map(|atom| (*atom, touch::OWN)));
+            atoms.extend(
+                matchers
+                    .services
+                    .get(service)
+                    .map(|atom| (*atom, touch::OWN)),
+            );
         }
-        let mut subnets: Vec<IpNet> =
-            device.routes.iter().copied().filter(|route| !is_exit_route(*route)).collect();
+        let mut subnets: Vec<IpNet> = device
+            .routes
+            .iter()
+            .copied()
+            .filter(|route| !is_exit_route(*route))
+            .collect();
         subnets.sort_unstable();
         subnets.dedup();
         let mut covers = false;
@@ -415,7 +453,9 @@ impl Compiled {
             .and_then(|id| self.users.get(&id))
             .is_some_and(|user| user.role == Role::Shared);
         let postures = self.program.postures.iter();
-        postures.map(|(_, posture)| shared || posture.failure(attributes).is_none()).collect()
+        postures
+            .map(|(_, posture)| shared || posture.failure(attributes).is_none())
+            .collect()
     }
 
     /// The selectors of an owner.
@@ -441,7 +481,11 @@ impl Compiled {
         let named = matchers.logins.get(&login).into_iter().flatten();
         atoms.extend(named.map(|atom| (*atom, touch::OWN)));
         for (name, atom) in &matchers.directory_groups {
-            if self.groups.get(name).is_some_and(|members| members.contains(&login)) {
+            if self
+                .groups
+                .get(name)
+                .is_some_and(|members| members.contains(&login))
+            {
                 atoms.push((*atom, touch::OWN));
             }
         }
@@ -452,16 +496,26 @@ impl Compiled {
         let domain = login.rsplit_once('@').map_or("", |(_, domain)| domain);
         atoms.extend(matchers.domains.get(domain).map(|atom| (*atom, touch::OWN)));
         atoms.extend(matchers.member.map(|atom| (atom, touch::OWN)));
-        let roles = matchers.roles.iter().filter(|(wanted, _)| wanted.includes(role));
+        let roles = matchers
+            .roles
+            .iter()
+            .filter(|(wanted, _)| wanted.includes(role));
         atoms.extend(roles.map(|(_, atom)| (*atom, touch::OWN)));
     }
 
     /// The addresses and prefixes that an address is in.
     pub(super) fn address_atoms(&self, address: IpAddr, atoms: &mut Vec<(AtomId, u8)>) {
         let matchers = &self.program.matchers;
-        let flag = if address.is_ipv4() { touch::V4 } else { touch::V6 };
+        let flag = if address.is_ipv4() {
+            touch::V4
+        } else {
+            touch::V6
+        };
         atoms.extend(matchers.addresses.get(&address).map(|atom| (*atom, flag)));
-        let wider = matchers.prefixes.iter().filter(|(prefix, _)| prefix.contains(&address));
+        let wider = matchers
+            .prefixes
+            .iter()
+            .filter(|(prefix, _)| prefix.contains(&address));
         atoms.extend(wider.map(|(_, atom)| (*atom, flag)));
     }
 
@@ -474,12 +528,23 @@ impl Compiled {
     ) -> bool {
         let matchers = &self.program.matchers;
         atoms.extend(matchers.everything.iter().map(|atom| (*atom, touch::ROUTE)));
-        let prefixes = matchers.prefixes.iter().filter(|(prefix, _)| range::overlap(*prefix, route));
+        let prefixes = matchers
+            .prefixes
+            .iter()
+            .filter(|(prefix, _)| range::overlap(*prefix, route));
         atoms.extend(prefixes.map(|(_, atom)| (*atom, touch::ROUTE)));
         if route.prefix_len() == route.max_prefix_len() {
-            atoms.extend(matchers.addresses.get(&route.addr()).map(|atom| (*atom, touch::ROUTE)));
+            atoms.extend(
+                matchers
+                    .addresses
+                    .get(&route.addr())
+                    .map(|atom| (*atom, touch::ROUTE)),
+            );
         } else {
-            let inside = matchers.addresses.iter().filter(|(address, _)| route.contains(*address));
+            let inside = matchers
+                .addresses
+                .iter()
+                .filter(|(address, _)| route.contains(*address));
             atoms.extend(inside.map(|(_, atom)| (*atom, touch::ROUTE)));
         }
         if let Some(internet) = matchers.internet
@@ -495,7 +560,9 @@ impl Compiled {
             if Some(*slot) == router {
                 continue;
             }
-            let Some(state) = self.state(*slot) else { continue };
+            let Some(state) = self.state(*slot) else {
+                continue;
+            };
             covers = true;
             let mut identity = Vec::new();
             self.identity_atoms(&state.device.owner, &mut identity);
@@ -506,7 +573,8 @@ impl Compiled {
 
     /// A number that is the same for sources that are the same on the wire.
     pub(super) fn fingerprint(&self, source: SourceId) -> u128 {
-        self.source_state(source).map_or(0, |state| state.sum.wrapping_add(state.fixed_sum))
+        self.source_state(source)
+            .map_or(0, |state| state.sum.wrapping_add(state.fixed_sum))
     }
 
     /// The same number for these devices alone.
@@ -527,7 +595,9 @@ impl Compiled {
         let mut texts = self.fixed_texts(id);
         texts.sort_unstable();
         texts.dedup();
-        let sum = texts.iter().fold(0u128, |sum, text| sum.wrapping_add(hash(text)));
+        let sum = texts
+            .iter()
+            .fold(0u128, |sum, text| sum.wrapping_add(hash(text)));
         if let Some(state) = self.sources.get_mut(id as usize).map(Arc::make_mut) {
             state.fixed = texts.into();
             state.fixed_sum = sum;
@@ -536,10 +606,16 @@ impl Compiled {
     }
 
     fn fixed_texts(&self, id: SourceId) -> Vec<Arc<str>> {
-        let Some(def) = self.program.source(id) else { return Vec::new() };
+        let Some(def) = self.program.source(id) else {
+            return Vec::new();
+        };
         let matchers = &self.program.matchers;
         let conditional = !def.postures.is_empty();
-        if !conditional && matchers.danger_all.is_some_and(|atom| def.atoms.contains(&atom)) {
+        if !conditional
+            && matchers
+                .danger_all
+                .is_some_and(|atom| def.atoms.contains(&atom))
+        {
             return vec![Arc::from("*")];
         }
         let mut texts: Vec<Arc<str>> = Vec::new();
@@ -548,14 +624,24 @@ impl Compiled {
                 // Under a posture, addresses of the tailnet are listed device by device.
                 Some(Selector::Prefix(prefix)) if conditional && range::in_tailnet(*prefix) => {}
                 Some(Selector::Prefix(prefix)) => texts.push(range::show(*prefix).into()),
-                Some(Selector::Everything | Selector::Auto(crate::selector::Autogroup::DangerAll)) => {
+                Some(
+                    Selector::Everything | Selector::Auto(crate::selector::Autogroup::DangerAll),
+                ) => {
                     if !conditional {
                         texts.extend(range::TAILNET_RANGES.iter().map(|text| Arc::from(*text)));
                     }
-                    texts.extend(self.routes.keys().map(|route| Arc::from(range::show(*route))));
+                    texts.extend(
+                        self.routes
+                            .keys()
+                            .map(|route| Arc::from(range::show(*route))),
+                    );
                 }
                 Some(Selector::Service(name)) => {
-                    let addresses = self.services.get(name).into_iter().flat_map(|list| list.iter());
+                    let addresses = self
+                        .services
+                        .get(name)
+                        .into_iter()
+                        .flat_map(|list| list.iter());
                     texts.extend(addresses.map(|address| Arc::from(address.to_string())));
                 }
                 _ => {}
@@ -566,7 +652,9 @@ impl Compiled {
 
     /// A source's texts as they are sent: sorted, each once.
     pub(super) fn wire(&self, source: SourceId) -> Arc<[Arc<str>]> {
-        let Some(state) = self.source_state(source) else { return Arc::from([]) };
+        let Some(state) = self.source_state(source) else {
+            return Arc::from([]);
+        };
         let build = || {
             if state.fixed.first().is_some_and(|text| **text == *"*") {
                 return Arc::clone(&state.fixed);

@@ -2,9 +2,9 @@
 
 use super::{Compiled, Touched};
 use crate::program::{AtomId, touch};
+use crate::selector::Selector;
 use crate::set::Slot;
 use crate::topology::{Device, DeviceId, Owner, is_exit_route};
-use crate::selector::Selector;
 use ipnet::IpNet;
 use std::sync::Arc;
 
@@ -133,11 +133,22 @@ impl Compiled {
 
     /// The subnet routes for which a device is primary, sorted: IPv4 first, by address and length.
     pub fn primary_routes(&self, device: DeviceId) -> Vec<IpNet> {
-        let Some((slot, state)) = self.state_of(device) else { return Vec::new() };
-        let primary = |route: &&IpNet| {
-            self.routes.get(*route).and_then(|state| state.first(|_| true)) == Some(slot)
+        let Some((slot, state)) = self.state_of(device) else {
+            return Vec::new();
         };
-        state.standing.subnets.iter().filter(primary).copied().collect()
+        let primary = |route: &&IpNet| {
+            self.routes
+                .get(*route)
+                .and_then(|state| state.first(|_| true))
+                == Some(slot)
+        };
+        state
+            .standing
+            .subnets
+            .iter()
+            .filter(primary)
+            .copied()
+            .collect()
     }
 
     /// What of a peer's approved routes a viewer is told: the exit routes always, a subnet if
@@ -149,14 +160,20 @@ impl Compiled {
             return Vec::new();
         };
         let through = |route: &IpNet| {
-            let Some(state) = self.routes.get(route) else { return false };
+            let Some(state) = self.routes.get(route) else {
+                return false;
+            };
             match self.steering(viewer.class, *route, state) {
                 Steering::None => false,
                 Steering::Primary => state.first(|_| true) == Some(slot),
                 Steering::Through(routers) => routers.contains(&slot),
             }
         };
-        let exit = peer.device.routes.iter().filter(|route| is_exit_route(**route));
+        let exit = peer
+            .device
+            .routes
+            .iter()
+            .filter(|route| is_exit_route(**route));
         let subnets = peer.standing.subnets.iter().filter(|route| through(route));
         let mut routes: Vec<IpNet> = exit.chain(subnets).copied().collect();
         routes.sort_unstable();
@@ -165,7 +182,9 @@ impl Compiled {
     }
 
     fn steering(&self, viewer: super::ClassId, route: IpNet, state: &RouteState) -> Steering {
-        let Some(class) = self.class(viewer) else { return Steering::None };
+        let Some(class) = self.class(viewer) else {
+            return Steering::None;
+        };
         let program = &self.program;
         let sources = &class.rules.sources;
         let regular = sources
@@ -182,8 +201,7 @@ impl Compiled {
             .filter_map(|rule| self.program.rule(*rule))
             .filter(|rule| {
                 rule.entries.iter().any(|entry| {
-                    state.atoms.binary_search(&entry.atom).is_ok()
-                        && self.is_routable(entry.atom)
+                    state.atoms.binary_search(&entry.atom).is_ok() && self.is_routable(entry.atom)
                 })
             })
             .filter_map(|rule| {
@@ -208,13 +226,18 @@ impl Compiled {
 
     /// Whether a selector is about addresses that may lie behind a router.
     fn is_routable(&self, atom: AtomId) -> bool {
-        matches!(self.program.atom(atom), Some(Selector::Prefix(_) | Selector::Everything))
+        matches!(
+            self.program.atom(atom),
+            Some(Selector::Prefix(_) | Selector::Everything)
+        )
     }
 
     /// Which of the routes that a device advertises the policy approves by itself. Sorted.
     /// Approving is up to the caller, and lasts when an approver is taken away.
     pub fn auto_approved_routes(&self, device: DeviceId) -> Vec<IpNet> {
-        let Some((_, state)) = self.state_of(device) else { return Vec::new() };
+        let Some((_, state)) = self.state_of(device) else {
+            return Vec::new();
+        };
         let approvers = &self.policy.auto_approvers;
         let selected = |targets: &[crate::section::Target]| {
             targets.iter().any(|target| {
@@ -226,11 +249,19 @@ impl Compiled {
             if is_exit_route(**route) {
                 return selected(&approvers.exit_node);
             }
-            let wider = approvers.routes.iter().filter(|(prefix, _)| prefix.contains(*route));
+            let wider = approvers
+                .routes
+                .iter()
+                .filter(|(prefix, _)| prefix.contains(*route));
             wider.into_iter().any(|(_, targets)| selected(targets))
         };
-        let mut routes: Vec<IpNet> =
-            state.device.advertised.iter().filter(approved).copied().collect();
+        let mut routes: Vec<IpNet> = state
+            .device
+            .advertised
+            .iter()
+            .filter(approved)
+            .copied()
+            .collect();
         routes.sort_unstable();
         routes.dedup();
         routes
@@ -239,7 +270,9 @@ impl Compiled {
     /// Whether the policy by itself approves a device as host of a service (`svc:name`), which
     /// may have tags of its own.
     pub fn auto_approves_service(&self, device: DeviceId, service: &str, tags: &[String]) -> bool {
-        let Some((_, state)) = self.state_of(device) else { return false };
+        let Some((_, state)) = self.state_of(device) else {
+            return false;
+        };
         let entries = self.policy.auto_approvers.services.iter();
         let named = entries.filter(|(name, _)| name == service || tags.contains(name));
         named.flat_map(|(_, targets)| targets).any(|target| {
@@ -250,18 +283,24 @@ impl Compiled {
 
     /// Whether a device is an exit node with approved routes.
     pub fn is_exit_node(&self, device: DeviceId) -> bool {
-        self.state_of(device).is_some_and(|(_, state)| state.standing.exit)
+        self.state_of(device)
+            .is_some_and(|(_, state)| state.standing.exit)
     }
 
     /// Whether a device is tagged.
     pub fn is_tagged(&self, device: DeviceId) -> bool {
-        self.device(device).is_some_and(|device| matches!(device.owner, Owner::Tags(_)))
+        self.device(device)
+            .is_some_and(|device| matches!(device.owner, Owner::Tags(_)))
     }
 }
 
 fn subnets(device: &Device) -> Vec<IpNet> {
-    let mut subnets: Vec<IpNet> =
-        device.routes.iter().copied().filter(|route| !is_exit_route(*route)).collect();
+    let mut subnets: Vec<IpNet> = device
+        .routes
+        .iter()
+        .copied()
+        .filter(|route| !is_exit_route(*route))
+        .collect();
     subnets.sort_unstable();
     subnets.dedup();
     subnets
@@ -269,6 +308,10 @@ fn subnets(device: &Device) -> Vec<IpNet> {
 
 /// Whether two ascending lists have something in common.
 fn intersect(left: &[AtomId], right: &[AtomId]) -> bool {
-    let (short, long) = if left.len() < right.len() { (left, right) } else { (right, left) };
+    let (short, long) = if left.len() < right.len() {
+        (left, right)
+    } else {
+        (right, left)
+    };
     short.iter().any(|atom| long.binary_search(atom).is_ok())
 }

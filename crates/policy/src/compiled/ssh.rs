@@ -51,15 +51,20 @@ impl SshPolicyRule {
     /// The rule as `tailcfg.SSHRule`. `server` is the server's base address, without a slash at
     /// the end; nodes ask there whether a checked session may begin.
     pub fn to_json(&self, server: &str) -> Value {
-        let principals: Vec<Value> =
-            self.principals.iter().map(|address| json!({ "nodeIP": &**address })).collect();
+        let principals: Vec<Value> = self
+            .principals
+            .iter()
+            .map(|address| json!({ "nodeIP": &**address }))
+            .collect();
         let mut action = Map::new();
         match self.action {
             SshAction::Accept => {
                 action.insert("accept".to_owned(), true.into());
-                for forwarding in
-                    ["allowAgentForwarding", "allowLocalPortForwarding", "allowRemotePortForwarding"]
-                {
+                for forwarding in [
+                    "allowAgentForwarding",
+                    "allowLocalPortForwarding",
+                    "allowRemotePortForwarding",
+                ] {
                     action.insert(forwarding.to_owned(), true.into());
                 }
             }
@@ -120,20 +125,33 @@ impl Compiled {
         let user = user_of(&state.device.owner);
         let own = |user: Option<UserId>| {
             let devices = user.and_then(|user| self.devices_of(user));
-            devices.map(|devices| devices.intersection(&source.named)).unwrap_or_default()
+            devices
+                .map(|devices| devices.intersection(&source.named))
+                .unwrap_or_default()
         };
-        let is_destination =
-            program.dst.iter().any(|atom| state.standing.flags(*atom) & touch::OWN != 0);
+        let is_destination = program
+            .dst
+            .iter()
+            .any(|atom| state.standing.flags(*atom) & touch::OWN != 0);
         let concern = if is_destination {
-            Concern { sources: source.named.clone(), split_only: false }
+            Concern {
+                sources: source.named.clone(),
+                split_only: false,
+            }
         } else if program.own_devices && user.is_some() {
-            Concern { sources: own(user), split_only: false }
+            Concern {
+                sources: own(user),
+                split_only: false,
+            }
         } else if is_split(program) && source.named.contains(slot) {
             let sources = match user {
                 Some(_) => own(user),
                 None => std::iter::once(slot).collect(),
             };
-            Concern { sources, split_only: true }
+            Concern {
+                sources,
+                split_only: true,
+            }
         } else {
             return None;
         };
@@ -146,7 +164,11 @@ impl Compiled {
         let make = |principals: Arc<[Arc<str>]>, users: BTreeMap<String, String>| SshPolicyRule {
             principals,
             users,
-            action: if rule.check { SshAction::Check } else { SshAction::Accept },
+            action: if rule.check {
+                SshAction::Check
+            } else {
+                SshAction::Accept
+            },
             accept_env: rule.accept_env.clone(),
             recorders: self.recorders(program),
             enforce_recorder: rule.enforce_recorder,
@@ -171,7 +193,9 @@ impl Compiled {
         for (id, devices) in users {
             let principals = self.principal_list(&devices);
             rules.push(make(Arc::clone(&principals), common.clone()));
-            let Some(user) = self.users.get(&id) else { continue };
+            let Some(user) = self.users.get(&id) else {
+                continue;
+            };
             for localpart in localparts(&rule.users, user) {
                 let users = BTreeMap::from([(localpart.clone(), localpart)]);
                 rules.push(make(Arc::clone(&principals), users));
@@ -185,9 +209,11 @@ impl Compiled {
     /// The addresses of a rule's sources. The whole list is the same for many nodes, and shared.
     fn principals(&self, program: &SshProgram, sources: &DeviceSet) -> Arc<[Arc<str>]> {
         match self.source_state(program.source) {
-            Some(source) if source.named == *sources => {
-                Arc::clone(source.principals.get_or_init(|| self.principal_list(sources)))
-            }
+            Some(source) if source.named == *sources => Arc::clone(
+                source
+                    .principals
+                    .get_or_init(|| self.principal_list(sources)),
+            ),
             _ => self.principal_list(sources),
         }
     }
@@ -200,7 +226,10 @@ impl Compiled {
                     Owner::Tags(tags) => tags.len().max(1),
                     Owner::User(_) => 1,
                 };
-                state.strings.iter().flat_map(move |text| std::iter::repeat_n(text.clone(), times))
+                state
+                    .strings
+                    .iter()
+                    .flat_map(move |text| std::iter::repeat_n(text.clone(), times))
             })
             .collect();
         list.sort_unstable();
@@ -209,7 +238,11 @@ impl Compiled {
 
     fn recorders(&self, program: &SshProgram) -> Vec<String> {
         let mut devices = DeviceSet::default();
-        for atom in program.recorders.iter().filter_map(|atom| self.atom_state(*atom)) {
+        for atom in program
+            .recorders
+            .iter()
+            .filter_map(|atom| self.atom_state(*atom))
+        {
             devices.union(&atom.touch);
         }
         let states = devices.iter().filter_map(|slot| self.state(slot));
@@ -231,31 +264,45 @@ impl Compiled {
     }
 
     pub(super) fn ssh_decision_of(&self, source: Slot, target: Slot, user: &str) -> SshDecision {
-        let owner = |slot| self.state(slot).and_then(|state| user_of(&state.device.owner));
+        let owner = |slot| {
+            self.state(slot)
+                .and_then(|state| user_of(&state.device.owner))
+        };
         let source_user = owner(source).and_then(|id| self.users.get(&id));
         let matching = |check: bool| {
-            self.program.ssh.iter().filter(move |program| program.rule.check == check).find(
-                |program| {
-                    self.ssh_concern(target, program)
-                        .is_some_and(|concern| concern.sources.contains(source) && !concern.split_only)
-                        && accepts_user(&program.rule.users, user, source_user.map(|user| &**user))
-                },
-            )
+            self.program
+                .ssh
+                .iter()
+                .filter(move |program| program.rule.check == check)
+                .find(|program| {
+                    self.ssh_concern(target, program).is_some_and(|concern| {
+                        concern.sources.contains(source) && !concern.split_only
+                    }) && accepts_user(&program.rule.users, user, source_user.map(|user| &**user))
+                })
         };
         if let Some(program) = matching(true) {
             return SshDecision::Check(program.rule.check_period);
         }
-        if matching(false).is_some() { SshDecision::Accept } else { SshDecision::Deny }
+        if matching(false).is_some() {
+            SshDecision::Accept
+        } else {
+            SshDecision::Deny
+        }
     }
 
     /// The nodes whose SSH policy may have changed.
     pub(super) fn ssh_impact(&self, touched: &Touched, impact: &mut Impact) {
         let id = |slot: Slot| self.state(slot).map(|state| state.device.id);
         if !self.program.ssh.is_empty() {
-            impact.ssh.extend(touched.devices.iter().filter_map(|slot| id(*slot)));
+            impact
+                .ssh
+                .extend(touched.devices.iter().filter_map(|slot| id(*slot)));
         }
         for program in &self.program.ssh {
-            let recorders = program.recorders.iter().any(|atom| touched.atoms.contains(atom));
+            let recorders = program
+                .recorders
+                .iter()
+                .any(|atom| touched.atoms.contains(atom));
             let resourced = touched.wires.contains(&program.source);
             // Rules that differ by user change when a source goes from one user to another.
             let own = program.own_devices || is_split(program);
@@ -278,7 +325,9 @@ impl Compiled {
                     impact.ssh.extend(atom.touch.iter().filter_map(id));
                 }
             }
-            impact.ssh.extend(users.into_iter().flat_map(DeviceSet::iter).filter_map(id));
+            impact
+                .ssh
+                .extend(users.into_iter().flat_map(DeviceSet::iter).filter_map(id));
             if recorders && program.own_devices {
                 impact.ssh.extend(self.devices().map(|device| device.id));
             }
@@ -288,7 +337,11 @@ impl Compiled {
 
 /// Whether the rule has other users for each source.
 fn is_split(program: &SshProgram) -> bool {
-    program.rule.users.iter().any(|user| matches!(user, SshUser::Localpart(..)))
+    program
+        .rule
+        .users
+        .iter()
+        .any(|user| matches!(user, SshUser::Localpart(..)))
 }
 
 fn common_users(users: &[SshUser]) -> BTreeMap<String, String> {
@@ -312,11 +365,17 @@ fn common_users(users: &[SshUser]) -> BTreeMap<String, String> {
 
 /// The names before the at sign that a user gets by `localpart` entries.
 fn localparts(users: &[SshUser], user: &User) -> Vec<String> {
-    let Some((name, domain)) = user.login.rsplit_once('@') else { return Vec::new() };
+    let Some((name, domain)) = user.login.rsplit_once('@') else {
+        return Vec::new();
+    };
     let fits = users.iter().any(|entry| {
         matches!(entry, SshUser::Localpart(wanted, _) if wanted.eq_ignore_ascii_case(domain))
     });
-    if fits { vec![name.to_owned()] } else { Vec::new() }
+    if fits {
+        vec![name.to_owned()]
+    } else {
+        Vec::new()
+    }
 }
 
 fn accepts_user(users: &[SshUser], name: &str, source: Option<&User>) -> bool {

@@ -43,7 +43,11 @@ impl Compiled {
             declared && (whole_set || self.owns_tag(principal, tag, &mut BTreeSet::new()))
         };
         let refused: Vec<String> = tags.iter().filter(|tag| !allowed(tag)).cloned().collect();
-        if refused.is_empty() { Ok(()) } else { Err(refused) }
+        if refused.is_empty() {
+            Ok(())
+        } else {
+            Err(refused)
+        }
     }
 
     fn owns_tag<'a>(
@@ -55,7 +59,9 @@ impl Compiled {
         if !seen.insert(tag) {
             return false;
         }
-        let Some(owners) = self.policy.tag_owners.get(tag) else { return false };
+        let Some(owners) = self.policy.tag_owners.get(tag) else {
+            return false;
+        };
         owners.iter().any(|owner| match &owner.selector {
             Selector::Tag(other) => {
                 matches!(principal, Principal::Tags(own) if own.contains(other))
@@ -70,8 +76,12 @@ impl Compiled {
 
     /// Whether a user is in a selector of users.
     fn user_is(&self, id: UserId, selector: &Selector) -> bool {
-        let Some(user) = self.users.get(&id) else { return false };
-        let Some(atom) = self.program.index.get(selector) else { return false };
+        let Some(user) = self.users.get(&id) else {
+            return false;
+        };
+        let Some(atom) = self.program.index.get(selector) else {
+            return false;
+        };
         let mut atoms = Vec::new();
         self.user_atoms(&user.login, user.role, &mut atoms);
         atoms.iter().any(|(known, _)| known == atom)

@@ -22,18 +22,22 @@ pub(crate) struct Acl {
 }
 
 /// Reads and checks one rule.
-pub(crate) fn read(
-    part: Part<'_>,
-    names: &Names,
-    postures: &Postures,
-) -> Result<Acl, Diagnostic> {
+pub(crate) fn read(part: Part<'_>, names: &Names, postures: &Postures) -> Result<Acl, Diagnostic> {
     let place = part.place();
     let (mut action, mut protocol) = (None, None);
     let (mut src, mut dst): (Vec<Text>, Vec<Text>) = (Vec::new(), Vec::new());
     let mut posture: Option<Vec<Text>> = None;
     let (mut old_style, mut new_style) = (false, false);
     part.members(
-        &["action", "src", "dst", "users", "ports", "proto", "srcPosture"],
+        &[
+            "action",
+            "src",
+            "dst",
+            "users",
+            "ports",
+            "proto",
+            "srcPosture",
+        ],
         |name, part| {
             match name {
                 "action" => action = Some(part.text()?),
@@ -48,9 +52,15 @@ pub(crate) fn read(
         },
     )?;
     if old_style && new_style {
-        return Err(Diagnostic::new(place, "cannot mix users/ports with src/dst in one rule"));
+        return Err(Diagnostic::new(
+            place,
+            "cannot mix users/ports with src/dst in one rule",
+        ));
     }
-    let action = action.unwrap_or(Text { text: String::new(), place });
+    let action = action.unwrap_or(Text {
+        text: String::new(),
+        place,
+    });
     if action.text != "accept" {
         let message = format!("action={} is not supported", quote(&action.text));
         return Err(Diagnostic::new(action.place, message));
@@ -81,7 +91,9 @@ pub(crate) fn read(
     }
     let destinations: Vec<Target> = targets.iter().map(|(target, _)| target.clone()).collect();
     check_self(place, &src, &destinations, true)?;
-    let postures = posture.map(|list| posture_names(&list, postures)).transpose()?;
+    let postures = posture
+        .map(|list| posture_names(&list, postures))
+        .transpose()?;
     Ok(Acl {
         place,
         src,

@@ -34,29 +34,32 @@ pub(crate) fn read(part: Part<'_>, names: &Names) -> Result<Vec<AttributeConfig>
                 allow_set_by_node: false,
                 broadcast_to_peers: Vec::new(),
             };
-            value.members(&["type", "allowSetByNode", "broadcastToPeers"], |field, part| {
-                match field {
-                    "type" => {
-                        let kind = part.text()?;
-                        if !matches!(kind.text.as_str(), "string" | "bool" | "number") {
-                            let message =
-                                format!("{context}{} is not a valid type", quote(&kind.text));
-                            return Err(Diagnostic::new(kind.place, message));
+            value.members(
+                &["type", "allowSetByNode", "broadcastToPeers"],
+                |field, part| {
+                    match field {
+                        "type" => {
+                            let kind = part.text()?;
+                            if !matches!(kind.text.as_str(), "string" | "bool" | "number") {
+                                let message =
+                                    format!("{context}{} is not a valid type", quote(&kind.text));
+                                return Err(Diagnostic::new(kind.place, message));
+                            }
+                            config.kind = kind.text;
                         }
-                        config.kind = kind.text;
-                    }
-                    "allowSetByNode" => config.allow_set_by_node = part.bool()?,
-                    _ => {
-                        for text in part.texts()? {
-                            names.selector(&text.text).map_err(|error| {
-                                Diagnostic::new(text.place, format!("{context}{error}"))
-                            })?;
-                            config.broadcast_to_peers.push(text.text);
+                        "allowSetByNode" => config.allow_set_by_node = part.bool()?,
+                        _ => {
+                            for text in part.texts()? {
+                                names.selector(&text.text).map_err(|error| {
+                                    Diagnostic::new(text.place, format!("{context}{error}"))
+                                })?;
+                                config.broadcast_to_peers.push(text.text);
+                            }
                         }
                     }
-                }
-                Ok(())
-            })?;
+                    Ok(())
+                },
+            )?;
             Ok(config)
         })
         .collect()

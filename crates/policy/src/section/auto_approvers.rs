@@ -37,7 +37,10 @@ pub(crate) fn read(part: Part<'_>, names: &Names) -> Result<AutoApprovers, Diagn
                 for (key, value) in part.map()? {
                     let context = format!("autoApprovers.services[{}]: ", quote(&key.text));
                     let known = names.tags.contains(&key.text)
-                        || key.text.strip_prefix("svc:").is_some_and(|name| !name.is_empty());
+                        || key
+                            .text
+                            .strip_prefix("svc:")
+                            .is_some_and(|name| !name.is_empty());
                     if !known {
                         let message = format!(
                             "{} is not a valid service name: must start with 'svc:'",

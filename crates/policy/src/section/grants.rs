@@ -44,17 +44,20 @@ pub(crate) fn read(
     let (mut src, mut dst, mut ip, mut via) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut app: Capabilities = Arc::from([]);
     let mut posture: Option<Vec<Text>> = None;
-    part.members(&["src", "dst", "ip", "app", "via", "srcPosture"], |name, part| {
-        match name {
-            "src" => src = part.texts()?,
-            "dst" => dst = part.texts()?,
-            "ip" => ip = part.texts()?,
-            "app" => app = capabilities(part)?,
-            "via" => via = part.texts()?,
-            _ => posture = Some(part.texts()?),
-        }
-        Ok(())
-    })?;
+    part.members(
+        &["src", "dst", "ip", "app", "via", "srcPosture"],
+        |name, part| {
+            match name {
+                "src" => src = part.texts()?,
+                "dst" => dst = part.texts()?,
+                "ip" => ip = part.texts()?,
+                "app" => app = capabilities(part)?,
+                "via" => via = part.texts()?,
+                _ => posture = Some(part.texts()?),
+            }
+            Ok(())
+        },
+    )?;
     if ip.is_empty() && app.is_empty() {
         return Err(Diagnostic::new(place, "ip and app can not both be empty"));
     }
@@ -63,11 +66,13 @@ pub(crate) fn read(
     check_self(place, &src, &dst, false)?;
     let mut groups: Vec<PortGroup> = Vec::new();
     for text in &ip {
-        let (protocol, range) = port::parse_ip_entry(&text.text)
-            .map_err(|error| Diagnostic::new(text.place, error))?;
+        let (protocol, range) =
+            port::parse_ip_entry(&text.text).map_err(|error| Diagnostic::new(text.place, error))?;
         if protocol.is_some_and(|number| !port::has_ports(number)) && range != PortRange::ALL {
-            let message =
-                format!("{}: only TCP, UDP and SCTP have ports; use '*'", quote(&text.text));
+            let message = format!(
+                "{}: only TCP, UDP and SCTP have ports; use '*'",
+                quote(&text.text)
+            );
             return Err(Diagnostic::new(text.place, message));
         }
         match groups.iter_mut().find(|(known, _)| *known == protocol) {
@@ -75,10 +80,24 @@ pub(crate) fn read(
             None => groups.push((protocol, vec![range])),
         }
     }
-    let via = via.iter().map(|text| router_tag(names, text)).collect::<Result<_, _>>()?;
-    let postures = posture.map(|list| posture_names(&list, postures)).transpose()?;
+    let via = via
+        .iter()
+        .map(|text| router_tag(names, text))
+        .collect::<Result<_, _>>()?;
+    let postures = posture
+        .map(|list| posture_names(&list, postures))
+        .transpose()?;
     let ip_texts = ip.into_iter().map(|text| text.text).collect();
-    Ok(Grant { place, src, dst, ip_texts, ip: groups, app, via, postures })
+    Ok(Grant {
+        place,
+        src,
+        dst,
+        ip_texts,
+        ip: groups,
+        app,
+        via,
+        postures,
+    })
 }
 
 fn destinations(names: &Names, dst: &[Text], app: bool) -> Result<Vec<Target>, Diagnostic> {
@@ -119,7 +138,11 @@ fn capabilities(part: Part<'_>) -> Result<Capabilities, Diagnostic> {
         .into_iter()
         .map(|(name, values)| {
             check_name(&name.text).map_err(|error| Diagnostic::new(name.place, error))?;
-            let list = values.list()?.into_iter().map(|value| Arc::from(value.raw())).collect();
+            let list = values
+                .list()?
+                .into_iter()
+                .map(|value| Arc::from(value.raw()))
+                .collect();
             let list = if values.is_null() { None } else { Some(list) };
             Ok((Arc::from(name.text), list))
         })
@@ -131,11 +154,15 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     let form = "capability name must have the form {domain}/{path}";
     let (domain, path) = name.split_once('/').ok_or(form)?;
     let domain_fits = !domain.is_empty()
-        && domain.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+        && domain
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
     if !domain_fits || path.is_empty() || name.contains("://") {
         return Err(form);
     }
-    let open = path.strip_prefix("cap/").is_some_and(|last| OPEN.contains(&last));
+    let open = path
+        .strip_prefix("cap/")
+        .is_some_and(|last| OPEN.contains(&last));
     if domain.eq_ignore_ascii_case("tailscale.com") && !open {
         return Err("capability name must not be in the tailscale.com domain");
     }

@@ -16,7 +16,12 @@ pub(crate) struct Group {
 pub(crate) fn read(part: Part<'_>) -> Result<Vec<Group>, Diagnostic> {
     part.map()?
         .into_iter()
-        .map(|(name, members)| Ok(Group { name, members: members.texts()? }))
+        .map(|(name, members)| {
+            Ok(Group {
+                name,
+                members: members.texts()?,
+            })
+        })
         .collect()
 }
 
@@ -47,7 +52,10 @@ pub(crate) fn check(groups: &[Group]) -> Result<BTreeMap<String, Vec<String>>, D
     Ok(groups
         .iter()
         .map(|group| {
-            let members = group.members.iter().map(|member| member.text.to_lowercase());
+            let members = group
+                .members
+                .iter()
+                .map(|member| member.text.to_lowercase());
             (group.name.text.clone(), members.collect())
         })
         .collect())

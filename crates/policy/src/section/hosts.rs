@@ -8,7 +8,15 @@ use ipnet::IpNet;
 use std::collections::BTreeMap;
 
 /// Beginnings of selectors of other kinds, which a host's name must not have.
-const TAKEN: &[&str] = &["autogroup:", "group:", "tag:", "ipset:", "svc:", "user:", "posture:"];
+const TAKEN: &[&str] = &[
+    "autogroup:",
+    "group:",
+    "tag:",
+    "ipset:",
+    "svc:",
+    "user:",
+    "posture:",
+];
 
 /// Reads and checks the section.
 pub(crate) fn read(part: Part<'_>) -> Result<BTreeMap<String, IpNet>, Diagnostic> {

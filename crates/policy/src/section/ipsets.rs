@@ -26,7 +26,10 @@ pub(crate) type Sets = Vec<(Text, Vec<Text>)>;
 
 /// Reads the section.
 pub(crate) fn read(part: Part<'_>) -> Result<Sets, Diagnostic> {
-    part.map()?.into_iter().map(|(name, steps)| Ok((name, steps.texts()?))).collect()
+    part.map()?
+        .into_iter()
+        .map(|(name, steps)| Ok((name, steps.texts()?)))
+        .collect()
 }
 
 /// Checks the section and resolves each set to its addresses.
@@ -63,7 +66,9 @@ fn resolve_one<'a>(
     if let Some(ranges) = resolved.get(name) {
         return Ok(ranges.clone());
     }
-    let Some((text, list)) = steps.get(name) else { return Ok(Ranges::default()) };
+    let Some((text, list)) = steps.get(name) else {
+        return Ok(Ranges::default());
+    };
     // The depth is bounded too: a chain of sets must not exhaust the stack.
     if open.contains(&text.text.as_str()) || open.len() >= 100 {
         let message = format!("ipsets[{}]: IP sets cannot be recursive", quote(name));
@@ -101,9 +106,15 @@ fn step(text: &str, names: &Names) -> Result<Step, String> {
         if !names.ipsets.contains(operand) {
             return Err(format!("ipset not found: {}", quote(operand)));
         }
-        return Ok(Step { removes, operand: Operand::Set(operand.to_owned()) });
+        return Ok(Step {
+            removes,
+            operand: Operand::Set(operand.to_owned()),
+        });
     } else if let Some(host) = operand.strip_prefix("host:") {
-        let prefix = names.hosts.get(host).ok_or_else(|| format!("host not found: {}", quote(host)))?;
+        let prefix = names
+            .hosts
+            .get(host)
+            .ok_or_else(|| format!("host not found: {}", quote(host)))?;
         ranges.add_prefix(*prefix);
     } else if let Some((first, last)) = operand.split_once('-') {
         let address = |text: &str| text.trim().parse::<IpAddr>();
@@ -116,5 +127,8 @@ fn step(text: &str, names: &Names) -> Result<Step, String> {
     } else {
         ranges.add_prefix(parse_prefix(operand)?);
     }
-    Ok(Step { removes, operand: Operand::Ranges(ranges) })
+    Ok(Step {
+        removes,
+        operand: Operand::Ranges(ranges),
+    })
 }

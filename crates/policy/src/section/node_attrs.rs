@@ -2,7 +2,7 @@
 
 use super::Target;
 use crate::decode::{Part, Text};
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::Diagnostic;
 use crate::hujson::quote;
 use crate::range::{CGNAT, overlap};
 use crate::selector::{Autogroup, Names, Selector, parse_prefix};
@@ -13,7 +13,6 @@ use std::sync::Arc;
 /// One entry of the section.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeAttrs {
-    pub(crate) place: Place,
     pub(crate) target: Vec<Target>,
     pub(crate) attributes: Vec<String>,
     /// Names with their values as compact JSON.
@@ -31,7 +30,6 @@ const RESERVED: [Ipv4Net; 3] = [
 /// Reads and checks one entry.
 pub(crate) fn read(part: Part<'_>, names: &Names) -> Result<NodeAttrs, Diagnostic> {
     let mut entry = NodeAttrs {
-        place: part.place(),
         target: Vec::new(),
         attributes: Vec::new(),
         app: Vec::new(),
@@ -41,14 +39,20 @@ pub(crate) fn read(part: Part<'_>, names: &Names) -> Result<NodeAttrs, Diagnosti
         match name {
             "target" => {
                 let texts = part.texts()?;
-                entry.target = texts.iter().map(|text| target(names, text)).collect::<Result<_, _>>()?;
+                entry.target = texts
+                    .iter()
+                    .map(|text| target(names, text))
+                    .collect::<Result<_, _>>()?;
             }
             "attr" => {
                 entry.attributes = part.texts()?.into_iter().map(|text| text.text).collect();
             }
             "app" => {
                 for (name, values) in part.map()? {
-                    let list = values.list()?.into_iter().map(|value| Arc::from(value.raw()));
+                    let list = values
+                        .list()?
+                        .into_iter()
+                        .map(|value| Arc::from(value.raw()));
                     entry.app.push((name.text, list.collect()));
                 }
             }
@@ -63,8 +67,9 @@ pub(crate) fn read(part: Part<'_>, names: &Names) -> Result<NodeAttrs, Diagnosti
 }
 
 fn target(names: &Names, text: &Text) -> Result<Target, Diagnostic> {
-    let selector =
-        names.selector(&text.text).map_err(|error| Diagnostic::new(text.place, error))?;
+    let selector = names
+        .selector(&text.text)
+        .map_err(|error| Diagnostic::new(text.place, error))?;
     match selector {
         Selector::Service(_)
         | Selector::IpSet(_)
@@ -83,14 +88,16 @@ fn target(names: &Names, text: &Text) -> Result<Target, Diagnostic> {
 }
 
 fn pool(text: &Text) -> Result<IpNet, Diagnostic> {
-    let wrong = |reason: &str| {
-        Diagnostic::new(text.place, format!("IPPool({}): {reason}", text.text))
-    };
+    let wrong =
+        |reason: &str| Diagnostic::new(text.place, format!("IPPool({}): {reason}", text.text));
     let prefix = parse_prefix(&text.text).map_err(|_| wrong("invalid network"))?;
     if !IpNet::from(CGNAT).contains(&prefix) {
         return Err(wrong("network must be within 100.64.0.0/10"));
     }
-    if RESERVED.iter().any(|reserved| overlap(prefix, IpNet::from(*reserved))) {
+    if RESERVED
+        .iter()
+        .any(|reserved| overlap(prefix, IpNet::from(*reserved)))
+    {
         return Err(wrong("network within reserved range"));
     }
     Ok(prefix)

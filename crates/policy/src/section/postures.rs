@@ -56,7 +56,9 @@ enum Test {
 impl Posture {
     /// The first assertion that does not hold.
     pub(crate) fn failure(&self, attributes: &Attributes) -> Option<&Assertion> {
-        self.assertions.iter().find(|assertion| !assertion.holds(attributes))
+        self.assertions
+            .iter()
+            .find(|assertion| !assertion.holds(attributes))
     }
 }
 
@@ -105,7 +107,12 @@ fn compare_versions(left: &str, right: &str) -> Ordering {
             left.len().cmp(&right.len()).then_with(|| left.cmp(right))
         });
         // `12` is before `12.0`, and `1.` before `1.0`.
-        let order = order.then_with(|| left_digits.is_empty().cmp(&right_digits.is_empty()).reverse());
+        let order = order.then_with(|| {
+            left_digits
+                .is_empty()
+                .cmp(&right_digits.is_empty())
+                .reverse()
+        });
         if order != Ordering::Equal {
             return order;
         }
@@ -131,29 +138,47 @@ pub(crate) fn read(part: Part<'_>) -> Result<Postures, Diagnostic> {
         let mut assertions = Vec::new();
         for text in value.texts()? {
             assertions.push(parse(&text.text).map_err(|error| {
-                Diagnostic::new(text.place, format!("{context}{}: {error}", quote(&text.text)))
+                Diagnostic::new(
+                    text.place,
+                    format!("{context}{}: {error}", quote(&text.text)),
+                )
             })?);
         }
-        postures.insert(name.text, Posture { place: name.place, assertions });
+        postures.insert(
+            name.text,
+            Posture {
+                place: name.place,
+                assertions,
+            },
+        );
     }
     Ok(postures)
 }
 
 /// Namespaces that attributes can have.
 const NAMESPACES: &[&str] = &[
-    "node", "ip", "custom", "falcon", "intune", "jamfPro", "kandji", "kolide", "sentinelOne",
-    "fleet", "huntress", "iru",
+    "node",
+    "ip",
+    "custom",
+    "falcon",
+    "intune",
+    "jamfPro",
+    "kandji",
+    "kolide",
+    "sentinelOne",
+    "fleet",
+    "huntress",
+    "iru",
 ];
 
 fn parse(text: &str) -> Result<Assertion, String> {
     let mut tokens = tokens(text)?.into_iter();
-    let attribute = match tokens.next() {
-        Some(Token::Word(word)) => word,
-        _ => return Err("expected an attribute".to_owned()),
+    let Some(Token::Word(attribute)) = tokens.next() else {
+        return Err("expected an attribute".to_owned());
     };
-    let known = attribute.split_once(':').is_some_and(|(namespace, name)| {
-        !name.is_empty() && NAMESPACES.contains(&namespace)
-    });
+    let known = attribute
+        .split_once(':')
+        .is_some_and(|(namespace, name)| !name.is_empty() && NAMESPACES.contains(&namespace));
     if !known {
         return Err(format!("unknown attribute {}", quote(&attribute)));
     }
@@ -204,7 +229,11 @@ fn finish(
     if rest.next().is_some() {
         return Err("unexpected text behind the assertion".to_owned());
     }
-    Ok(Assertion { text: text.to_owned(), attribute, test })
+    Ok(Assertion {
+        text: text.to_owned(),
+        attribute,
+        test,
+    })
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -225,7 +254,10 @@ fn scalar(token: Option<Token>) -> Result<AttributeValue, String> {
             "false" => Ok(AttributeValue::Bool(false)),
             _ => match word.parse::<f64>() {
                 Ok(number) if number.is_finite() => Ok(AttributeValue::Number(number)),
-                _ => Err(format!("{} is not a value; strings need quotes", quote(&word))),
+                _ => Err(format!(
+                    "{} is not a value; strings need quotes",
+                    quote(&word)
+                )),
             },
         },
         _ => Err("expected a value".to_owned()),
@@ -255,7 +287,9 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut rest = text.trim_start();
     let mut tokens = Vec::new();
     while let Some(first) = rest.chars().next() {
-        let operator = OPERATORS.iter().find(|operator| rest.starts_with(**operator));
+        let operator = OPERATORS
+            .iter()
+            .find(|operator| rest.starts_with(**operator));
         let (token, length) = match first {
             '[' => (Token::Open, 1),
             ']' => (Token::Close, 1),
@@ -263,19 +297,26 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
             '\'' | '"' => {
                 let body = rest.get(1..).unwrap_or_default();
                 let end = body.find(first).ok_or("string without an end")?;
-                (Token::Text(body.get(..end).unwrap_or_default().to_owned()), end + 2)
+                (
+                    Token::Text(body.get(..end).unwrap_or_default().to_owned()),
+                    end + 2,
+                )
             }
-            _ => match operator {
-                Some(operator) => (Token::Operator(operator), operator.len()),
-                None => {
+            _ => {
+                if let Some(operator) = operator {
+                    (Token::Operator(operator), operator.len())
+                } else {
                     let ends = |next: char| next.is_whitespace() || "[],'\"=!<>".contains(next);
                     let end = rest.find(ends).unwrap_or(rest.len());
                     if end == 0 {
                         return Err(format!("unexpected {}", quote(&first.to_string())));
                     }
-                    (Token::Word(rest.get(..end).unwrap_or_default().to_owned()), end)
+                    (
+                        Token::Word(rest.get(..end).unwrap_or_default().to_owned()),
+                        end,
+                    )
                 }
-            },
+            }
         };
         tokens.push(token);
         rest = rest.get(length..).unwrap_or_default().trim_start();
@@ -288,8 +329,10 @@ mod tests {
     use super::{AttributeValue, Attributes, Ordering, compare_versions, parse};
 
     fn holds(assertion: &str, attributes: &[(&str, AttributeValue)]) -> bool {
-        let attributes: Attributes =
-            attributes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let attributes: Attributes = attributes
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
         parse(assertion).unwrap().holds(&attributes)
     }
 
@@ -301,7 +344,10 @@ mod tests {
     fn versions_compare_by_fields() {
         assert_eq!(compare_versions("1.9", "1.10"), Ordering::Less);
         assert_eq!(compare_versions("12", "12.0"), Ordering::Less);
-        assert_eq!(compare_versions("1.40.0-dev", "1.40.0-dev"), Ordering::Equal);
+        assert_eq!(
+            compare_versions("1.40.0-dev", "1.40.0-dev"),
+            Ordering::Equal
+        );
         assert_eq!(compare_versions("1.08", "1.8"), Ordering::Equal);
     }
 
@@ -321,7 +367,10 @@ mod tests {
 
     #[test]
     fn assertions_compare_values_of_one_type() {
-        let os = [("node:os", text("macos")), ("node:tsVersion", text("1.62.1"))];
+        let os = [
+            ("node:os", text("macos")),
+            ("node:tsVersion", text("1.62.1")),
+        ];
         assert!(holds("node:os == 'macos'", &os));
         assert!(holds("node:os IN ['linux', 'macos']", &os));
         assert!(holds("node:tsVersion >= '1.40'", &os));
@@ -333,8 +382,19 @@ mod tests {
 
     #[test]
     fn broken_assertions_say_what_is_missing() {
-        for broken in ["", "os == 'a'", "node:os", "node:os ==", "node:os = 'a'", "node:os IN 'a'",
-            "node:os == macos", "node:os IN ['a'", "node:os IS", "node:os == 'a' x", "node:os == 'a"] {
+        for broken in [
+            "",
+            "os == 'a'",
+            "node:os",
+            "node:os ==",
+            "node:os = 'a'",
+            "node:os IN 'a'",
+            "node:os == macos",
+            "node:os IN ['a'",
+            "node:os IS",
+            "node:os == 'a' x",
+            "node:os == 'a",
+        ] {
             assert!(parse(broken).is_err(), "{broken}");
         }
     }

@@ -47,8 +47,15 @@ pub(crate) fn derp_map(part: Part<'_>) -> Result<String, Diagnostic> {
 }
 
 fn check_region(id: i64, region: Part<'_>) -> Result<(), Diagnostic> {
-    let fields =
-        ["RegionID", "RegionCode", "RegionName", "Latitude", "Longitude", "Avoid", "Nodes"];
+    let fields = [
+        "RegionID",
+        "RegionCode",
+        "RegionName",
+        "Latitude",
+        "Longitude",
+        "Avoid",
+        "Nodes",
+    ];
     region.members(&fields, |name, part| match name {
         "RegionID" if part.raw() != id.to_string() => {
             let message = format!("derpMap: RegionID {} differs from its key {id}", part.raw());
@@ -63,8 +70,18 @@ fn check_region(id: i64, region: Part<'_>) -> Result<(), Diagnostic> {
 
 fn check_node(node: Part<'_>) -> Result<(), Diagnostic> {
     let fields = [
-        "Name", "RegionID", "HostName", "CertName", "IPv4", "IPv6", "STUNPort", "STUNOnly",
-        "DERPPort", "InsecureForTests", "STUNTestIP", "CanPort80",
+        "Name",
+        "RegionID",
+        "HostName",
+        "CertName",
+        "IPv4",
+        "IPv6",
+        "STUNPort",
+        "STUNOnly",
+        "DERPPort",
+        "InsecureForTests",
+        "STUNTestIP",
+        "CanPort80",
     ];
     node.members(&fields, |name, part| match name {
         "Name" | "HostName" | "CertName" | "IPv4" | "IPv6" => part.text().map(drop),

@@ -10,7 +10,6 @@ use crate::selector::{Autogroup, Names, Selector};
 /// An SSH rule.
 #[derive(Debug, Clone)]
 pub(crate) struct SshRule {
-    pub(crate) place: Place,
     pub(crate) check: bool,
     pub(crate) src: Vec<Target>,
     pub(crate) dst: Vec<Target>,
@@ -53,7 +52,10 @@ pub(crate) fn read(
     postures: &Postures,
 ) -> Result<SshRule, Diagnostic> {
     let place = part.place();
-    let mut action = Text { text: String::new(), place };
+    let mut action = Text {
+        text: String::new(),
+        place,
+    };
     let (mut src, mut dst, mut users) = (Vec::new(), Vec::new(), Vec::new());
     let (mut accept_env, mut recorders) = (Vec::new(), Vec::new());
     let mut enforce_recorder = false;
@@ -99,15 +101,26 @@ pub(crate) fn read(
         return Err(Diagnostic::new(place, "users must be specified"));
     }
     let users: Vec<SshUser> = users.into_iter().map(user).collect::<Result<_, _>>()?;
-    let check_period = period.map_or(Ok(CheckPeriod::Seconds(DEFAULT_PERIOD_SECONDS)), parse_period)?;
+    let check_period = period.map_or(
+        Ok(CheckPeriod::Seconds(DEFAULT_PERIOD_SECONDS)),
+        parse_period,
+    )?;
     for variable in &accept_env {
         if variable.text.is_empty() {
-            return Err(Diagnostic::new(variable.place, "acceptEnv values cannot be empty"));
+            return Err(Diagnostic::new(
+                variable.place,
+                "acceptEnv values cannot be empty",
+            ));
         }
     }
-    let src: Vec<Target> = src.iter().map(|text| source(names, text)).collect::<Result<_, _>>()?;
-    let dst: Vec<Target> =
-        dst.iter().map(|text| destination(names, text)).collect::<Result<_, _>>()?;
+    let src: Vec<Target> = src
+        .iter()
+        .map(|text| source(names, text))
+        .collect::<Result<_, _>>()?;
+    let dst: Vec<Target> = dst
+        .iter()
+        .map(|text| destination(names, text))
+        .collect::<Result<_, _>>()?;
     check_pairs(&src, &dst)?;
     let recorders = recorders
         .iter()
@@ -117,9 +130,10 @@ pub(crate) fn read(
             Err(error) => Err(Diagnostic::new(text.place, error)),
         })
         .collect::<Result<_, _>>()?;
-    let postures = posture.map(|list| posture_names(&list, postures)).transpose()?;
+    let postures = posture
+        .map(|list| posture_names(&list, postures))
+        .transpose()?;
     Ok(SshRule {
-        place,
         check,
         src,
         dst,
@@ -133,7 +147,10 @@ pub(crate) fn read(
 }
 
 fn trimmed(text: Text) -> Text {
-    Text { text: text.text.trim().to_owned(), place: text.place }
+    Text {
+        text: text.text.trim().to_owned(),
+        place: text.place,
+    }
 }
 
 fn trimmed_all(part: Part<'_>) -> Result<Vec<Text>, Diagnostic> {
@@ -199,7 +216,9 @@ fn destination(names: &Names, text: &Text) -> Result<Target, Diagnostic> {
         Ok(
             selector @ (Selector::User(_)
             | Selector::Tag(_)
-            | Selector::Auto(Autogroup::SelfDevices | Autogroup::Member | Autogroup::Tagged)),
+            | Selector::Auto(
+                Autogroup::SelfDevices | Autogroup::Member | Autogroup::Tagged,
+            )),
         ) => Ok(Target::new(text, selector)),
         Err(error) if text.text.starts_with("tag:") => {
             let message = format!("dst={}: {error}", quote(&text.text));
@@ -229,7 +248,10 @@ fn check_pairs(src: &[Target], dst: &[Target]) -> Result<(), Diagnostic> {
             Selector::User(_) | Selector::Auto(Autogroup::SelfDevices | Autogroup::Member)
         );
         let tagged = |source: &&Target| {
-            matches!(source.selector, Selector::Tag(_) | Selector::Auto(Autogroup::Tagged))
+            matches!(
+                source.selector,
+                Selector::Tag(_) | Selector::Auto(Autogroup::Tagged)
+            )
         };
         if let Some(source) = src.iter().find(tagged).filter(|_| of_people) {
             let message = format!(

@@ -12,7 +12,10 @@ pub(crate) type Entries = Vec<(Text, Vec<Text>)>;
 
 /// Reads the section.
 pub(crate) fn read(part: Part<'_>) -> Result<Entries, Diagnostic> {
-    part.map()?.into_iter().map(|(tag, owners)| Ok((tag, owners.texts()?))).collect()
+    part.map()?
+        .into_iter()
+        .map(|(tag, owners)| Ok((tag, owners.texts()?)))
+        .collect()
 }
 
 /// Checks the section. Circles are fine.

@@ -36,9 +36,20 @@ fn plain(part: Part<'_>) -> Result<Vec<String>, Diagnostic> {
 
 /// Reads one entry of `tests`.
 pub(crate) fn read_access(part: Part<'_>) -> Result<AccessTest, Diagnostic> {
-    let mut test = AccessTest { place: part.place(), ..AccessTest::default() };
+    let mut test = AccessTest {
+        place: part.place(),
+        ..AccessTest::default()
+    };
     part.members(
-        &["src", "user", "accept", "allow", "deny", "proto", "srcPostureAttrs"],
+        &[
+            "src",
+            "user",
+            "accept",
+            "allow",
+            "deny",
+            "proto",
+            "srcPostureAttrs",
+        ],
         |name, part| {
             match name {
                 "src" | "user" => test.src = part.text()?.text,
@@ -74,7 +85,10 @@ fn attributes(part: Part<'_>) -> Result<Attributes, Diagnostic> {
 
 /// Reads and checks one entry of `sshTests`. Some selectors are refused by name.
 pub(crate) fn read_ssh(part: Part<'_>, names: &Names) -> Result<SshTest, Diagnostic> {
-    let mut test = SshTest { place: part.place(), ..SshTest::default() };
+    let mut test = SshTest {
+        place: part.place(),
+        ..SshTest::default()
+    };
     let mut source = None;
     let mut destinations: Vec<Text> = Vec::new();
     part.members(&["src", "dst", "accept", "check", "deny"], |name, part| {
@@ -101,7 +115,10 @@ pub(crate) fn read_ssh(part: Part<'_>, names: &Names) -> Result<SshTest, Diagnos
 fn check_element(names: &Names, text: &Text, side: &str) -> Result<(), Diagnostic> {
     let shown = quote(&text.text);
     if text.text.starts_with("tag:") && !names.tags.contains(&text.text) {
-        return refuse(text, format!("SSH tests {side} contains unknown tag {shown}"));
+        return refuse(
+            text,
+            format!("SSH tests {side} contains unknown tag {shown}"),
+        );
     }
     let allowed = match names.selector(&text.text) {
         Ok(Selector::User(_) | Selector::Tag(_)) => true,
@@ -117,6 +134,9 @@ fn check_element(names: &Names, text: &Text, side: &str) -> Result<(), Diagnosti
     if allowed {
         Ok(())
     } else {
-        refuse(text, format!("SSH tests {side} contains disallowed element {shown}"))
+        refuse(
+            text,
+            format!("SSH tests {side} contains disallowed element {shown}"),
+        )
     }
 }

@@ -8,4 +8,5 @@
 )]
 
 mod properties;
+mod questions;
 mod recordings;

@@ -50,24 +50,47 @@ const EVERYTHING: &str = r#"{
 const USERS: u64 = 4;
 
 fn user(id: u64, role: Role) -> User {
-    User { id, login: format!("U{id}@example.com"), role }
+    User {
+        id,
+        login: format!("U{id}@example.com"),
+        role,
+    }
 }
 
 fn device() -> impl Strategy<Value = Device> {
     let owner = prop_oneof![
         (1..=USERS).prop_map(Owner::User),
-        proptest::collection::btree_set(0..3usize, 1..3)
-            .prop_map(|tags| Owner::Tags(tags.iter().map(|tag| format!("tag:{}", ["a", "b", "c"][*tag])).collect())),
+        proptest::collection::btree_set(0..3usize, 1..3).prop_map(|tags| Owner::Tags(
+            tags.iter()
+                .map(|tag| format!("tag:{}", ["a", "b", "c"][*tag]))
+                .collect()
+        )),
     ];
     let routes = proptest::collection::btree_set(0..6usize, 0..3).prop_map(|routes| {
-        let all = ["10.1.0.0/16", "10.2.0.0/24", "192.168.0.0/24", "100.64.0.0/30", "0.0.0.0/0", "8.8.8.0/24"];
-        routes.iter().map(|route| all[*route].parse().unwrap()).collect::<Vec<_>>()
+        let all = [
+            "10.1.0.0/16",
+            "10.2.0.0/24",
+            "192.168.0.0/24",
+            "100.64.0.0/30",
+            "0.0.0.0/0",
+            "8.8.8.0/24",
+        ];
+        routes
+            .iter()
+            .map(|route| all[*route].parse().unwrap())
+            .collect::<Vec<_>>()
     });
     let attributes = (any::<bool>(), any::<bool>()).prop_map(|(new, mac)| {
         let text = |text: &str| AttributeValue::String(text.to_owned());
         Attributes::from([
-            ("node:tsVersion".to_owned(), text(if new { "1.60.0" } else { "1.40.0" })),
-            ("node:os".to_owned(), text(if mac { "macos" } else { "linux" })),
+            (
+                "node:tsVersion".to_owned(),
+                text(if new { "1.60.0" } else { "1.40.0" }),
+            ),
+            (
+                "node:os".to_owned(),
+                text(if mac { "macos" } else { "linux" }),
+            ),
         ])
     });
     (1..12u64, owner, routes, attributes, any::<bool>(), 0..20u64).prop_map(
@@ -90,7 +113,12 @@ fn device() -> impl Strategy<Value = Device> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let role = prop_oneof![Just(Role::Owner), Just(Role::Admin), Just(Role::Member), Just(Role::Shared)];
+    let role = prop_oneof![
+        Just(Role::Owner),
+        Just(Role::Admin),
+        Just(Role::Member),
+        Just(Role::Shared)
+    ];
     prop_oneof![
         6 => device().prop_map(|device| Change::Device(Box::new(device))),
         2 => (1..12u64).prop_map(Change::DeviceGone),
@@ -129,22 +157,42 @@ fn follow(topology: &mut Topology, change: &Change) {
 /// Everything that a policy says about one device, as text.
 fn view(net: &Compiled, id: u64) -> BTreeMap<&'static str, String> {
     let others: BTreeSet<u64> = net.devices().map(|device| device.id).collect();
-    let peers: Vec<u64> = others.iter().copied().filter(|peer| net.visible(id, *peer)).collect();
-    let routes: Vec<_> = others.iter().map(|peer| (peer, net.allowed_routes(id, *peer))).collect();
-    let ssh: Vec<_> = net.ssh_for(id).unwrap().iter().map(|rule| rule.to_json("")).collect();
+    let peers: Vec<u64> = others
+        .iter()
+        .copied()
+        .filter(|peer| net.visible(id, *peer))
+        .collect();
+    let routes: Vec<_> = others
+        .iter()
+        .map(|peer| (peer, net.allowed_routes(id, *peer)))
+        .collect();
+    let ssh: Vec<_> = net
+        .ssh_for(id)
+        .unwrap()
+        .iter()
+        .map(|rule| rule.to_json(""))
+        .collect();
     BTreeMap::from([
-        ("filter", serde_json::to_string(&net.filters_for(id).unwrap()).unwrap()),
+        (
+            "filter",
+            serde_json::to_string(&net.filters_for(id).unwrap()).unwrap(),
+        ),
         ("peers", format!("{peers:?}")),
         ("routes", format!("{routes:?}")),
         ("primary", format!("{:?}", net.primary_routes(id))),
         ("approved", format!("{:?}", net.auto_approved_routes(id))),
         ("ssh", format!("{ssh:?}")),
-        ("caps", format!("{:?} {}", net.caps_for(id), net.ipv4_disabled(id))),
+        (
+            "caps",
+            format!("{:?} {}", net.caps_for(id), net.ipv4_disabled(id)),
+        ),
     ])
 }
 
 fn views(net: &Compiled) -> BTreeMap<u64, BTreeMap<&'static str, String>> {
-    net.devices().map(|device| (device.id, view(net, device.id))).collect()
+    net.devices()
+        .map(|device| (device.id, view(net, device.id)))
+        .collect()
 }
 
 fn policy() -> Arc<Policy> {
@@ -251,8 +299,10 @@ fn hujson_text() -> impl Strategy<Value = String> {
     let inner = scalar.prop_recursive(4, 40, 5, {
         let extra = extra.clone();
         move |value| {
-            let padded = (extra.clone(), value, extra.clone()).prop_map(|(before, value, after)| before + &value + &after);
-            let name = (extra.clone(), "[a-z]{1,12}", extra.clone()).prop_map(|(before, name, after)| format!("{before}\"{name}\"{after}:"));
+            let padded = (extra.clone(), value, extra.clone())
+                .prop_map(|(before, value, after)| before + &value + &after);
+            let name = (extra.clone(), "[a-z]{1,12}", extra.clone())
+                .prop_map(|(before, name, after)| format!("{before}\"{name}\"{after}:"));
             let member = (name, padded.clone()).prop_map(|(name, value)| name + &value);
             let tail = (any::<bool>(), extra.clone());
             prop_oneof![

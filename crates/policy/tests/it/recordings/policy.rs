@@ -33,7 +33,9 @@ pub(super) fn check(record: &Value, topologies: &Value) -> Result<(), String> {
             // The service's own fault: any message will do.
             Err(_) if expected["status"] == 500 => Ok(()),
             Err(got) if got == message => Ok(()),
-            Err(got) => Err(format!("message:\n  expected {message:?}\n  got      {got:?}")),
+            Err(got) => Err(format!(
+                "message:\n  expected {message:?}\n  got      {got:?}"
+            )),
         };
     }
     let mut net = pushed.map_err(|error| format!("refused: {error}"))?;
@@ -41,27 +43,47 @@ pub(super) fn check(record: &Value, topologies: &Value) -> Result<(), String> {
     if known {
         approve(&mut net, record, shape)?;
     }
-    let names: BTreeMap<&str, u64> = nodes(shape).zip(1..).map(|(node, id)| (name(node), id)).collect();
+    let names: BTreeMap<&str, u64> = nodes(shape)
+        .zip(1..)
+        .map(|(node, id)| (name(node), id))
+        .collect();
     let mut differences = Vec::new();
     for (node, expected) in expected["nodes"].as_object().into_iter().flatten() {
-        let view = View { net: &net, names: &names, id: names[node.as_str()], record, shape };
+        let view = View {
+            net: &net,
+            names: &names,
+            id: names[node.as_str()],
+            record,
+            shape,
+        };
         if let Err(difference) = view.compare(expected, known) {
             differences.push(format!("{node}: {difference}"));
         }
     }
-    if differences.is_empty() { Ok(()) } else { Err(differences.join("\n  ")) }
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(differences.join("\n  "))
+    }
 }
 
 fn push(text: &str, topology: &Topology) -> Result<Compiled, String> {
     let policy = Policy::parse(text).map_err(|errors| errors[0].message.clone())?;
-    policy.check_domains(["example.com"]).map_err(|error| error.message)?;
+    policy
+        .check_domains(["example.com"])
+        .map_err(|error| error.message)?;
     let compiled = Compiled::new(Arc::new(policy), topology);
     compiled.run_tests().map_err(|error| error.message)?;
     Ok(compiled)
 }
 
 fn notes(record: &Value) -> HashSet<&str> {
-    record["notes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    record["notes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 fn nodes(shape: &Value) -> impl Iterator<Item = &Value> {
@@ -73,16 +95,25 @@ fn name(node: &Value) -> &str {
 }
 
 fn texts(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|text| text.as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn prefixes(value: &Value) -> Vec<IpNet> {
-    texts(value).iter().map(|text| text.parse().unwrap()).collect()
+    texts(value)
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect()
 }
 
 fn topology(record: &Value, shape: &Value) -> Topology {
     let users = shape["users"].as_array().unwrap();
-    let user_id = |name: &Value| 1 + users.iter().position(|user| user["name"] == *name).unwrap() as u64;
+    let user_id =
+        |name: &Value| 1 + users.iter().position(|user| user["name"] == *name).unwrap() as u64;
     Topology {
         users: users
             .iter()
@@ -148,16 +179,29 @@ impl View<'_> {
         let filter = serde_json::to_value(self.net.filters_for(self.id).unwrap()).unwrap();
         let normal = |value: &Value| normal_filter(value, renumbered);
         same("filter", &normal(&expected["filter"]), &normal(&filter))?;
-        let ssh: Vec<Value> =
-            self.net.ssh_for(self.id).unwrap().iter().map(ssh_rule).collect();
+        let ssh: Vec<Value> = self
+            .net
+            .ssh_for(self.id)
+            .unwrap()
+            .iter()
+            .map(ssh_rule)
+            .collect();
         let normal = |value: &Value| normal_ssh(value, renumbered);
         same("ssh", &normal(&expected["ssh"]), &normal(&ssh.into()))?;
-        let peers: Vec<&str> =
-            self.names.iter().filter(|(_, id)| self.net.visible(self.id, **id)).map(|(name, _)| *name).collect();
+        let peers: Vec<&str> = self
+            .names
+            .iter()
+            .filter(|(_, id)| self.net.visible(self.id, **id))
+            .map(|(name, _)| *name)
+            .collect();
         same("peers", &list(&expected["peers"]), &json!(peers))?;
         self.compare_addresses(expected, &peers)?;
         self.compare_caps(expected, &peers)?;
-        if routes_known { self.compare_routes(expected, &peers) } else { Ok(()) }
+        if routes_known {
+            self.compare_routes(expected, &peers)
+        } else {
+            Ok(())
+        }
     }
 
     fn compare_routes(&self, expected: &Value, peers: &[&str]) -> Result<(), String> {
@@ -173,7 +217,11 @@ impl View<'_> {
                 peer_routes.insert((*peer).to_owned(), json!(routes));
             }
         }
-        same("peer_routes", &object(&expected["peer_routes"]), &peer_routes.into())
+        same(
+            "peer_routes",
+            &object(&expected["peer_routes"]),
+            &peer_routes.into(),
+        )
     }
 
     fn compare_addresses(&self, expected: &Value, peers: &[&str]) -> Result<(), String> {
@@ -182,7 +230,12 @@ impl View<'_> {
             let hidden = hidden || self.net.ipv4_disabled(id);
             let device = self.net.device(id).unwrap();
             hidden.then(|| {
-                device.addresses.iter().filter(|address| address.is_ipv6()).map(ToString::to_string).collect()
+                device
+                    .addresses
+                    .iter()
+                    .filter(|address| address.is_ipv6())
+                    .map(ToString::to_string)
+                    .collect()
             })
         };
         let own = shown(self.id).unwrap_or(Value::Null);
@@ -191,16 +244,29 @@ impl View<'_> {
             .iter()
             .filter_map(|peer| Some(((*peer).to_owned(), shown(self.names[peer])?)))
             .collect();
-        same("peer_addresses", &object(&expected["peer_addresses"]), &of_peers.into())
+        same(
+            "peer_addresses",
+            &object(&expected["peer_addresses"]),
+            &of_peers.into(),
+        )
     }
 
     fn compare_caps(&self, expected: &Value, peers: &[&str]) -> Result<(), String> {
         let of_peers: Map<String, Value> = peers
             .iter()
-            .map(|peer| ((*peer).to_owned(), json!(self.net.peer_caps(self.names[peer]))))
+            .map(|peer| {
+                (
+                    (*peer).to_owned(),
+                    json!(self.net.peer_caps(self.names[peer])),
+                )
+            })
             .filter(|(_, caps)| caps.as_object().is_some_and(|caps| !caps.is_empty()))
             .collect();
-        same("peer_caps", &object(&expected["peer_caps"]), &of_peers.into())?;
+        same(
+            "peer_caps",
+            &object(&expected["peer_caps"]),
+            &of_peers.into(),
+        )?;
         if expected["caps"].is_null() {
             return Ok(());
         }
@@ -228,11 +294,19 @@ impl View<'_> {
         put("https://tailscale.com/cap/ssh", Value::Null);
         if self.record["recorded"].as_str().unwrap() >= "2026-04-14" {
             let setting = &self.record["tailnet"]["settings"]["devices_auto_updates_on"];
-            put("default-auto-update", json!([setting.as_bool().unwrap_or(false)]));
+            put(
+                "default-auto-update",
+                json!([setting.as_bool().unwrap_or(false)]),
+            );
         }
-        let node = nodes(self.shape).find(|node| self.names[name(node)] == self.id).unwrap();
+        let node = nodes(self.shape)
+            .find(|node| self.names[name(node)] == self.id)
+            .unwrap();
         let users = self.shape["users"].as_array().unwrap();
-        let role = users.iter().find(|user| user["name"] == node["user"]).map(|user| &user["role"]);
+        let role = users
+            .iter()
+            .find(|user| user["name"] == node["user"])
+            .map(|user| &user["role"]);
         if let Some(role) = role.and_then(Value::as_str) {
             if role == "owner" {
                 put("https://tailscale.com/cap/is-owner", Value::Null);
@@ -246,11 +320,19 @@ impl View<'_> {
 }
 
 fn list(value: &Value) -> Value {
-    if value.is_null() { json!([]) } else { value.clone() }
+    if value.is_null() {
+        json!([])
+    } else {
+        value.clone()
+    }
 }
 
 fn object(value: &Value) -> Value {
-    if value.is_null() { json!({}) } else { value.clone() }
+    if value.is_null() {
+        json!({})
+    } else {
+        value.clone()
+    }
 }
 
 /// A rule as it was recorded: the host is `unused`.
@@ -266,7 +348,13 @@ fn sorted(value: &Value) -> Value {
 
 /// `null`, absent and empty are the same; order counts unless the record was renumbered.
 fn normal_filter(value: &Value, renumbered: bool) -> Value {
-    let order = |value: &Value| if renumbered { sorted(value) } else { list(value) };
+    let order = |value: &Value| {
+        if renumbered {
+            sorted(value)
+        } else {
+            list(value)
+        }
+    };
     let rules = value.as_array().cloned().unwrap_or_default();
     let rule = |rule: &Value| {
         let grants = rule["CapGrant"].as_array().cloned().unwrap_or_default();
@@ -292,7 +380,9 @@ fn normal_ssh(value: &Value, renumbered: bool) -> Value {
         }
         if let Some(url) = rule["action"].get_mut("holdAndDelegate") {
             let text = url.as_str().unwrap();
-            let path = text.split_once("/machine/").map(|(_, path)| path.to_owned());
+            let path = text
+                .split_once("/machine/")
+                .map(|(_, path)| path.to_owned());
             *url = json!(path);
         }
     }
@@ -311,8 +401,13 @@ fn same(what: &str, expected: &Value, got: &Value) -> Result<(), String> {
         let lines: BTreeSet<String> = (0..count)
             .filter(|index| expected.get(*index) != got.get(*index))
             .map(|index| {
-                let show = |list: &[Value]| list.get(index).map_or("nothing".into(), Value::to_string);
-                format!("rule {index}:\n  expected {}\n  got      {}", show(expected), show(got))
+                let show =
+                    |list: &[Value]| list.get(index).map_or("nothing".into(), Value::to_string);
+                format!(
+                    "rule {index}:\n  expected {}\n  got      {}",
+                    show(expected),
+                    show(got)
+                )
             })
             .collect();
         let lines: Vec<String> = lines.into_iter().collect();

@@ -1,0 +1,324 @@
+//! Explanations, differences, previews, tests of the policy itself, and who may apply tags.
+
+use bowline_policy::{
+    AttributeValue, Attributes, Compiled, Connection, Device, Diff, Direction, Owner, Policy,
+    PreviewTarget, Principal, Question, Role, Topology, User, Verdict,
+};
+use std::sync::Arc;
+
+fn device(id: u64, name: &str, owner: Owner) -> Device {
+    Device {
+        id,
+        name: name.to_owned(),
+        joined: id,
+        owner,
+        addresses: vec![
+            format!("100.64.0.{id}").parse().unwrap(),
+            format!("fd7a:115c:a1e0::{id}").parse().unwrap(),
+        ],
+        advertised: Vec::new(),
+        routes: Vec::new(),
+        attributes: Attributes::new(),
+        services: Vec::new(),
+        online: true,
+    }
+}
+
+/// Alice with two devices, Bob with one, two tagged servers, one of them a router.
+fn tailnet() -> Topology {
+    let user = |id, login: &str, role| User {
+        id,
+        login: login.to_owned(),
+        role,
+    };
+    let tagged = |tag: &str| Owner::Tags(vec![tag.to_owned()]);
+    let mut router = device(5, "router", tagged("tag:router"));
+    router.advertised = vec!["10.0.0.0/16".parse().unwrap()];
+    router.routes.clone_from(&router.advertised);
+    let mut laptop = device(1, "laptop", Owner::User(1));
+    laptop.attributes.insert(
+        "node:os".to_owned(),
+        AttributeValue::String("macos".to_owned()),
+    );
+    Topology {
+        users: vec![
+            user(1, "alice@example.com", Role::Member),
+            user(2, "bob@example.com", Role::Member),
+            user(3, "root@example.com", Role::Admin),
+        ],
+        devices: vec![
+            laptop,
+            device(2, "phone", Owner::User(1)),
+            device(3, "desktop", Owner::User(2)),
+            device(4, "server", tagged("tag:server")),
+            router,
+        ],
+        ..Topology::default()
+    }
+}
+
+fn compile(text: &str) -> Compiled {
+    Compiled::new(Arc::new(Policy::parse(text).unwrap()), &tailnet())
+}
+
+const POLICY: &str = r#"{
+    "groups": {"group:dev": ["alice@example.com"]},
+    "tagOwners": {"tag:server": ["group:dev"], "tag:router": ["tag:server"]},
+    "postures": {"posture:mac": ["node:os == 'macos'"]},
+    "acls": [
+        {"action": "accept", "src": ["group:dev"], "dst": ["tag:server:22"]},
+        {"action": "accept", "src": ["group:dev"], "dst": ["tag:server:443"], "srcPosture": ["posture:mac"]},
+        {"action": "accept", "src": ["autogroup:member"], "dst": ["10.0.0.0/8:*"]},
+    ],
+}"#;
+
+fn question(src: &str, dst: &str) -> Question {
+    Question {
+        src: src.to_owned(),
+        dst: dst.to_owned(),
+        protocol: None,
+    }
+}
+
+#[test]
+fn an_allowed_connection_names_the_rule_the_line_and_the_members() {
+    let answer = compile(POLICY)
+        .explain(&question("laptop", "server:22"))
+        .unwrap();
+    assert!(answer.allowed);
+    let rule = &answer.pairs[0].rules[0];
+    assert_eq!(
+        (rule.section, rule.line, &rule.verdict),
+        ("acls", 6, &Verdict::Allows)
+    );
+    assert_eq!(rule.src[0].text, "group:dev");
+    assert_eq!(rule.src[0].members, ["alice@example.com"]);
+    assert_eq!(rule.dst[0].text, "tag:server:22");
+    assert_eq!(rule.dst[0].members, ["server"]);
+}
+
+#[test]
+fn a_denied_connection_names_what_comes_close_and_what_it_lacks() {
+    let net = compile(POLICY);
+    let answer = net
+        .explain(&question("alice@example.com", "server:443"))
+        .unwrap();
+    assert!(!answer.allowed);
+    let phone = answer
+        .pairs
+        .iter()
+        .find(|pair| pair.src.name == "phone")
+        .unwrap();
+    assert!(!phone.allowed);
+    let json = serde_json::to_value(&phone.rules[0]).unwrap();
+    assert_eq!(json["verdict"], "postureFailed");
+    assert_eq!(json["postures"][0]["assertion"], "node:os == 'macos'");
+    assert_eq!(json["postures"][0]["line"], 4);
+    let laptop = answer.pairs.iter().find(|pair| pair.src.name == "laptop");
+    assert!(laptop.is_some_and(|pair| pair.allowed));
+
+    let answer = net.explain(&question("laptop", "server:80")).unwrap();
+    assert_eq!(answer.pairs[0].rules[0].verdict, Verdict::PortNotIncluded);
+    let answer = net.explain(&question("desktop", "server:22")).unwrap();
+    assert_eq!(answer.pairs[0].rules[0].verdict, Verdict::SourceNotIncluded);
+    assert_eq!(answer.pairs[0].rules[0].dst[0].text, "tag:server:22");
+}
+
+#[test]
+fn an_address_behind_a_router_can_be_asked_about() {
+    let answer = compile(POLICY)
+        .explain(&question("desktop", "10.0.5.6:8080"))
+        .unwrap();
+    assert!(answer.allowed);
+    assert_eq!(answer.pairs[0].rules[0].line, 8);
+}
+
+#[test]
+fn nonsense_is_not_answered() {
+    let net = compile(POLICY);
+    for (src, dst) in [
+        ("laptop", "server"),
+        ("laptop", "server:*"),
+        ("nobody", "server:1"),
+        ("10.0.0.0/8", "server:1"),
+    ] {
+        assert!(net.explain(&question(src, dst)).is_err(), "{src} {dst}");
+    }
+}
+
+fn diff(new: &str, connections: &[Connection]) -> Diff {
+    compile(POLICY).diff(&Arc::new(Policy::parse(new).unwrap()), connections)
+}
+
+#[test]
+fn the_same_policy_in_another_layout_changes_nothing() {
+    let other = bowline_policy::hujson::to_json(POLICY).unwrap();
+    assert_eq!(diff(&other, &[]), Diff::default());
+}
+
+#[test]
+fn access_that_is_gained_and_lost_is_told_by_class() {
+    let new = POLICY
+        .replace("\"tag:server:22\"", "\"tag:server:20-22\"")
+        .replace(
+            "\"autogroup:member\"], \"dst\": [\"10.0.0.0/8:*\"]",
+            "\"bob@example.com\"], \"dst\": [\"10.0.0.0/8:*\"]",
+        );
+    let diff = diff(&new, &[]);
+    let gained: Vec<_> = diff
+        .access
+        .iter()
+        .filter(|change| change.direction == Direction::Gained)
+        .collect();
+    assert_eq!(gained.len(), 1, "{diff:#?}");
+    assert_eq!(gained[0].src.selectors, ["group:dev"]);
+    assert_eq!(gained[0].dst.selectors, ["tag:server"]);
+    assert_eq!(gained[0].what, ["tcp:20-21", "udp:20-21"]);
+    let lost: Vec<_> = diff
+        .access
+        .iter()
+        .filter(|change| change.direction == Direction::Lost)
+        .collect();
+    assert_eq!(lost.len(), 1, "{diff:#?}");
+    assert_eq!(lost[0].src.selectors, ["group:dev"]);
+    assert_eq!(lost[0].src.count, 2);
+    assert_eq!(lost[0].through.as_deref(), Some("10.0.0.0/8"));
+    assert_eq!(lost[0].what, ["icmp", "tcp:*", "udp:*", "ipv6-icmp"]);
+}
+
+#[test]
+fn a_rule_that_another_one_covers_changes_nothing() {
+    let new = POLICY.replace(
+        "\"acls\": [",
+        "\"acls\": [{\"action\": \"accept\", \"src\": [\"alice@example.com\"], \"dst\": [\"tag:server:22\"]},",
+    );
+    assert_eq!(diff(&new, &[]).access, []);
+}
+
+#[test]
+fn connections_that_would_be_cut_are_named() {
+    let open = |port| Connection {
+        src: "100.64.0.1".parse().unwrap(),
+        dst: "100.64.0.4".parse().unwrap(),
+        protocol: 6,
+        port,
+    };
+    let new = POLICY.replace("\"tag:server:22\"", "\"tag:server:2222\"");
+    // Port 443 stays open, and port 80 never was.
+    assert_eq!(diff(&new, &[open(22), open(443), open(80)]).cut, [open(22)]);
+}
+
+#[test]
+fn ssh_rules_routes_and_attributes_are_compared_too() {
+    let new = POLICY.replace(
+        "\"acls\": [",
+        r#""ssh": [{"action": "check", "src": ["group:dev"], "dst": ["tag:server"], "users": ["root", "ubuntu"]}],
+           "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:router"]}},
+           "nodeAttrs": [{"target": ["tag:server"], "attr": ["funnel-x"]}],
+           "acls": ["#,
+    );
+    let diff = diff(&new, &[]);
+    assert_eq!(diff.ssh.len(), 1);
+    assert_eq!(
+        (diff.ssh[0].direction, diff.ssh[0].action),
+        (Direction::Gained, "check")
+    );
+    assert_eq!(diff.ssh[0].users, ["root", "ubuntu"]);
+    assert_eq!(diff.ssh[0].src.selectors, ["group:dev"]);
+    assert_eq!(diff.approvals[0].route, "10.0.0.0/16");
+    assert_eq!(diff.approvals[0].devices.selectors, ["tag:router"]);
+    assert_eq!(diff.attributes[0].attribute, "funnel-x");
+    assert_eq!(diff.attributes[0].devices.count, 1);
+}
+
+#[test]
+fn previews_give_the_rules_of_a_user_or_an_address() {
+    let net = compile(POLICY);
+    let lines = |target: PreviewTarget| -> Vec<usize> {
+        net.preview(&target)
+            .iter()
+            .map(|found| found.line_number)
+            .collect()
+    };
+    assert_eq!(
+        lines(PreviewTarget::User("alice@example.com".to_owned())),
+        [6, 7, 8]
+    );
+    assert_eq!(
+        lines(PreviewTarget::User("Bob@Example.com".to_owned())),
+        [8]
+    );
+    assert_eq!(
+        lines(PreviewTarget::User("nobody@elsewhere.net".to_owned())),
+        [8]
+    );
+    assert_eq!(
+        lines(PreviewTarget::IpPort("100.64.0.4".parse().unwrap(), 443)),
+        [7]
+    );
+    assert_eq!(
+        lines(PreviewTarget::IpPort("10.1.2.3".parse().unwrap(), 1)),
+        [8]
+    );
+    let found = net.preview(&PreviewTarget::IpPort("100.64.0.4".parse().unwrap(), 443));
+    assert_eq!(
+        serde_json::to_value(&found).unwrap(),
+        serde_json::json!([{
+            "users": ["group:dev"], "ports": ["tag:server:443"], "lineNumber": 7,
+            "postures": ["posture:mac"],
+        }])
+    );
+}
+
+#[test]
+fn failing_tests_say_what_was_wanted() {
+    let net = compile(POLICY);
+    let error = net
+        .run_given_tests(
+            r#"[
+                {"src": "alice@example.com", "accept": ["tag:server:22"], "deny": ["tag:server:80"]},
+                {"user": "bob@example.com", "allow": ["tag:server:22"], "deny": ["10.9.9.9:1"], "proto": "tcp"},
+                {"src": "alice@example.com", "deny": ["tag:server:443"], "srcPostureAttrs": {"node:os": "linux"}},
+                {"src": "alice@example.com", "accept": ["tag:server:443"], "srcPostureAttrs": {"node:os": "macos"}},
+            ]"#,
+        )
+        .unwrap_err();
+    assert_eq!(error.message, "test(s) failed");
+    assert_eq!(error.place.line, 3);
+    assert_eq!(
+        serde_json::to_value(&error.failures).unwrap(),
+        serde_json::json!([{"user": "bob@example.com", "errors": [
+            "address \"tag:server:22\" (protocol \"tcp\"): want: Accept, got: Drop",
+            "address \"10.9.9.9:1\" (protocol \"tcp\"): want: Drop, got: Accept",
+        ]}])
+    );
+}
+
+#[test]
+fn tags_are_applied_by_their_owners() {
+    let net = compile(POLICY);
+    let tags = |list: &[&str]| list.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
+    let refused = |principal, list: &[&str]| net.may_assign_tags(principal, &tags(list)).err();
+    // Through the group, and through the tag that owns the other one.
+    assert_eq!(
+        refused(Principal::User(1), &["tag:server", "tag:router"]),
+        None
+    );
+    assert_eq!(
+        refused(Principal::User(2), &["tag:server"]),
+        Some(tags(&["tag:server"]))
+    );
+    assert_eq!(
+        refused(Principal::User(3), &["tag:server", "tag:no"]),
+        Some(tags(&["tag:no"]))
+    );
+    let server = tags(&["tag:server"]);
+    assert_eq!(refused(Principal::Tags(&server), &["tag:server"]), None);
+    assert_eq!(refused(Principal::Tags(&server), &["tag:router"]), None);
+    let both = tags(&["tag:router", "tag:server"]);
+    assert_eq!(
+        refused(Principal::Tags(&both), &["tag:server"]),
+        Some(tags(&["tag:server"]))
+    );
+    assert_eq!(refused(Principal::Unlimited, &["tag:router"]), None);
+}
