@@ -24,6 +24,7 @@ mod load;
 pub mod register;
 pub mod report;
 pub mod session;
+pub mod settings;
 pub mod tailnet;
 pub mod user;
 mod writer;
