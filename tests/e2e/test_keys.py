@@ -75,24 +75,37 @@ def test_a_device_that_is_not_ephemeral_stays_after_its_logout(tailnet: Tailnet)
     assert device_id in tailnet.api.devices()
 
 
-def test_a_pre_approved_key_needs_no_approval(tailnet: Tailnet) -> None:
+def test_a_device_of_a_pre_approved_key_is_approved(tailnet: Tailnet) -> None:
+    key = tailnet.api.auth_key(preauthorized=True)
+    device = tailnet.login(tailnet.client(NEW, "approved"), "approved", key=key["key"])
+    assert tailnet.api.key(key["id"])["capabilities"]["devices"]["create"]["preauthorized"] is True
+    assert tailnet.api.device(device.device_id)["authorized"] is True
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_only_a_pre_approved_key_needs_no_approval_where_devices_need_it(
+    tailnet: Tailnet, version: str
+) -> None:
     settings = "/tailnet/-/settings"
-    if tailnet.api.curl.run(["-u", f"{tailnet.api.token}:", f"{tailnet.api.base}{settings}"]).status == 404:
-        device = tailnet.login(
-            tailnet.client(NEW, "approved"), "approved", key=tailnet.api.auth_key(preauthorized=True)["key"]
-        )
-        assert tailnet.api.device(device.device_id)["authorized"] is True
-        pytest.skip("tailnet settings are not served: device approval cannot be switched on")
+    if tailnet.api.call("GET", settings).status == 404:
+        pytest.skip("tailnet settings are not served yet: device approval cannot be switched on")
     tailnet.api.ok("PATCH", settings, {"devicesApprovalOn": True})
     try:
         approved = tailnet.login(
-            tailnet.client(NEW, "approved"), "approved", key=tailnet.api.auth_key(preauthorized=True)["key"]
+            tailnet.client(version, "approved"),
+            "approved",
+            key=tailnet.api.auth_key(preauthorized=True)["key"],
         )
         assert tailnet.api.device(approved.device_id)["authorized"] is True
-        waiting = tailnet.client(NEW, "waiting")
+        waiting = tailnet.client(version, "waiting")
         with pytest.raises(Refused):
             waiting.up(tailnet.server.url, tailnet.api.auth_key()["key"], "waiting", seconds=3)
         waiting.wait_for_state("NeedsMachineAuth")
+        assert approved.peer(waiting.device_id) is None
+
+        tailnet.api.ok("POST", f"/device/{waiting.device_id}/authorized", {"authorized": True})
+        waiting.wait_for_state("Running")
+        tailnet.meet(approved, waiting)
     finally:
         tailnet.api.ok("PATCH", settings, {"devicesApprovalOn": False})
 

@@ -15,11 +15,20 @@ from .network import Host
 from .process import Daemon, environment
 from .wait import until
 
-# Enough of /etc for name lookup, iptables (found through "alternatives") and dynamic linking.
-_ETC_ENTRIES = (
-    "alternatives", "group", "host.conf", "iproute2", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-    "localtime", "passwd", "protocols", "services",
-)  # fmt: skip
+# Enough of /etc for name lookup, dynamic linking, iptables (found through "alternatives"), and for
+# the daemon to tell which distribution it runs on.
+_ETC_PATTERNS = (
+    "alternatives/*tables*",
+    "debian_version",
+    "group",
+    "host.conf",
+    "ld.so.cache",
+    "localtime",
+    "os-release",
+    "passwd",
+    "protocols",
+    "services",
+)
 
 # Runs the daemon with its own /etc and an empty /run. Nothing starts if a mount fails: a daemon
 # that saw the machine's /etc would replace its resolver file.
@@ -236,12 +245,11 @@ class Client:
 
     def _make_etc(self, resolver: str) -> None:
         self._etc.mkdir(parents=True)
-        for entry in _ETC_ENTRIES:
-            source = Path("/etc") / entry
-            if source.is_dir():
-                shutil.copytree(source, self._etc / entry, symlinks=True)
-            elif source.exists():
-                shutil.copy(source, self._etc / entry, follow_symlinks=not source.is_symlink())
+        etc = Path("/etc")
+        for source in (found for pattern in _ETC_PATTERNS for found in etc.glob(pattern)):
+            copy = self._etc / source.relative_to(etc)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy(source, copy, follow_symlinks=False)
         (self._etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
         (self._etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")
         (self._etc / "resolv.conf").write_text(f"nameserver {resolver}\n")
