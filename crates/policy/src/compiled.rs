@@ -14,6 +14,7 @@ mod membership;
 mod route;
 mod ssh;
 mod tags;
+mod warnings;
 
 pub use access::{Match, PreviewTarget};
 pub use attributes::CapabilityMap;

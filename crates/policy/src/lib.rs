@@ -13,6 +13,7 @@ mod section;
 mod selector;
 mod set;
 mod topology;
+mod topology_file;
 
 pub use compiled::{
     AccessChange, AttributeChange, CapGrant, CapabilityMap, ClassId, Compiled, Connection,

@@ -147,6 +147,12 @@ pub(crate) const CGNAT: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 
 pub(crate) const TAILNET_V6: Ipv6Net =
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0), 48);
 
+/// Whether a prefix stands for an IPv4 subnet of a site (4via6), where no devices are.
+pub(crate) fn is_4via6(prefix: IpNet) -> bool {
+    let site = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0xb1a, 0, 0, 0, 0);
+    IpNet::from(Ipv6Net::new_assert(site, 64)).contains(&prefix)
+}
+
 /// Whether a prefix has addresses that devices of a tailnet may have.
 pub(crate) fn in_tailnet(prefix: IpNet) -> bool {
     overlap(prefix, CGNAT.into()) || overlap(prefix, TAILNET_V6.into())

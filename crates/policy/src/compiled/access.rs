@@ -306,8 +306,8 @@ impl Compiled {
         let atoms = state.standing.atoms.iter();
         // Only the device itself is meant, not what lies behind it.
         let own = atoms
-            .filter(|(_, flags)| flags & touch::OWN != 0)
-            .copied()
+            .map(|(atom, flags)| (*atom, flags & touch::OWN))
+            .filter(|(_, flags)| *flags != 0)
             .collect();
         Some(Subject {
             standing: Standing {

@@ -630,11 +630,11 @@ impl Compiled {
                     if !conditional {
                         texts.extend(range::TAILNET_RANGES.iter().map(|text| Arc::from(*text)));
                     }
-                    texts.extend(
-                        self.routes
-                            .keys()
-                            .map(|route| Arc::from(range::show(*route))),
-                    );
+                    // A subnet with addresses of devices in it would let in those that fail.
+                    let subnets = self.routes.keys().filter(|route| {
+                        !conditional || !range::in_tailnet(**route) || range::is_4via6(**route)
+                    });
+                    texts.extend(subnets.map(|route| Arc::from(range::show(*route))));
                 }
                 Some(Selector::Service(name)) => {
                     let addresses = self

@@ -255,6 +255,85 @@ proptest! {
         }
     }
 
+    /// The filter is read as clients read it, and must agree with the policy's own tests.
+    #[test]
+    fn packet_filters_allow_what_tests_accept_and_nothing_else(
+        devices in proptest::collection::vec(device(), 2..12),
+        port in prop_oneof![Just(22u16), Just(53), Just(80), Just(443), Just(7), Just(9), Just(1000)],
+        protocol in prop_oneof![Just(6u8), Just(17)],
+    ) {
+        let topology = Topology {
+            users: (1..=USERS).map(|id| user(id, Role::Member)).collect(),
+            devices,
+            ..Topology::default()
+        };
+        let net = Compiled::new(policy(), &topology);
+        let ids: Vec<u64> = net.devices().map(|device| device.id).collect();
+        for target in &ids {
+            let filter = serde_json::to_value(net.filters_for(*target).unwrap()).unwrap();
+            for source in &ids {
+                let address = |id: u64| net.device(id).unwrap().addresses[0];
+                let (src, dst) = (address(*source), address(*target));
+                let on_wire = wire_allows(&filter, src, dst, protocol, port);
+                let by_rules = net.allows_connection(src, dst, protocol, port);
+                prop_assert_eq!(on_wire, by_rules, "{} -> {}:{}", src, dst, port);
+                if on_wire && source != target {
+                    prop_assert!(net.visible(*source, *target), "{} reaches {} unseen", source, target);
+                }
+                let name = |id: u64| format!("100.64.0.{id}");
+                let verb = if on_wire { "accept" } else { "deny" };
+                let proto = if protocol == 6 { "tcp" } else { "udp" };
+                let test = format!(
+                    r#"[{{"src": "{}", "{verb}": ["{}:{port}"], "proto": "{proto}"}}]"#,
+                    name(*source), name(*target)
+                );
+                prop_assert_eq!(net.run_given_tests(&test), Ok(()));
+            }
+        }
+    }
+
+    /// A difference names all that changes for each pair, and nothing where nothing does.
+    #[test]
+    fn a_difference_is_what_filters_say(
+        devices in proptest::collection::vec(device(), 2..10),
+        rules in proptest::collection::vec((0..8usize, 0..8usize, 1..4u16), 0..4),
+    ) {
+        let selectors = ["tag:a", "tag:b", "u1@example.com", "group:a", "autogroup:member", "100.64.0.3", "some", "*"];
+        let rules: Vec<String> = rules
+            .iter()
+            .map(|(src, dst, port)| format!(
+                r#"{{"action": "accept", "src": ["{}"], "dst": ["{}:{port}-{}"]}}"#,
+                selectors[*src], selectors[*dst], port + 1
+            ))
+            .collect();
+        let text = |rules: &[String]| format!(
+            r#"{{"groups": {{"group:a": ["u1@example.com", "u2@example.com"]}}, "hosts": {{"some": "100.64.0.0/29"}},
+                "tagOwners": {{"tag:a": [], "tag:b": [], "tag:c": []}}, "acls": [{}]}}"#,
+            rules.join(",")
+        );
+        let topology = Topology {
+            users: (1..=USERS).map(|id| user(id, Role::Member)).collect(),
+            devices: devices.into_iter().map(|device| Device { routes: Vec::new(), ..device }).collect(),
+            ..Topology::default()
+        };
+        let half = rules.len() / 2;
+        let old = Compiled::new(Arc::new(Policy::parse(&text(&rules[..half])).unwrap()), &topology);
+        let new_policy = Arc::new(Policy::parse(&text(&rules[half..])).unwrap());
+        let new = Compiled::new(Arc::clone(&new_policy), &topology);
+        let diff = old.diff(&new_policy, &[]);
+        let mut changed = false;
+        for port in 1..6 {
+            for source in old.devices() {
+                for target in old.devices() {
+                    let (src, dst) = (source.addresses[0], target.addresses[0]);
+                    changed |= old.allows_connection(src, dst, 6, port)
+                        != new.allows_connection(src, dst, 6, port);
+                }
+            }
+        }
+        prop_assert_eq!(changed, !diff.access.is_empty(), "{:#?}", diff.access);
+    }
+
     #[test]
     fn formatting_is_stable_and_keeps_the_meaning(text in hujson_text()) {
         let once = hujson::format(&text).unwrap();
@@ -319,4 +398,60 @@ fn hujson_text() -> impl Strategy<Value = String> {
 fn join(open: char, items: &[String], (comma, extra): &(bool, String), close: char) -> String {
     let comma = if *comma && !items.is_empty() { "," } else { "" };
     format!("{open}{}{comma}{extra}{close}", items.join(","))
+}
+
+/// Whether a filter lets a packet through, as clients judge it.
+fn wire_allows(
+    filter: &serde_json::Value,
+    src: std::net::IpAddr,
+    dst: std::net::IpAddr,
+    protocol: u8,
+    port: u16,
+) -> bool {
+    filter.as_array().unwrap().iter().any(|rule| {
+        let texts = |value: &serde_json::Value| -> Vec<String> {
+            value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|text| text.as_str().unwrap().to_owned())
+                .collect()
+        };
+        let protocols: Vec<u64> = rule["IPProto"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|number| number.as_u64().unwrap())
+            .collect();
+        let protocol_fits = protocols.is_empty() || protocols.contains(&u64::from(protocol));
+        let source_fits = texts(&rule["SrcIPs"])
+            .iter()
+            .any(|text| wire_contains(text, src));
+        protocol_fits
+            && source_fits
+            && rule["DstPorts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|entry| {
+                    let bound = |name: &str| entry["Ports"][name].as_u64().unwrap();
+                    wire_contains(entry["IP"].as_str().unwrap(), dst)
+                        && (bound("First")..=bound("Last")).contains(&u64::from(port))
+                })
+    })
+}
+
+fn wire_contains(text: &str, address: std::net::IpAddr) -> bool {
+    if text == "*" {
+        return true;
+    }
+    if let Some((first, last)) = text.split_once('-') {
+        let (first, last) = (first.parse().unwrap(), last.parse().unwrap());
+        return address.is_ipv4() == std::net::IpAddr::is_ipv4(&first)
+            && (first..=last).contains(&address);
+    }
+    match text.parse::<ipnet::IpNet>() {
+        Ok(prefix) => prefix.contains(&address),
+        Err(_) => text.parse() == Ok(address),
+    }
 }
