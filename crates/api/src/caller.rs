@@ -68,8 +68,12 @@ need! {
     DnsWrite = Dns Write;
     /// Reads users.
     UsersRead = Users Read hidden true;
-    /// Changes users.
-    UsersWrite = Users Write hidden true;
+    /// Changes users. Not hidden: of a change it is told that it was refused.
+    UsersWrite = Users Write;
+    /// Reads settings.
+    SettingsRead = FeatureSettings Read;
+    /// Changes settings.
+    SettingsWrite = FeatureSettings Write;
 }
 
 /// A caller who has what the operation needs, in the tailnet that the path names.
@@ -82,7 +86,7 @@ impl<N: Need> FromRequestParts<Api> for Caller<N> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let actor = Anyone::from_request_parts(parts, api).await?.0;
+        let actor = actor(parts, api).await?;
         if !actor.may(N::SCOPE, N::ACCESS) {
             return Err(if N::HIDDEN {
                 ApiError::not_found()
@@ -104,32 +108,38 @@ impl FromRequestParts<Api> for Anyone {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let params = RawPathParams::from_request_parts(parts, api)
-            .await
-            .map_err(|_| ApiError::not_found())?;
-        let param = |name: &str| {
-            params
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value)
-        };
-        if api.options.operator {
-            return operator(parts, api, param("tailnet"), param("device_id")).map(Self);
-        }
-        let token = token(parts).ok_or_else(ApiError::unauthorized)?;
-        let actor = api
-            .engine
-            .authenticate(&token)
-            .ok_or_else(ApiError::unauthorized)?;
+        let actor = actor(parts, api).await?;
         if !actor.may_use_api() {
-            return Err(ApiError::forbidden());
-        }
-        // Whether another tailnet exists is not told.
-        if param("tailnet").is_some_and(|named| !is_own(api, &actor, named)) {
             return Err(ApiError::forbidden());
         }
         Ok(Self(actor))
     }
+}
+
+/// Who calls, in the tailnet that the path names.
+async fn actor(parts: &mut Parts, api: &Api) -> Result<Actor, ApiError> {
+    let params = RawPathParams::from_request_parts(parts, api)
+        .await
+        .map_err(|_| ApiError::not_found())?;
+    let param = |name: &str| {
+        params
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    };
+    if api.options.operator {
+        return operator(parts, api, param("tailnet"), param("deviceId"));
+    }
+    let token = token(parts).ok_or_else(ApiError::unauthorized)?;
+    let actor = api
+        .engine
+        .authenticate(&token)
+        .ok_or_else(ApiError::unauthorized)?;
+    // Whether another tailnet exists is not told.
+    if param("tailnet").is_some_and(|named| !is_own(api, &actor, named)) {
+        return Err(ApiError::forbidden());
+    }
+    Ok(actor)
 }
 
 /// The operator of the server, who belongs to no tailnet.

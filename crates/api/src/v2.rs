@@ -6,5 +6,6 @@ pub(crate) mod devices;
 pub(crate) mod dns;
 pub(crate) mod keys;
 pub(crate) mod policy;
+pub(crate) mod settings;
 pub(crate) mod tailnets;
 pub(crate) mod users;
