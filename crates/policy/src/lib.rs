@@ -4,6 +4,7 @@ mod compiled;
 mod decode;
 mod diagnostic;
 mod duration;
+pub mod fuzzing;
 pub mod hujson;
 mod policy;
 mod port;

@@ -7,6 +7,7 @@
     reason = "tests stop at the first surprise, and the recordings' runner prints a table"
 )]
 
+mod corpus;
 mod properties;
 mod questions;
 mod recordings;
