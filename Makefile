@@ -37,8 +37,9 @@ conformance: ## Unmodified clients against the server; needs root. make conforma
 	tests/e2e/run $(ARGS)
 
 .PHONY: bench
-bench: ## Everything in bench/: fleets of simulated nodes, and the API against an empty handler
+bench: ## The API against an empty handler, fleets of simulated nodes, policies of many devices
 	@for run in bench/*/run; do echo "--- $$run"; "$$run"; done
+	cargo bench --locked -p bowline-policy --bench scale
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of outside bytes for FUZZ_SECONDS each; needs cargo-fuzz

@@ -115,8 +115,12 @@ pub fn violations(packages: &[Package]) -> Vec<String> {
 fn refusal(short: &str, allowed: &[&str], dependency: &Dependency) -> Option<String> {
     let used = dependency.name.as_str();
     if let Some(local) = used.strip_prefix("bowline-") {
-        // A crate may name itself for its tests, to switch on a feature.
-        let is_for_tests = dependency.is_dev && (FOR_TESTS.contains(&local) || local == short);
+        // A crate may name itself for its tests, to switch on a feature; and what stands on the
+        // engine needs a store to open one.
+        let is_for_tests = dependency.is_dev
+            && (FOR_TESTS.contains(&local)
+                || local == short
+                || local == "store" && allowed.contains(&"engine"));
         return (!allowed.contains(&local) && !is_for_tests)
             .then(|| format!("{short} may not use {local}"));
     }
@@ -236,15 +240,19 @@ mod tests {
 
     #[test]
     fn tests_may_use_testkit_and_more() {
-        let packages = [package(
-            "bowline-policy",
-            &[
-                ("bowline-model", false),
-                ("bowline-testkit", true),
-                ("tokio", true),
-            ],
-        )];
-        assert_eq!(violations(&packages), [""; 0]);
+        let policy = [
+            ("bowline-model", false),
+            ("bowline-testkit", true),
+            ("tokio", true),
+        ];
+        let api = [("bowline-engine", false), ("bowline-store", true)];
+        let wire = [("bowline-store", true)];
+        let packages = [
+            package("bowline-policy", &policy),
+            package("bowline-api", &api),
+            package("bowline-wire", &wire),
+        ];
+        assert_eq!(violations(&packages), ["wire may not use store"]);
     }
 
     #[test]
