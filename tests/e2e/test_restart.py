@@ -74,9 +74,9 @@ def test_clients_come_back_after_a_restart_of_the_server(tailnet: Tailnet, end: 
     tailnet.api.ok("POST", f"/device/{old.device_id}/name", {"name": "changed"})
     for viewer in (new, far):
         viewer.wait_for_peer(
-            old.device_id, "a later change", lambda p: p["DNSName"].startswith("changed."), deadline=40
+            old.device_id, "a later change", lambda p: p["DNSName"].startswith("changed."), deadline=60
         )
-    until("the device knows it", lambda: old.dns_name.startswith("changed."), deadline=40, also=old.tail)
+    until("the device knows it", lambda: old.dns_name.startswith("changed."), deadline=60, also=old.tail)
     tailnet.meet(*clients)
     assert {client.state for client in clients} == {"Running"}
     assert all(device["connectedToControl"] for device in tailnet.api.devices().values())

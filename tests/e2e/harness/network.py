@@ -131,9 +131,8 @@ class Network:
     """The hub, its bridge and its hosts. `close` deletes all of it, and nothing else."""
 
     def __init__(self) -> None:
-        # Interface names in the hub and namespace names in the machine must not meet those of
-        # another run at the same time.
-        self._tag = f"bwe2e-{secrets.token_hex(3)}"
+        # Namespace names must not meet those of another run at the same time.
+        self._tag = os.environ.get("BOWLINE_E2E_TAG") or f"bwe2e-{secrets.token_hex(3)}"
         self._next = 10
         self._spaces: list[Namespace] = []
         self.hub = self._keep(Namespace(f"{self._tag}-hub"))
