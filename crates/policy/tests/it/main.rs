@@ -8,6 +8,7 @@
 )]
 
 mod corpus;
+mod errors;
 mod properties;
 mod questions;
 mod recordings;
