@@ -58,5 +58,6 @@ fuzz: ## Fuzz every parser of outside bytes for FUZZ_SECONDS each; needs cargo-f
 	done
 
 .PHONY: generate
-generate: ## Write again what is generated and committed: docs/settings.md
+generate: ## Write again what is generated and committed: docs/settings.md, openapi/api-v2.json
 	cargo run --quiet --locked -p bowline-xtask -- settings
+	cargo run --quiet --locked -p bowline-xtask -- openapi
