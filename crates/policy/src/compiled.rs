@@ -11,12 +11,14 @@ mod diff;
 mod explain;
 mod filter;
 mod membership;
+mod preview;
 mod route;
 mod ssh;
 mod tags;
+mod verify;
 mod warnings;
+mod wire;
 
-pub use access::{Match, PreviewTarget};
 pub use attributes::CapabilityMap;
 pub use class::ClassId;
 pub use diff::{
@@ -24,6 +26,7 @@ pub use diff::{
 };
 pub use explain::{End, Explanation, FailedPosture, Named, Pair, Question, Reason, Verdict};
 pub use filter::{CapGrant, DstPorts, FilterRule};
+pub use preview::{Match, PreviewTarget};
 pub use ssh::{SshAction, SshDecision, SshPolicyRule};
 pub use tags::Principal;
 
@@ -116,6 +119,8 @@ struct Touched {
     sources: BTreeSet<SourceId>,
     /// Sources whose addresses changed.
     wires: BTreeSet<SourceId>,
+    /// How often the texts of a source were patched.
+    patches: StdHashMap<SourceId, u32>,
     /// Users whose set of devices changed, or the addresses of one of them.
     users: BTreeSet<UserId>,
     /// Services whose addresses changed.

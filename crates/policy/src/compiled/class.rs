@@ -403,6 +403,21 @@ impl Compiled {
                 .iter()
                 .for_each(|entry| filtered.mark(entry.atom));
         }
+        for rule in program
+            .rules
+            .iter()
+            .filter(|rule| !rule.recorders.is_empty())
+        {
+            if rule
+                .recorders
+                .iter()
+                .any(|atom| touched.atoms.contains(atom))
+            {
+                rule.entries
+                    .iter()
+                    .for_each(|entry| filtered.mark(entry.atom));
+            }
+        }
         if touched.services {
             touched.atoms.iter().for_each(|atom| filtered.mark(*atom));
         }

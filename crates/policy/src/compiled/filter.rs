@@ -4,7 +4,7 @@ use super::Compiled;
 use super::class::concerns;
 use super::membership::{DeviceState, is_identity};
 use crate::port::PortRange;
-use crate::program::{Allows, Entry, RawRule, RuleId, touch};
+use crate::program::{Allows, Entry, KUBERNETES, RawRule, RuleId, recorder_tags, touch};
 use crate::range;
 use crate::section::grants::Capabilities;
 use crate::selector::{Autogroup, Selector};
@@ -403,10 +403,42 @@ impl Compiled {
         }
         dsts.sort_unstable();
         dsts.dedup();
-        Some(CapGrant {
-            dsts,
-            cap_map: Arc::clone(capabilities),
-        })
+        let cap_map = self.with_recorders(rule, capabilities);
+        Some(CapGrant { dsts, cap_map })
+    }
+
+    /// Names recorders by their addresses, as those who read the capability expect.
+    fn with_recorders(&self, rule: &RawRule, capabilities: &Capabilities) -> Capabilities {
+        if rule.recorders.is_empty() {
+            return Arc::clone(capabilities);
+        }
+        let replace = |value: &Arc<str>| -> Arc<str> {
+            let tags = recorder_tags(value);
+            let parsed = serde_json::from_str::<serde_json::Value>(value);
+            let Ok(serde_json::Value::Object(mut object)) = parsed else {
+                return Arc::clone(value);
+            };
+            if tags.is_empty() {
+                return Arc::clone(value);
+            }
+            let atoms = tags
+                .into_iter()
+                .filter_map(|tag| self.program.index.get(&Selector::Tag(tag)).copied());
+            let addresses = self.recorder_addresses(atoms);
+            object.remove("recorder");
+            object.insert("recorderAddrs".to_owned(), addresses.into());
+            serde_json::Value::Object(object).to_string().into()
+        };
+        capabilities
+            .iter()
+            .map(|(name, values)| {
+                let values = values.as_ref().map(|values| match &**name {
+                    KUBERNETES => values.iter().map(replace).collect(),
+                    _ => values.clone(),
+                });
+                (Arc::clone(name), values)
+            })
+            .collect()
     }
 }
 

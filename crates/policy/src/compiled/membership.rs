@@ -1,5 +1,6 @@
 //! Which selectors and sources a device is in, and keeping the sets up to date.
 
+use super::wire::hash;
 use super::{Compiled, Touched, user_of};
 use crate::program::{AtomId, Program, SourceDef, SourceId, touch};
 use crate::range;
@@ -9,7 +10,6 @@ use crate::set::{DeviceSet, Slot};
 use crate::topology::{Device, DeviceId, Owner, is_exit_route};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -20,7 +20,7 @@ pub(super) struct DeviceState {
     /// Its addresses as text, in the same order.
     pub(super) strings: Vec<Arc<str>>,
     /// Hashes of those texts.
-    hashes: Vec<u128>,
+    pub(super) hashes: Vec<u128>,
     pub(super) standing: Standing,
     pub(super) class: super::ClassId,
 }
@@ -50,11 +50,11 @@ pub(super) struct SourceState {
     /// Those, and routers whose subnets are sources.
     pub(super) touch: DeviceSet,
     /// Sum of the hashes of the addresses of `named`.
-    sum: u128,
+    pub(super) sum: u128,
     /// Texts that do not come from devices, sorted, and the sum of their hashes.
-    fixed: Arc<[Arc<str>]>,
-    fixed_sum: u128,
-    wire: OnceLock<Arc<[Arc<str>]>>,
+    pub(super) fixed: Arc<[Arc<str>]>,
+    pub(super) fixed_sum: u128,
+    pub(super) wire: OnceLock<Arc<[Arc<str>]>>,
     pub(super) principals: OnceLock<Arc<[Arc<str>]>>,
     /// The devices that its rules let it reach.
     pub(super) reach: OnceLock<Arc<DeviceSet>>,
@@ -121,16 +121,6 @@ pub(super) const fn is_identity(selector: &Selector) -> bool {
             false
         }
     }
-}
-
-/// A hash of a text that is the same in every process.
-fn hash(text: &str) -> u128 {
-    let half = |salt: u64| {
-        let mut hasher = DefaultHasher::new();
-        (salt, text).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    half(1) << 64 | half(2)
 }
 
 impl Compiled {
@@ -271,6 +261,12 @@ impl Compiled {
         let readdressed = old.as_deref().is_some_and(|old| old.strings != strings);
         let old_device = old.as_deref().map(|old| Arc::clone(&old.device));
         let same = standing == old_standing;
+        if readdressed && let Some(standing) = &standing {
+            // Whoever is told addresses of devices with these selectors is told others.
+            touched
+                .atoms
+                .extend(standing.atoms.iter().map(|(atom, _)| *atom));
+        }
         if (readdressed || !same)
             && let Some(user) = device.as_deref().and_then(|device| user_of(&device.owner))
         {
@@ -391,7 +387,30 @@ impl Compiled {
             }
             if listed || old_sum != new_sum || retagged {
                 state.sum = state.sum.wrapping_sub(old_sum).wrapping_add(new_sum);
-                state.wire = OnceLock::new();
+                let texts = |state: Option<&'_ DeviceState>, part: Part| {
+                    state
+                        .filter(|_| part.named)
+                        .map(|state| state.strings.clone())
+                };
+                let removed = texts(changes.old, old).unwrap_or_default();
+                let added = texts(changes.new, new).unwrap_or_default();
+                let foreign = changes.old.is_some_and(|old| {
+                    old.device.addresses.iter().any(|address| {
+                        self.addresses
+                            .get(address)
+                            .is_some_and(|owner| *owner != slot)
+                    })
+                });
+                let patches = touched.patches.entry(id).or_default();
+                *patches += 1;
+                // A long list is patched rather than sorted again, unless much of it changes.
+                let patched = match state.wire.get() {
+                    Some(wire) if *patches <= PATCHES && !foreign => {
+                        Some(super::wire::patch(wire, &state.fixed, &removed, &added))
+                    }
+                    _ => None,
+                };
+                state.wire = patched.map_or_else(OnceLock::new, OnceLock::from);
                 state.principals = OnceLock::new();
                 touched.wires.insert(id);
             }
@@ -570,110 +589,10 @@ impl Compiled {
         }
         covers
     }
-
-    /// A number that is the same for sources that are the same on the wire.
-    pub(super) fn fingerprint(&self, source: SourceId) -> u128 {
-        self.source_state(source)
-            .map_or(0, |state| state.sum.wrapping_add(state.fixed_sum))
-    }
-
-    /// The same number for these devices alone.
-    pub(super) fn fingerprint_of(&self, devices: impl Iterator<Item = Slot>) -> u128 {
-        let states = devices.filter_map(|slot| self.state(slot));
-        let hashes = states.flat_map(|state| state.hashes.iter());
-        hashes.fold(0u128, |sum, hash| sum.wrapping_add(*hash))
-    }
-
-    /// Recomputes the texts of all sources that do not come from devices.
-    pub(super) fn refresh_fixed_wires(&mut self) {
-        for id in (0..).take(self.sources.len()) {
-            self.refresh_fixed_wire(id);
-        }
-    }
-
-    pub(super) fn refresh_fixed_wire(&mut self, id: SourceId) {
-        let mut texts = self.fixed_texts(id);
-        texts.sort_unstable();
-        texts.dedup();
-        let sum = texts
-            .iter()
-            .fold(0u128, |sum, text| sum.wrapping_add(hash(text)));
-        if let Some(state) = self.sources.get_mut(id as usize).map(Arc::make_mut) {
-            state.fixed = texts.into();
-            state.fixed_sum = sum;
-            state.wire = OnceLock::new();
-        }
-    }
-
-    fn fixed_texts(&self, id: SourceId) -> Vec<Arc<str>> {
-        let Some(def) = self.program.source(id) else {
-            return Vec::new();
-        };
-        let matchers = &self.program.matchers;
-        let conditional = !def.postures.is_empty();
-        if !conditional
-            && matchers
-                .danger_all
-                .is_some_and(|atom| def.atoms.contains(&atom))
-        {
-            return vec![Arc::from("*")];
-        }
-        let mut texts: Vec<Arc<str>> = Vec::new();
-        for atom in &def.atoms {
-            match self.program.atom(*atom) {
-                // Under a posture, addresses of the tailnet are listed device by device.
-                Some(Selector::Prefix(prefix)) if conditional && range::in_tailnet(*prefix) => {}
-                Some(Selector::Prefix(prefix)) => texts.push(range::show(*prefix).into()),
-                Some(
-                    Selector::Everything | Selector::Auto(crate::selector::Autogroup::DangerAll),
-                ) => {
-                    if !conditional {
-                        texts.extend(range::TAILNET_RANGES.iter().map(|text| Arc::from(*text)));
-                    }
-                    // A subnet with addresses of devices in it would let in those that fail.
-                    let subnets = self.routes.keys().filter(|route| {
-                        !conditional || !range::in_tailnet(**route) || range::is_4via6(**route)
-                    });
-                    texts.extend(subnets.map(|route| Arc::from(range::show(*route))));
-                }
-                Some(Selector::Service(name)) => {
-                    let addresses = self
-                        .services
-                        .get(name)
-                        .into_iter()
-                        .flat_map(|list| list.iter());
-                    texts.extend(addresses.map(|address| Arc::from(address.to_string())));
-                }
-                _ => {}
-            }
-        }
-        texts
-    }
-
-    /// A source's texts as they are sent: sorted, each once.
-    pub(super) fn wire(&self, source: SourceId) -> Arc<[Arc<str>]> {
-        let Some(state) = self.source_state(source) else {
-            return Arc::from([]);
-        };
-        let build = || {
-            if state.fixed.first().is_some_and(|text| **text == *"*") {
-                return Arc::clone(&state.fixed);
-            }
-            self.wire_of(&state.named, &state.fixed)
-        };
-        Arc::clone(state.wire.get_or_init(build))
-    }
-
-    /// The addresses of devices, and other texts: sorted, each once.
-    pub(super) fn wire_of(&self, devices: &DeviceSet, fixed: &[Arc<str>]) -> Arc<[Arc<str>]> {
-        let states = devices.iter().filter_map(|slot| self.state(slot));
-        let own = states.flat_map(|state| state.strings.iter());
-        let mut texts: Vec<Arc<str>> = own.chain(fixed).cloned().collect();
-        texts.sort_unstable();
-        texts.dedup();
-        texts.into()
-    }
 }
+
+/// After so many changes at once, a source's texts are collected anew.
+const PATCHES: u32 = 8;
 
 /// How many tags a device has; SSH policies name it as often.
 fn tag_count(state: Option<&DeviceState>) -> usize {

@@ -1,7 +1,7 @@
 //! SSH policies.
 
 use super::{Compiled, Impact, Touched, user_of};
-use crate::program::{SshProgram, touch};
+use crate::program::{AtomId, SshProgram, touch};
 use crate::section::ssh::{CheckPeriod, SshUser};
 use crate::set::{DeviceSet, Slot};
 use crate::topology::{DeviceId, Owner, User, UserId};
@@ -237,12 +237,13 @@ impl Compiled {
     }
 
     fn recorders(&self, program: &SshProgram) -> Vec<String> {
+        self.recorder_addresses(program.recorders.iter().copied())
+    }
+
+    /// Where the devices with these tags listen as recorders: `address:80`, sorted.
+    pub(super) fn recorder_addresses(&self, tags: impl Iterator<Item = AtomId>) -> Vec<String> {
         let mut devices = DeviceSet::default();
-        for atom in program
-            .recorders
-            .iter()
-            .filter_map(|atom| self.atom_state(*atom))
-        {
+        for atom in tags.filter_map(|atom| self.atom_state(atom)) {
             devices.union(&atom.touch);
         }
         let states = devices.iter().filter_map(|slot| self.state(slot));

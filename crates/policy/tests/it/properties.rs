@@ -28,6 +28,7 @@ const EVERYTHING: &str = r#"{
         {"src": ["group:dir@example.com"], "dst": ["ipset:x"], "ip": ["8"]},
         {"src": ["group:b"], "dst": ["some"], "app": {"tailscale.com/cap/relay": [{}]}},
         {"src": ["ipset:x", "some"], "dst": ["tag:b"], "ip": ["9"]},
+        {"src": ["group:a"], "dst": ["tag:b"], "app": {"tailscale.com/cap/kubernetes": [{"recorder": ["tag:c"], "enforceRecorder": true}]}},
     ],
     "acls": [
         {"action": "accept", "src": ["*"], "dst": ["tag:c:53"], "proto": "udp"},
@@ -93,23 +94,34 @@ fn device() -> impl Strategy<Value = Device> {
             ),
         ])
     });
-    (1..12u64, owner, routes, attributes, any::<bool>(), 0..20u64).prop_map(
-        |(id, owner, routes, attributes, online, joined)| Device {
-            id,
-            name: format!("d{id}"),
-            joined,
-            owner,
-            addresses: vec![
-                format!("100.64.0.{id}").parse().unwrap(),
-                format!("fd7a:115c:a1e0::{id}").parse().unwrap(),
-            ],
-            advertised: routes.clone(),
-            routes,
-            attributes,
-            services: Vec::new(),
-            online,
-        },
+    // One in eight devices has another address than usual.
+    let moved = prop_oneof![7 => Just(0u64), 1 => Just(100)];
+    (
+        1..12u64,
+        owner,
+        routes,
+        attributes,
+        any::<bool>(),
+        0..20u64,
+        moved,
     )
+        .prop_map(
+            |(id, owner, routes, attributes, online, joined, moved)| Device {
+                id,
+                name: format!("d{id}"),
+                joined,
+                owner,
+                addresses: vec![
+                    format!("100.64.0.{}", id + moved).parse().unwrap(),
+                    format!("fd7a:115c:a1e0::{id}").parse().unwrap(),
+                ],
+                advertised: routes.clone(),
+                routes,
+                attributes,
+                services: Vec::new(),
+                online,
+            },
+        )
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -280,7 +292,7 @@ proptest! {
                 if on_wire && source != target {
                     prop_assert!(net.visible(*source, *target), "{} reaches {} unseen", source, target);
                 }
-                let name = |id: u64| format!("100.64.0.{id}");
+                let name = |id: u64| net.device(id).unwrap().addresses[0].to_string();
                 let verb = if on_wire { "accept" } else { "deny" };
                 let proto = if protocol == 6 { "tcp" } else { "udp" };
                 let test = format!(

@@ -232,6 +232,25 @@ fn ssh_rules_routes_and_attributes_are_compared_too() {
 }
 
 #[test]
+fn recorders_in_kubernetes_capabilities_are_named_by_address() {
+    let net = compile(
+        r#"{
+            "tagOwners": {"tag:server": [], "tag:router": []},
+            "grants": [{"src": ["autogroup:member"], "dst": ["tag:server"], "app": {
+                "tailscale.com/cap/kubernetes": [{"recorder": ["tag:router"], "enforceRecorder": true}],
+            }}],
+        }"#,
+    );
+    let filter = serde_json::to_value(net.filters_for(4).unwrap()).unwrap();
+    assert_eq!(
+        filter[0]["CapGrant"][0]["CapMap"],
+        serde_json::json!({"tailscale.com/cap/kubernetes": [{
+            "recorderAddrs": ["100.64.0.5:80", "[fd7a:115c:a1e0::5]:80"], "enforceRecorder": true,
+        }]})
+    );
+}
+
+#[test]
 fn previews_give_the_rules_of_a_user_or_an_address() {
     let net = compile(POLICY);
     let lines = |target: PreviewTarget| -> Vec<usize> {

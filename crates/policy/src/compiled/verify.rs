@@ -1,0 +1,248 @@
+//! Running `tests` and `sshTests`.
+
+use super::access::{Subject, Wrong};
+use super::{Compiled, SshDecision};
+use crate::diagnostic::{Diagnostic, Failure, Place};
+use crate::hujson::quote;
+use crate::port;
+use crate::section::tests::{AccessTest, SshTest};
+use crate::selector::Selector;
+use crate::set::Slot;
+
+impl Compiled {
+    /// Runs the policy's `tests` and `sshTests`.
+    ///
+    /// # Errors
+    /// The message for the API, with one failure for each test that failed.
+    pub fn run_tests(&self) -> Result<(), Diagnostic> {
+        let mut failures = self.failing_tests(&self.policy.tests);
+        let mut place = None;
+        let mut note = |test: Place| {
+            place.get_or_insert(test);
+        };
+        for (test, _) in &failures {
+            note(*test);
+        }
+        for test in &self.policy.ssh_tests {
+            if let Some(failure) = self.ssh_test_failure(test) {
+                note(test.place);
+                failures.push((test.place, failure));
+            }
+        }
+        tests_failed(place, failures)
+    }
+
+    /// Runs tests that are not the policy's own: a HuJSON array like its `tests`.
+    ///
+    /// # Errors
+    /// A syntax error, or the failed tests.
+    pub fn run_given_tests(&self, text: &str) -> Result<(), Diagnostic> {
+        let document = crate::hujson::Value::parse(text.as_bytes())?;
+        let lines = crate::hujson::LineIndex::new(text.as_bytes());
+        let parts = crate::decode::Part::new(&document, &lines).list()?;
+        let tests: Result<Vec<AccessTest>, Diagnostic> = parts
+            .into_iter()
+            .map(crate::section::tests::read_access)
+            .collect();
+        let failures = self.failing_tests(&tests?);
+        tests_failed(failures.first().map(|(place, _)| *place), failures)
+    }
+
+    fn failing_tests(&self, tests: &[AccessTest]) -> Vec<(Place, Failure)> {
+        let failing = tests.iter().filter_map(|test| {
+            let errors = self.test_errors(test).unwrap_or_else(|error| vec![error]);
+            let failure = Failure {
+                user: test.src.clone(),
+                errors,
+                warnings: Vec::new(),
+            };
+            (!failure.errors.is_empty()).then_some((test.place, failure))
+        });
+        failing.collect()
+    }
+
+    fn test_errors(&self, test: &AccessTest) -> Result<Vec<String>, Wrong> {
+        let sources = self.subjects(&test.src, test.attributes.as_ref())?;
+        if test.accept.is_empty() && test.deny.is_empty() {
+            return Err("test has neither accept nor deny".to_owned());
+        }
+        let protocols = match test.protocol.as_str() {
+            "" => vec![6, 17],
+            name => vec![port::parse_protocol(name)?],
+        };
+        let mut errors = Vec::new();
+        let wanted = test.accept.iter().map(|dst| (dst, true));
+        for (dst, accept) in wanted.chain(test.deny.iter().map(|dst| (dst, false))) {
+            let protocol = match test.protocol.as_str() {
+                "" => String::new(),
+                name => format!(" (protocol {})", quote(name)),
+            };
+            let address = format!("address {}{protocol}", quote(dst));
+            match self.judge(&sources, dst, &protocols, accept) {
+                Ok(true) => {}
+                Ok(false) if accept => errors.push(format!("{address}: want: Accept, got: Drop")),
+                Ok(false) => errors.push(format!("{address}: want: Drop, got: Accept")),
+                Err(wrong) => errors.push(format!("{address}: {wrong}")),
+            }
+        }
+        Ok(errors)
+    }
+
+    /// Whether all pairs of addresses are allowed, or none is.
+    fn judge(
+        &self,
+        sources: &[Subject],
+        dst: &str,
+        protocols: &[u8],
+        accept: bool,
+    ) -> Result<bool, Wrong> {
+        let (host, port) = port::split_host_port(dst)?;
+        let portless = protocols.iter().all(|protocol| !port::has_ports(*protocol));
+        let port: u16 = match port.parse() {
+            Ok(port) if port > 0 || portless => port,
+            _ => return Err(format!("invalid port {}: must be one number", quote(port))),
+        };
+        let targets = self.destination_subjects(host)?;
+        for source in sources {
+            let rules = self.rules_from(source);
+            for target in &targets {
+                let allowed = rules.iter().any(|rule| {
+                    self.program
+                        .rule(*rule)
+                        .is_some_and(|rule| self.allows(rule, source, target, protocols, port))
+                });
+                if allowed != accept {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn destination_subjects(&self, host: &str) -> Result<Vec<Subject>, Wrong> {
+        let selector = self.policy.names.selector(host)?;
+        match selector {
+            Selector::Prefix(prefix)
+                if prefix.prefix_len() == prefix.max_prefix_len() && !host.contains('/') =>
+            {
+                Ok(vec![self.address_subject(prefix.addr(), true)])
+            }
+            Selector::Service(ref name) => {
+                let addresses = self
+                    .services
+                    .get(name)
+                    .ok_or_else(|| format!("service not found: {}", quote(host)))?;
+                Ok(addresses
+                    .iter()
+                    .map(|address| self.address_subject(*address, true))
+                    .collect())
+            }
+            Selector::User(ref login) if self.user_of_login(login).is_none() => {
+                Err(format!("user not found: {}", quote(host)))
+            }
+            Selector::User(_) | Selector::Group(_) | Selector::Tag(_) => {
+                Ok(self.identity_subjects(&selector))
+            }
+            _ => Err(format!("invalid destination {}", quote(host))),
+        }
+    }
+
+    fn ssh_test_failure(&self, test: &SshTest) -> Option<Failure> {
+        let errors = self
+            .ssh_test_errors(test)
+            .unwrap_or_else(|error| vec![error]);
+        let failure = Failure {
+            user: test.src.clone(),
+            errors,
+            warnings: Vec::new(),
+        };
+        (!failure.errors.is_empty()).then_some(failure)
+    }
+
+    fn ssh_test_errors(&self, test: &SshTest) -> Result<Vec<String>, Wrong> {
+        if test.accept.is_empty() && test.check.is_empty() && test.deny.is_empty() {
+            return Err("test has none of accept, check and deny".to_owned());
+        }
+        if test.dst.is_empty() {
+            return Err("test has no dst".to_owned());
+        }
+        let sources = self.ssh_devices(&test.src)?;
+        let wanted = [
+            ("accept", &test.accept),
+            ("check", &test.check),
+            ("deny", &test.deny),
+        ];
+        let mut errors = Vec::new();
+        for dst in &test.dst {
+            let targets = self.ssh_devices(dst)?;
+            for (want, user) in wanted
+                .iter()
+                .flat_map(|(want, users)| users.iter().map(move |user| (*want, user)))
+            {
+                if user.is_empty() {
+                    return Err("ssh user \"\" is not valid".to_owned());
+                }
+                for (source, target) in sources
+                    .iter()
+                    .flat_map(|source| targets.iter().map(move |to| (source, to)))
+                {
+                    let got = match self.ssh_decision_of(*source, *target, user) {
+                        SshDecision::Accept => "accept",
+                        SshDecision::Check(_) => "check",
+                        SshDecision::Deny => "deny",
+                    };
+                    if got != want {
+                        errors.push(format!(
+                            "src {} at {}, dst {} at {}, ssh user {}: want: {} got: {}",
+                            quote(&test.src),
+                            quote(&self.first_address(*source)),
+                            quote(dst),
+                            quote(&self.first_address(*target)),
+                            quote(user),
+                            quote(want),
+                            quote(got),
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(errors)
+    }
+
+    fn first_address(&self, slot: Slot) -> String {
+        let state = self.state(slot);
+        state
+            .and_then(|state| state.strings.first())
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    /// The devices that a selector of an SSH test names. There must be some.
+    fn ssh_devices(&self, text: &str) -> Result<Vec<Slot>, Wrong> {
+        let selector = self.policy.names.selector(text)?;
+        let devices: Vec<Slot> = match &selector {
+            Selector::Prefix(prefix) => self
+                .addresses
+                .get(&prefix.addr())
+                .copied()
+                .into_iter()
+                .collect(),
+            selector => self.identity_devices(selector).iter().collect(),
+        };
+        if devices.is_empty() {
+            return Err(format!("no device for {}", quote(text)));
+        }
+        Ok(devices)
+    }
+}
+
+fn tests_failed(place: Option<Place>, failures: Vec<(Place, Failure)>) -> Result<(), Diagnostic> {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(Diagnostic {
+        message: "test(s) failed".to_owned(),
+        place: place.unwrap_or_default(),
+        failures: failures.into_iter().map(|(_, failure)| failure).collect(),
+    })
+}
