@@ -124,9 +124,11 @@ impl Engine {
         let comment = comment.filter(|text| !text.is_empty());
         if comment
             .as_ref()
-            .is_some_and(|text| text.chars().count() > COMMENT_MAX)
+            .is_some_and(|text| text.chars().count() > COMMENT_MAX || text.contains(char::is_control))
         {
-            return Err(Refusal::invalid("comment must be at most 200 characters"));
+            return Err(Refusal::invalid(
+                "comment must be at most 200 characters, none of them a control character",
+            ));
         }
         for key in edits.iter().flat_map(|(_, edits)| edits.keys()) {
             check_key(key)?;

@@ -54,7 +54,7 @@ fn check(dns: &Dns) -> Result<(), Refusal> {
         }
     }
     for domain in dns.search_paths.iter().chain(dns.split.keys()) {
-        if !is_domain(domain.trim_end_matches('.')) {
+        if !is_domain(domain.strip_suffix('.').unwrap_or(domain)) {
             return Err(Refusal::invalid(format!("invalid domain {domain:?}")));
         }
     }
