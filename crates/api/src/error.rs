@@ -12,6 +12,9 @@ pub(crate) const TOKEN_INVALID: &str = "API token invalid";
 pub(crate) const NOT_PERMITTED: &str =
     "calling actor does not have enough permissions to perform this function";
 
+/// Longest message, in characters.
+const MESSAGE_MAX: usize = 500;
+
 /// A failure.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -23,10 +26,13 @@ pub struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
+        let mut message = message.into();
+        // Texts quote what was sent: not all of it.
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX) {
+            message.truncate(end);
+            message.push('…');
         }
+        Self { status, message }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {

@@ -1,5 +1,6 @@
 //! Reading requests and writing answers.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::{Body, Bytes};
@@ -25,7 +26,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         if bytes.trim_ascii().is_empty() {
             return Err(ApiError::bad_request("unexpected end of JSON input"));
         }
-        serde_json::from_slice(&bytes)
+        // Every body is an object; serde would also read a list of an object's values.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ApiError::bad_request(
+                "invalid body: expected a JSON object",
+            ));
+        }
+        // Also where it is in no field that is read.
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| ApiError::bad_request("invalid body: not UTF-8"))?;
+        serde_json::from_str(text)
             .map(Self)
             .map_err(|error| ApiError::bad_request(format!("invalid body: {error}")))
     }
@@ -40,6 +50,43 @@ async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Api
             }
             _ => ApiError::bad_request("request body did not arrive"),
         })
+}
+
+/// An object in a body. serde would also read a list of its values.
+#[derive(Default, Clone, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Object<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+
+        impl<'de, T: serde::Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<Object<T>, A::Error> {
+                T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Visitor(PhantomData))
+    }
+}
+
+/// For a list that must be there but may be `null`: clients in Go send an empty list so.
+pub(crate) fn null_is_empty<'de, D>(deserializer: D) -> Result<Option<Vec<String>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    use serde::Deserialize as _;
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
 }
 
 /// A JSON answer.

@@ -1,13 +1,103 @@
-//! The document of what is served.
+//! The document of what is served: made from the table of operations and the schemas beside it.
 
 use axum::response::Response;
+use bowline_engine::{Access, Scope};
+use serde_json::{Map, Value, json};
 
 use crate::error::ApiError;
 use crate::extract::json;
+use crate::operations::{Operation, Requirement, Verb, operations};
+
+/// Schemas and parameters. Tests hold every answer, and every body that was accepted, against them.
+const COMPONENTS: &str = include_str!("openapi/components.json");
 
 /// The OpenAPI document.
-pub fn document() -> serde_json::Value {
-    serde_json::json!({"openapi": "3.1.0", "info": {"title": "Bowline API", "version": env!("CARGO_PKG_VERSION")}, "paths": {}})
+pub fn document() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in operations() {
+        let method = operation.verb.as_str().to_lowercase();
+        paths
+            .entry(operation.path)
+            .or_insert_with(|| json!({}))
+            .as_object_mut()
+            .map(|path| path.insert(method, operation_json(operation)));
+    }
+    // A broken file shows in the tests of every answer.
+    let components: Value = serde_json::from_str(COMPONENTS).unwrap_or_default();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Bowline API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Tailscale API v2 as Bowline serves it, and operations of its own. A credential needs one of the scopes in x-required-scope; an operation with x-operator-only is for the operator of the server.",
+        },
+        "servers": [{"url": "/api/v2"}],
+        "security": [{"bearer": []}, {"basic": []}],
+        "paths": paths,
+        "components": components,
+    })
+}
+
+fn reference(kind: &str, name: &str) -> Value {
+    json!({"$ref": format!("#/components/{kind}/{name}")})
+}
+
+fn operation_json(operation: Operation) -> Value {
+    let in_path = operation
+        .path
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+    let parameters: Vec<Value> = in_path
+        .chain(operation.query.iter().copied())
+        .map(|name| reference("parameters", name))
+        .collect();
+    let content =
+        |schema: &str| json!({"application/json": {"schema": reference("schemas", schema)}});
+    let mut success = json!({"description": "Done."});
+    match operation.answer {
+        // The one answer that has another form too.
+        Some("Policy") => {
+            success["content"] = content("Policy");
+            success["content"]["application/hujson"] = json!({"schema": {"type": "string"}});
+        }
+        Some(schema) => success["content"] = content(schema),
+        None => {}
+    }
+    let mut value = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {"200": success, "default": reference("responses", "Error")},
+    });
+    if let Some(schema) = operation.body {
+        value["requestBody"] = json!({"required": true, "content": content(schema)});
+    }
+    match operation.requirement {
+        Requirement::Nothing => value["security"] = json!([]),
+        Requirement::Operator => value["x-operator-only"] = json!(true),
+        Requirement::Scope { scope, access, .. } => {
+            value["x-required-scope"] = json!([scope_text(scope, access)]);
+        }
+        Requirement::AnyToken => {
+            let access = if operation.verb == Verb::Get {
+                Access::Read
+            } else {
+                Access::Write
+            };
+            value["x-required-scope"] = json!([
+                scope_text(Scope::AuthKeys, access),
+                scope_text(Scope::ApiAccessTokens, access),
+            ]);
+        }
+    }
+    value
+}
+
+fn scope_text(scope: Scope, access: Access) -> String {
+    match access {
+        Access::Read => format!("{}:read", scope.as_str()),
+        Access::Write => scope.as_str().to_owned(),
+    }
 }
 
 /// `GET /api/v2?outputOpenapiSchema=true`.

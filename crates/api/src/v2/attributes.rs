@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::Api;
 use crate::caller::{AttributesRead, AttributesWrite, Caller};
 use crate::error::ApiError;
-use crate::extract::{Json, empty_object, json};
+use crate::extract::{Json, Object, empty_object, json};
 use crate::text::time;
 use crate::v2::devices::device_id;
 
@@ -138,7 +138,7 @@ pub(crate) async fn delete(
 #[derive(Deserialize)]
 pub(crate) struct BatchBody {
     /// Attributes by device; `null` deletes one.
-    nodes: BTreeMap<String, BTreeMap<String, Option<SetBody>>>,
+    nodes: BTreeMap<String, BTreeMap<String, Option<Object<SetBody>>>>,
     comment: Option<String>,
 }
 
@@ -161,7 +161,7 @@ pub(crate) async fn batch(
         for (key, set) in attributes {
             let edit = match set {
                 None => None,
-                Some(set) => {
+                Some(Object(set)) => {
                     let value = set.value.filter(|value| !value.is_null());
                     let value = value.ok_or_else(|| {
                         ApiError::bad_request(format!("value of {key} is required"))

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::Api;
 use crate::caller::{Caller, DnsRead, DnsWrite, Need};
 use crate::error::ApiError;
-use crate::extract::{Json, json};
+use crate::extract::{Json, Object, json, null_is_empty};
 
 fn current<N: Need>(api: &Api, caller: &Caller<N>) -> Result<std::sync::Arc<Dns>, ApiError> {
     let snapshot = api
@@ -47,6 +47,7 @@ pub(crate) async fn nameservers(
 /// Body of "set nameservers".
 #[derive(Deserialize)]
 pub(crate) struct NameserversBody {
+    #[serde(default, deserialize_with = "null_is_empty")]
     dns: Option<Vec<String>>,
 }
 
@@ -117,6 +118,7 @@ pub(crate) async fn search_paths(
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SearchPathsBody {
+    #[serde(default, deserialize_with = "null_is_empty")]
     search_paths: Option<Vec<String>>,
 }
 
@@ -194,20 +196,20 @@ pub(crate) struct Configuration {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "null_is_default"
     )]
-    nameservers: Vec<ResolverJson>,
+    nameservers: Vec<Object<ResolverJson>>,
     #[serde(
         rename = "splitDNS",
         skip_serializing_if = "IndexMap::is_empty",
         deserialize_with = "null_is_default"
     )]
-    split_dns: IndexMap<String, Option<Vec<ResolverJson>>>,
+    split_dns: IndexMap<String, Option<Vec<Object<ResolverJson>>>>,
     #[serde(
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "null_is_default"
     )]
     search_paths: Vec<String>,
     #[serde(deserialize_with = "null_is_default")]
-    preferences: Preferences,
+    preferences: Object<Preferences>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -235,18 +237,20 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-fn to_json(list: &[Resolver]) -> Vec<ResolverJson> {
+fn to_json(list: &[Resolver]) -> Vec<Object<ResolverJson>> {
     list.iter()
-        .map(|r| ResolverJson {
-            address: r.address.clone(),
-            use_with_exit_node: r.use_with_exit_node,
+        .map(|r| {
+            Object(ResolverJson {
+                address: r.address.clone(),
+                use_with_exit_node: r.use_with_exit_node,
+            })
         })
         .collect()
 }
 
-fn from_json(list: Vec<ResolverJson>) -> Vec<Resolver> {
+fn from_json(list: Vec<Object<ResolverJson>>) -> Vec<Resolver> {
     list.into_iter()
-        .map(|r| Resolver {
+        .map(|Object(r)| Resolver {
             address: r.address,
             use_with_exit_node: r.use_with_exit_node,
         })
@@ -263,10 +267,10 @@ impl Configuration {
                 .map(|(domain, list)| (domain.clone(), Some(to_json(list))))
                 .collect(),
             search_paths: dns.search_paths.clone(),
-            preferences: Preferences {
+            preferences: Object(Preferences {
                 override_local_dns: dns.override_local_dns,
                 magic_dns: dns.magic_dns,
-            },
+            }),
         }
     }
 
@@ -279,8 +283,8 @@ impl Configuration {
                 .map(|(domain, list)| (domain, from_json(list.unwrap_or_default())))
                 .collect(),
             search_paths: self.search_paths,
-            magic_dns: self.preferences.magic_dns,
-            override_local_dns: self.preferences.override_local_dns,
+            magic_dns: self.preferences.0.magic_dns,
+            override_local_dns: self.preferences.0.override_local_dns,
         }
     }
 }

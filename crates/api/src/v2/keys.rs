@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Api;
 use crate::caller::{Anyone, AuthKeysWrite, Caller, TokensWrite};
 use crate::error::ApiError;
-use crate::extract::{Json, empty_object, json};
+use crate::extract::{Json, Object, empty_object, json};
 use crate::text::time;
 use crate::v2::devices::pairs;
 
@@ -134,7 +134,7 @@ pub(crate) async fn list(
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateBody {
     key_type: Option<String>,
-    capabilities: Option<CapabilitiesBody>,
+    capabilities: Option<Object<CapabilitiesBody>>,
     expiry_seconds: Option<i64>,
     description: Option<String>,
     /// Ours: the user who is to own the key, by id or login name.
@@ -143,12 +143,12 @@ pub(crate) struct CreateBody {
 
 #[derive(Deserialize)]
 struct CapabilitiesBody {
-    devices: Option<DevicesBody>,
+    devices: Option<Object<DevicesBody>>,
 }
 
 #[derive(Deserialize)]
 struct DevicesBody {
-    create: Option<CreateDevices>,
+    create: Option<Object<CreateDevices>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -204,11 +204,13 @@ pub(crate) async fn create(
     }
     let devices = body
         .capabilities
-        .and_then(|capabilities| capabilities.devices);
+        .and_then(|capabilities| capabilities.0.devices);
     let create = devices
         .ok_or_else(|| ApiError::bad_request("capabilities.devices is required"))?
+        .0
         .create
-        .unwrap_or_default();
+        .unwrap_or_default()
+        .0;
     let user = find_user(&api, &caller.actor, body.user.as_deref())?;
     let new = NewAuthKey {
         reusable: create.reusable.unwrap_or(false),

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 
 use crate::Api;
-use crate::caller::{Caller, PolicyRead, PolicyWrite};
+use crate::caller::{Caller, Need, PolicyRead};
 use crate::error::ApiError;
 use crate::v2::devices::pairs;
 
@@ -72,7 +72,7 @@ pub(crate) async fn get(
 }
 
 /// Setting, previewing and validating come with the policy engine.
-pub(crate) async fn not_yet(_caller: Caller<PolicyWrite>) -> ApiError {
+pub(crate) async fn not_yet<N: Need>(_caller: Caller<N>) -> ApiError {
     ApiError::new(
         StatusCode::NOT_IMPLEMENTED,
         "the policy file cannot be changed yet: every device may reach every other",

@@ -32,8 +32,14 @@ fn settings_json(settings: &Settings) -> Value {
 /// `GET /tailnet/{tailnet}/settings`: get the tailnet's settings.
 ///
 /// Source: official OpenAPI document, `getTailnetSettings`.
-pub(crate) async fn get(caller: Caller<SettingsRead>, State(api): State<Api>) -> Result<Response, ApiError> {
-    let snapshot = api.engine.snapshot(caller.actor.tailnet).ok_or_else(ApiError::not_found)?;
+pub(crate) async fn get(
+    caller: Caller<SettingsRead>,
+    State(api): State<Api>,
+) -> Result<Response, ApiError> {
+    let snapshot = api
+        .engine
+        .snapshot(caller.actor.tailnet)
+        .ok_or_else(ApiError::not_found)?;
     json(&settings_json(&snapshot.tailnet().settings))
 }
 
@@ -55,17 +61,28 @@ pub(crate) async fn update(
     State(api): State<Api>,
     Json(body): Json<Body>,
 ) -> Result<Response, ApiError> {
-    let snapshot = api.engine.snapshot(caller.actor.tailnet).ok_or_else(ApiError::not_found)?;
+    let snapshot = api
+        .engine
+        .snapshot(caller.actor.tailnet)
+        .ok_or_else(ApiError::not_found)?;
     let present = settings_json(&snapshot.tailnet().settings);
     let other = body.others.iter().find(|(key, value)| {
-        !value.is_null() && present.get(key.as_str()).is_some_and(|present| present != *value)
+        !value.is_null()
+            && present
+                .get(key.as_str())
+                .is_some_and(|present| present != *value)
     });
     if let Some((key, _)) = other {
-        return Err(ApiError::new(http::StatusCode::NOT_IMPLEMENTED, format!("{key} cannot be changed yet")));
+        return Err(ApiError::new(
+            http::StatusCode::NOT_IMPLEMENTED,
+            format!("{key} cannot be changed yet"),
+        ));
     }
     let edit = SettingsEdit {
         device_approval_on: body.devices_approval_on,
         devices_key_duration_days: body.devices_key_duration_days,
     };
-    json(&settings_json(&api.engine.edit_settings(&caller.actor, edit).await?))
+    json(&settings_json(
+        &api.engine.edit_settings(&caller.actor, edit).await?,
+    ))
 }
