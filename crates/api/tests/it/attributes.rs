@@ -1,0 +1,224 @@
+//! Posture attributes.
+
+use serde_json::{Value, json};
+
+use crate::server::Server;
+
+#[tokio::test]
+async fn a_device_reports_its_own_attributes() {
+    let server = Server::start().await;
+    let device = server.device(&server.tailnet, "laptop").await;
+    let expected = json!({"attributes": {
+        "node:os": "linux", "node:osVersion": "6.1", "node:tsVersion": "1.80.3",
+        "node:tsReleaseTrack": "stable", "node:tsAutoUpdate": false,
+    }, "expiries": {}});
+    assert_eq!(
+        server.get(&format!("/device/{device}/attributes")).await,
+        expected
+    );
+}
+
+#[tokio::test]
+async fn a_custom_attribute_is_set_changed_expires_and_goes() {
+    let server = Server::start().await;
+    let device = server.device(&server.tailnet, "laptop").await;
+    let path = format!("/device/{device}/attributes/custom%3Ascore");
+    let count = server.audit(server.tailnet.id).await.len();
+    let body = json!({"value": 87, "expiry": "0001-01-01T00:00:00Z", "comment": ""});
+    for _ in 0..2 {
+        let answer = server.call("POST", &path, body.clone()).await.ok();
+        assert_eq!(answer["attributes"]["custom:score"].to_string(), "87");
+        assert_eq!(answer["expiries"], json!({}));
+    }
+    let body = json!({"value": 88, "expiry": "2026-03-01T13:00:00Z", "comment": "a check"});
+    let answer = server.call("POST", &path, body).await.ok();
+    assert_eq!(answer["expiries"]["custom:score"], "2026-03-01T13:00:00Z");
+    assert_eq!(
+        server.events_after(count).await,
+        ["NODE.CREATE.ATTRIBUTES", "NODE.UPDATE.ATTRIBUTES"]
+    );
+    let last = server.audit(server.tailnet.id).await.pop().unwrap();
+    assert_eq!(last.details.as_deref(), Some("a check"));
+    server.advance(3601).await;
+    let attributes = server.get(&format!("/device/{device}/attributes")).await;
+    assert!(attributes["attributes"].get("custom:score").is_none());
+
+    server
+        .call("POST", &path, json!({"value": true}))
+        .await
+        .ok();
+    let count = server.audit(server.tailnet.id).await.len();
+    for _ in 0..2 {
+        assert_eq!(
+            server.call("DELETE", &path, Value::Null).await.ok(),
+            json!({})
+        );
+    }
+    assert_eq!(server.events_after(count).await, ["NODE.DELETE.ATTRIBUTES"]);
+}
+
+#[tokio::test]
+async fn keys_and_values_that_cannot_be_are_refused() {
+    let server = Server::start().await;
+    let device = server.device(&server.tailnet, "laptop").await;
+    let other = server.device(&server.tailnet, "desk").await;
+    server
+        .call(
+            "POST",
+            &format!("/device/{other}/attributes/custom:Kind"),
+            json!({"value": "a.b_1"}),
+        )
+        .await
+        .ok();
+    let set = async |key: &str, body: Value| {
+        server
+            .call("POST", &format!("/device/{device}/attributes/{key}"), body)
+            .await
+            .message(400)
+    };
+    for key in [
+        "node:os",
+        "custom:",
+        "custom:a-b",
+        "x",
+        &format!("custom:{}", "x".repeat(122)),
+    ] {
+        assert!(
+            set(key, json!({"value": 1}))
+                .await
+                .contains("attribute key must be"),
+            "{key}"
+        );
+        if !key.starts_with("custom:") {
+            let reply = server
+                .call(
+                    "DELETE",
+                    &format!("/device/{device}/attributes/{key}"),
+                    Value::Null,
+                )
+                .await;
+            assert!(reply.message(400).contains("custom"));
+        }
+    }
+    for value in [
+        json!(1.5),
+        json!(9_007_199_254_740_992_i64),
+        json!("a b"),
+        json!("x".repeat(51)),
+        json!([]),
+        json!({}),
+    ] {
+        assert!(
+            set("custom:x", json!({"value": value}))
+                .await
+                .contains("attribute value must be")
+        );
+    }
+    assert_eq!(set("custom:x", json!({})).await, "value is required");
+    assert_eq!(
+        set("custom:x", json!({"value": null})).await,
+        "value is required"
+    );
+    assert!(
+        set("custom:x", json!({"value": 1, "expiry": "soon"}))
+            .await
+            .contains("RFC 3339")
+    );
+    assert!(
+        set(
+            "custom:x",
+            json!({"value": 1, "expiry": "2026-03-01T12:00:00Z"})
+        )
+        .await
+        .contains("future")
+    );
+    assert!(
+        set("custom:x", json!({"value": 1, "comment": "x".repeat(201)}))
+            .await
+            .contains("200")
+    );
+    assert!(
+        set("custom:x", json!({"value": 1, "comment": "a\u{0}b"}))
+            .await
+            .contains("comment")
+    );
+    assert!(
+        set("custom:Kind", json!({"value": 1}))
+            .await
+            .contains("type string, not number")
+    );
+    assert!(
+        set("custom:kind", json!({"value": "a"}))
+            .await
+            .contains("only by case")
+    );
+}
+
+#[tokio::test]
+async fn a_batch_is_all_or_nothing() {
+    let server = Server::start().await;
+    let a = server.device(&server.tailnet, "a").await;
+    let b = server.device(&server.tailnet, "b").await;
+    let foreign = server.device(&server.other, "c").await;
+    let path = "/tailnet/-/device-attributes";
+    server
+        .call(
+            "POST",
+            &format!("/device/{b}/attributes/custom:old"),
+            json!({"value": 1}),
+        )
+        .await
+        .ok();
+    let body = json!({"nodes": {
+        a.stable(): {"custom:x": {"value": "one"}},
+        b.to_string(): {"custom:x": {"value": "two"}, "custom:old": null},
+    }, "comment": "both"});
+    let count = server.audit(server.tailnet.id).await.len();
+    for _ in 0..2 {
+        assert_eq!(
+            server.call("PATCH", path, body.clone()).await.ok(),
+            Value::Null
+        );
+    }
+    assert_eq!(server.events_after(count).await.len(), 3);
+    let custom = async |device: String| {
+        let all = server.get(&format!("/device/{device}/attributes")).await;
+        let attributes = all["attributes"].as_object().unwrap().clone();
+        attributes
+            .into_iter()
+            .filter(|(key, _)| key.starts_with("custom:"))
+            .collect::<serde_json::Map<_, _>>()
+    };
+    assert_eq!(
+        json!(custom(b.to_string()).await),
+        json!({"custom:x": "two"})
+    );
+    for bad in [
+        json!({foreign.stable(): {"custom:x": {"value": "three"}}}),
+        json!({"n9CNTRL": {}}),
+        json!({b.stable(): {"custom:x": {"value": 3}}}),
+        json!({b.stable(): {"custom:x": {}}}),
+        json!({b.stable(): {"node:os": null}}),
+    ] {
+        let mut nodes = json!({a.to_string(): {"custom:x": {"value": "lost"}}});
+        nodes
+            .as_object_mut()
+            .unwrap()
+            .extend(bad.as_object().unwrap().clone());
+        server
+            .call("PATCH", path, json!({"nodes": nodes}))
+            .await
+            .message(400);
+    }
+    assert_eq!(
+        json!(custom(a.to_string()).await),
+        json!({"custom:x": "one"})
+    );
+    assert!(
+        server
+            .call("PATCH", path, json!({}))
+            .await
+            .message(400)
+            .contains("nodes")
+    );
+}

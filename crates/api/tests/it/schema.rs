@@ -1,0 +1,235 @@
+//! Holds answers against OpenAPI documents: the official one, and ours.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use bowline_api::Operation;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+/// Names the official document where it is not beside the workspace.
+const VARIABLE: &str = "BOWLINE_OPENAPI";
+
+/// The official document.
+pub(crate) fn official() -> &'static Value {
+    static DOCUMENT: OnceLock<Value> = OnceLock::new();
+    DOCUMENT.get_or_init(|| {
+        let beside = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../shared/reference/tailscale-api.json"
+        );
+        let path = std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from(beside), PathBuf::from);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+            panic!(
+                "cannot read the official OpenAPI document {}: {error}; name it in {VARIABLE}",
+                path.display()
+            )
+        });
+        serde_json::from_str(&text).unwrap()
+    })
+}
+
+/// Our document.
+pub(crate) fn ours() -> &'static Value {
+    static DOCUMENT: OnceLock<Value> = OnceLock::new();
+    DOCUMENT.get_or_init(bowline_api::openapi)
+}
+
+/// Panics unless an answer is what a document says of the operation.
+pub(crate) fn check_answer(document: &Value, operation: &Operation, status: u16, body: &[u8]) {
+    let method = operation.verb.as_str().to_lowercase();
+    let Some(declared) = document["paths"].get(operation.path) else {
+        return; // an operation of ours, which the official document does not have
+    };
+    let Some(declared) = declared.get(&method) else {
+        return;
+    };
+    let responses = declared["responses"].as_object().unwrap();
+    let response = responses
+        .get(&status.to_string())
+        .or_else(|| responses.get("default"));
+    // The official document does not list every status of every operation; failures look alike.
+    let schema = match response.map(|response| resolve(document, response)) {
+        Some(response) => response["content"].get("application/json"),
+        None if status >= 400 => {
+            Some(&document["components"]["responses"]["500"]["content"]["application/json"])
+        }
+        None => panic!("{} has no status {status}", operation.id),
+    };
+    let Some(schema) = schema.map(|content| &content["schema"]) else {
+        return;
+    };
+    let value: Value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        Err(error) => panic!("{}: the answer is no JSON: {error}", operation.id),
+    };
+    if let Err(reason) = check(document, schema, &value, "") {
+        panic!("{} {status}: {reason} in {value}", operation.id);
+    }
+}
+
+/// Panics unless a body that was accepted is what our document says of it.
+pub(crate) fn check_body(operation: &Operation, body: &Value) {
+    let method = operation.verb.as_str().to_lowercase();
+    let declared = &ours()["paths"][operation.path][&method]["requestBody"];
+    assert!(
+        !declared.is_null(),
+        "{} took a body that the document does not have",
+        operation.id
+    );
+    let schema = &declared["content"]["application/json"]["schema"];
+    if let Err(reason) = check(ours(), schema, body, "") {
+        panic!("{} accepted {body}, but {reason}", operation.id);
+    }
+}
+
+fn resolve<'a>(document: &'a Value, mut value: &'a Value) -> &'a Value {
+    while let Some(reference) = value.get("$ref").and_then(Value::as_str) {
+        let pointer = reference.strip_prefix('#').unwrap();
+        value = document
+            .pointer(pointer)
+            .unwrap_or_else(|| panic!("{reference} leads nowhere"));
+    }
+    value
+}
+
+/// The part of JSON Schema that the documents use.
+pub(crate) fn check(
+    document: &Value,
+    schema: &Value,
+    value: &Value,
+    at: &str,
+) -> Result<(), String> {
+    let schema = resolve(document, schema);
+    let Some(schema) = schema.as_object() else {
+        return Ok(());
+    };
+    let types: Vec<&str> = match schema.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    if !types.is_empty() && !types.iter().any(|name| is_type(value, name)) {
+        return Err(format!("{at}: {value} is not {types:?}"));
+    }
+    if let Some(Value::Array(allowed)) = schema.get("enum")
+        && !allowed.contains(value)
+    {
+        return Err(format!("{at}: {value} is none of {allowed:?}"));
+    }
+    for part in list(schema, "allOf") {
+        check(document, part, value, at)?;
+    }
+    let any = list(schema, "anyOf");
+    if !any.is_empty()
+        && !any
+            .iter()
+            .any(|part| check(document, part, value, at).is_ok())
+    {
+        return Err(format!("{at}: {value} is none of the possible forms"));
+    }
+    match value {
+        Value::String(text) => check_text(schema, text).map_err(|reason| format!("{at}: {reason}")),
+        Value::Array(items) => match schema.get("items") {
+            Some(schema) => items
+                .iter()
+                .try_for_each(|item| check(document, schema, item, &format!("{at}[]"))),
+            None => Ok(()),
+        },
+        Value::Object(fields) => check_fields(document, schema, fields, at),
+        _ => Ok(()),
+    }
+}
+
+fn list<'a>(schema: &'a Map<String, Value>, key: &str) -> &'a [Value] {
+    schema
+        .get(key)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn is_type(value: &Value, name: &str) -> bool {
+    match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("unknown type {other}"),
+    }
+}
+
+fn check_text(schema: &Map<String, Value>, text: &str) -> Result<(), String> {
+    let limit = |key: &str| schema.get(key).and_then(Value::as_u64);
+    let length = text.chars().count() as u64;
+    if limit("minLength").is_some_and(|min| length < min)
+        || limit("maxLength").is_some_and(|max| length > max)
+    {
+        return Err(format!("{text:?} has the wrong length"));
+    }
+    if schema.get("format").and_then(Value::as_str) == Some("date-time")
+        && text.parse::<Timestamp>().is_err()
+    {
+        return Err(format!("{text:?} is no time"));
+    }
+    Ok(())
+}
+
+fn check_fields(
+    document: &Value,
+    schema: &Map<String, Value>,
+    fields: &Map<String, Value>,
+    at: &str,
+) -> Result<(), String> {
+    for name in list(schema, "required").iter().filter_map(Value::as_str) {
+        if !fields.contains_key(name) {
+            return Err(format!("{at}: {name} is missing"));
+        }
+    }
+    for (name, value) in fields {
+        let at = format!("{at}/{name}");
+        let declared = schema
+            .get("properties")
+            .and_then(|properties| properties.get(name));
+        match (declared, schema.get("additionalProperties")) {
+            (Some(schema), _) => check(document, schema, value, &at)?,
+            (None, Some(Value::Bool(false))) => return Err(format!("{at} is not in the document")),
+            (None, Some(schema @ Value::Object(_))) => check(document, schema, value, &at)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_checker_sees_what_is_wrong() {
+    let document = serde_json::json!({"components": {"schemas": {"A": {
+        "type": "object", "required": ["a"], "additionalProperties": false,
+        "properties": {
+            "a": {"type": ["string", "null"], "maxLength": 2},
+            "b": {"type": "array", "items": {"enum": [1]}},
+            "c": {"type": "string", "format": "date-time"},
+            "d": {"anyOf": [{"type": "null"}, {"$ref": "#/components/schemas/A"}]},
+        },
+    }}}});
+    let schema = serde_json::json!({"$ref": "#/components/schemas/A"});
+    let is_good =
+        |text: &str| check(&document, &schema, &serde_json::from_str(text).unwrap(), "").is_ok();
+    assert!(is_good(
+        r#"{"a":"xx","b":[1,1],"c":"0001-01-01T00:00:00Z","d":{"a":null}}"#
+    ));
+    for text in [
+        "{}",
+        "[]",
+        r#"{"a":1}"#,
+        r#"{"a":"xxx"}"#,
+        r#"{"a":null,"b":[2]}"#,
+        r#"{"a":null,"c":"today"}"#,
+        r#"{"a":null,"d":{}}"#,
+        r#"{"a":null,"e":1}"#,
+    ] {
+        assert!(!is_good(text), "{text}");
+    }
+}

@@ -1,0 +1,378 @@
+//! A server under test: two tailnets, a clock that is moved, and a check of every answer.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bowline_api::{ApiOptions, Operation, operations, router};
+use bowline_engine::{Clock, Engine, Random, Registered, Registration, Settings};
+use bowline_model::audit::AuditEvent;
+use bowline_model::device::HostFacts;
+use bowline_model::id::{DeviceId, TailnetId, UserId};
+use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::record::{self, RawJson};
+use bowline_store::{Fault, Options, Point, Store};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+use crate::schema;
+
+/// A clock that stands still until it is moved.
+pub(crate) struct TestClock(Mutex<Timestamp>);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// Random bytes that are the same in every run (splitmix64).
+struct TestRandom(AtomicU64);
+
+impl Random for TestRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            chunk.copy_from_slice(&z.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// One tailnet of the server.
+pub(crate) struct Tailnet {
+    pub(crate) id: TailnetId,
+    pub(crate) name: String,
+    pub(crate) owner: UserId,
+    /// API access token of the owner.
+    pub(crate) token: String,
+}
+
+/// The server.
+pub(crate) struct Server {
+    pub(crate) engine: Engine,
+    pub(crate) clock: Arc<TestClock>,
+    /// `example.com`.
+    pub(crate) tailnet: Tailnet,
+    /// `other.org`.
+    pub(crate) other: Tailnet,
+    pub(crate) directory: TempDir,
+    /// While set, every commit finds the disk full.
+    pub(crate) disk_is_full: Arc<AtomicBool>,
+    router: Router,
+    operator: Router,
+    keys: AtomicU64,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The JSON of a 200.
+    pub(crate) fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+
+    /// The message of a failure with this status.
+    pub(crate) fn message(&self, status: u16) -> String {
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
+        let body = self.json();
+        let keys: Vec<&String> = body.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["message"]);
+        body["message"].as_str().unwrap().to_owned()
+    }
+}
+
+pub(crate) fn bearer(token: &str) -> Option<String> {
+    Some(format!("Bearer {token}"))
+}
+
+pub(crate) fn basic(token: &str) -> Option<String> {
+    Some(format!(
+        "Basic {}",
+        BASE64_STANDARD.encode(format!("{token}:"))
+    ))
+}
+
+/// The operation that a request addresses.
+pub(crate) fn operation_of(method: &str, path: &str) -> Option<Operation> {
+    let path = path.strip_prefix("/api/v2")?.split('?').next()?;
+    let path = if path.is_empty() { "/" } else { path };
+    operations().find(|operation| {
+        let (mut declared, mut own) = (operation.path.split('/'), path.split('/'));
+        operation.verb.as_str() == method
+            && loop {
+                match (declared.next(), own.next()) {
+                    (None, None) => break true,
+                    (Some(name), Some(_)) if name.starts_with('{') => {}
+                    (Some(name), Some(own)) if name == own => {}
+                    _ => break false,
+                }
+            }
+    })
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let disk_is_full = Arc::new(AtomicBool::new(false));
+        let full = disk_is_full.clone();
+        let options = Options {
+            connections: 1,
+            hook: Some(Arc::new(move |point| {
+                (point == Point::BeforeCommit && full.load(Ordering::SeqCst)).then_some(Fault::Full)
+            })),
+            ..Options::default()
+        };
+        let url = directory.path().join("bowline.db").as_path().into();
+        let store = Store::open(&url, options).await.unwrap();
+        let start = "2026-03-01T12:00:00Z".parse().unwrap();
+        let clock = Arc::new(TestClock(Mutex::new(start)));
+        let random = Arc::new(TestRandom(AtomicU64::new(1)));
+        let engine = Engine::open(store, Settings::default(), clock.clone(), random)
+            .await
+            .unwrap();
+        let tailnet = make(&engine, "ann@example.com", "example.com").await;
+        let other = make(&engine, "olga@other.org", "other.org").await;
+        let operator = ApiOptions {
+            operator: true,
+            ..ApiOptions::default()
+        };
+        Self {
+            router: router(engine.clone(), ApiOptions::default()),
+            operator: router(engine.clone(), operator),
+            engine,
+            clock,
+            tailnet,
+            other,
+            directory,
+            disk_is_full,
+            keys: AtomicU64::new(1),
+        }
+    }
+
+    /// Moves the clock, and does what falls due.
+    pub(crate) async fn advance(&self, seconds: i64) {
+        *self.clock.0.lock().unwrap() += SignedDuration::from_secs(seconds);
+        self.engine.tick().await;
+    }
+
+    /// What every change moves.
+    pub(crate) async fn state(&self) -> Vec<(TailnetId, u64)> {
+        self.engine.store().tailnets().await.unwrap()
+    }
+
+    pub(crate) async fn audit(&self, tailnet: TailnetId) -> Vec<AuditEvent> {
+        let (from, to) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let store = self.engine.store();
+        let rows = store.audit(tailnet, from, to, 100_000).await.unwrap();
+        rows.iter()
+            .map(|row| record::decode(&row.body).unwrap())
+            .collect()
+    }
+
+    /// Audit events since there were `count`, as `TARGET.ACTION[.PROPERTY]`.
+    pub(crate) async fn events_after(&self, count: usize) -> Vec<String> {
+        let events = self.audit(self.tailnet.id).await;
+        let text = |event: &AuditEvent| {
+            let target = &event.target;
+            let property = target
+                .property
+                .iter()
+                .map(|property| format!(".{property}"));
+            format!(
+                "{}.{}{}",
+                target.kind,
+                event.action,
+                property.collect::<String>()
+            )
+        };
+        events[count..].iter().map(text).collect()
+    }
+
+    /// Sends a request, and checks what is true of every answer.
+    pub(crate) async fn send(
+        &self,
+        as_operator: bool,
+        authorization: Option<String>,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Reply {
+        let before = self.state().await;
+        let path = format!("/api/v2{path}");
+        let mut request = Request::builder().method(method).uri(&path);
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        let router = if as_operator {
+            &self.operator
+        } else {
+            &self.router
+        };
+        let request = request.body(Body::from(body.clone())).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let (parts, answer) = response.into_parts();
+        let reply = Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body: answer.collect().await.unwrap().to_bytes().to_vec(),
+        };
+        assert!(reply.headers.contains_key("x-request-id"));
+        let changed = self.state().await != before;
+        assert!(
+            !changed || (reply.status == 200 && method != "GET"),
+            "{method} {path} answered {} and changed something",
+            reply.status
+        );
+        if reply.status != 200 {
+            assert!(reply.status.as_u16() >= 400);
+            assert!(!reply.message(reply.status.as_u16()).is_empty());
+        }
+        if let Some(operation) = operation_of(method, &path) {
+            let status = reply.status.as_u16();
+            if !reply
+                .headers
+                .get("content-type")
+                .is_some_and(|value| value == "application/hujson")
+            {
+                schema::check_answer(schema::official(), &operation, status, &reply.body);
+                schema::check_answer(schema::ours(), &operation, status, &reply.body);
+            }
+            if status == 200 && !body.is_empty() {
+                schema::check_body(&operation, &serde_json::from_slice(&body).unwrap());
+            }
+        }
+        reply
+    }
+
+    /// A request of the owner of `example.com`. A `null` body is none.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Reply {
+        self.call_as(&self.tailnet.token, method, path, body).await
+    }
+
+    pub(crate) async fn call_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Reply {
+        self.send(false, bearer(token), method, path, bytes(&body))
+            .await
+    }
+
+    /// A request of the server's operator.
+    pub(crate) async fn operate(&self, method: &str, path: &str, body: Value) -> Reply {
+        self.send(true, None, method, path, bytes(&body)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.call("GET", path, Value::Null).await.ok()
+    }
+
+    /// Makes a user and an API access token of theirs.
+    pub(crate) async fn user(&self, login: &str, role: &str) -> (String, String) {
+        let body = json!({"loginName": login, "role": role});
+        let user = self.call("POST", "/tailnet/-/users", body).await.ok();
+        let path = format!("/tailnet/{}/access-tokens", self.tailnet.name);
+        let token = self
+            .operate("POST", &path, json!({"user": login}))
+            .await
+            .ok();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&user["id"]), text(&token["key"]))
+    }
+
+    pub(crate) async fn auth_key(&self, tailnet: &Tailnet, create: Value) -> Value {
+        let body = json!({"capabilities": {"devices": {"create": create}}});
+        self.call_as(&tailnet.token, "POST", "/tailnet/-/keys", body)
+            .await
+            .ok()
+    }
+
+    /// Registers a device with this auth key.
+    pub(crate) async fn register(&self, auth_key: &Value, hostname: &str) -> Option<DeviceId> {
+        let n = self.keys.fetch_add(1, Ordering::Relaxed);
+        let mut key = [7; 32];
+        key[..8].copy_from_slice(&n.to_le_bytes());
+        let request = Registration {
+            machine_key: MachineKey::from_bytes(key),
+            node_key: NodeKey::from_bytes(key),
+            old_node_key: None,
+            lock_key: String::new(),
+            auth_key: Some(auth_key["key"].as_str().unwrap().to_owned()),
+            expiry: None,
+            ephemeral: false,
+            capability_version: 130,
+            hostinfo: RawJson::empty_object(),
+            facts: HostFacts {
+                hostname: hostname.to_owned(),
+                os: "linux".to_owned(),
+                os_version: "6.1".to_owned(),
+                client_version: "1.80.3-tabc".to_owned(),
+                distro: ["debian".to_owned(), "12".to_owned(), "bookworm".to_owned()],
+                advertised_routes: vec![
+                    "2.0.0.0/24".parse().unwrap(),
+                    "10.0.1.0/24".parse().unwrap(),
+                ],
+                auto_update: Some(false),
+                ..HostFacts::default()
+            },
+        };
+        match self.engine.register(request).await {
+            Ok(Registered::In { device, .. }) => Some(device),
+            _ => None,
+        }
+    }
+
+    /// A new device of the tailnet's owner.
+    pub(crate) async fn device(&self, tailnet: &Tailnet, hostname: &str) -> DeviceId {
+        let key = self.auth_key(tailnet, json!({"preauthorized": true})).await;
+        self.register(&key, hostname).await.unwrap()
+    }
+}
+
+fn bytes(body: &Value) -> Vec<u8> {
+    if body.is_null() {
+        Vec::new()
+    } else {
+        body.to_string().into_bytes()
+    }
+}
+
+async fn make(engine: &Engine, owner: &str, name: &str) -> Tailnet {
+    let made = engine.create_tailnet(owner, Some(name)).await.unwrap();
+    Tailnet {
+        id: made.tailnet,
+        name: name.to_owned(),
+        owner: made.owner,
+        token: made.token.expose().to_owned(),
+    }
+}
