@@ -226,7 +226,7 @@ impl Reader<'_> {
         value.map(|value| (value, at))
     }
 
-    /// Reads a secret from the file that its twin names; space at its end is no part of it.
+    /// Reads a secret from the file that its twin names.
     fn secret<T: Value>(&mut self, field: &Field, raw: &Raw, at: Source) -> Option<(T, Source)> {
         let key = format!("{}_file", field.name());
         let Raw::Text(path) = raw else {
@@ -242,9 +242,9 @@ impl Reader<'_> {
         if let (Source::File(..), Some(file)) = (&at, self.file) {
             path = file.directory().join(path);
         }
-        let reason = match std::fs::read_to_string(&path) {
+        let reason = match std::fs::read(&path) {
             Err(error) => format!("could not read it: {error}"),
-            Ok(text) => match T::from_text(text.trim_end()) {
+            Ok(content) => match T::from_file(&content) {
                 Some(value) => return Some((value, at)),
                 None => format!("its content can't be used; expected {}", (field.expected)()),
             },

@@ -10,7 +10,7 @@ section! {
         /// 32 bytes as 64 hexadecimal digits; `openssl rand -hex 32` makes them.
         ///
         /// Without it the server makes a key at its first start and keeps it in the data
-        /// directory, in a file with mode 0600.
+        /// directory, in the file `seal.key` with mode 0600; `key_file` may name a copy of that.
         key: Option<SealKey>, default "none" { None };
     }
 }

@@ -114,6 +114,14 @@ impl Value for SealKey {
         Some(Self(bytes))
     }
 
+    /// Also takes the 32 bytes as they are: so the server keeps the key that it made itself.
+    fn from_file(content: &[u8]) -> Option<Self> {
+        if let Ok(bytes) = content.try_into() {
+            return Some(Self(bytes));
+        }
+        Self::from_text(std::str::from_utf8(content).ok()?.trim_end())
+    }
+
     fn show(&self) -> String {
         "[redacted]".to_owned()
     }
@@ -157,6 +165,18 @@ mod tests {
             "Postgres([redacted]) [redacted] [redacted]"
         );
         assert_eq!(key.expose(), &[0xab; 32]);
+    }
+
+    #[test]
+    fn a_file_with_a_sealing_key_has_its_digits_or_its_bytes() {
+        let of = |content: &[u8]| SealKey::from_file(content).map(|key| *key.expose());
+        assert_eq!(of(&[7; 32]), Some([7; 32]));
+        assert_eq!(
+            of(format!("{}\n", "07".repeat(32)).as_bytes()),
+            Some([7; 32])
+        );
+        assert_eq!(of(&[7; 33]), None);
+        assert_eq!(of(&[0xff; 31]), None);
     }
 
     #[test]

@@ -55,6 +55,12 @@ pub trait Value: Sized {
     /// Reads the value from the environment or from a flag. `None`: it is not one.
     fn from_text(text: &str) -> Option<Self>;
 
+    /// Reads a secret from the content of the file that its twin names. Text, unless a type says
+    /// otherwise; space at its end is no part of it.
+    fn from_file(content: &[u8]) -> Option<Self> {
+        Self::from_text(std::str::from_utf8(content).ok()?.trim_end())
+    }
+
     /// Reads the value from TOML. Only strings are taken unless a type says otherwise.
     fn from_raw(raw: &Raw) -> Option<Self> {
         match raw {
@@ -90,6 +96,10 @@ impl<T: Value> Value for Option<T> {
 
     fn from_text(text: &str) -> Option<Self> {
         T::from_text(text).map(Some)
+    }
+
+    fn from_file(content: &[u8]) -> Option<Self> {
+        T::from_file(content).map(Some)
     }
 
     fn from_raw(raw: &Raw) -> Option<Self> {
