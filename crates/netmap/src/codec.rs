@@ -16,10 +16,14 @@ thread_local! {
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
 
+/// Below this many bytes compression saves nothing that would be worth its time.
+const STORED_MAX: usize = 64;
+
 /// Encodes a fragment of JSON.
 pub(crate) fn encode(fragment: &[u8], encoding: Encoding) -> Bytes {
     match encoding {
         Encoding::Plain => Bytes::copy_from_slice(fragment),
+        Encoding::Zstd if fragment.len() < STORED_MAX => stored_frame(fragment),
         Encoding::Zstd => COMPRESSOR
             .with_borrow_mut(|slot| {
                 if slot.is_none() {
@@ -28,7 +32,12 @@ pub(crate) fn encode(fragment: &[u8], encoding: Encoding) -> Bytes {
                 slot.as_mut()
                     .and_then(|compressor| compressor.compress(fragment).ok())
             })
-            .map_or_else(|| stored_frame(fragment), Bytes::from),
+            // Copied to its size: the compressor's buffer has room for the worst case, and many of
+            // these are kept.
+            .map_or_else(
+                || stored_frame(fragment),
+                |frame| Bytes::copy_from_slice(&frame),
+            ),
     }
 }
 
@@ -65,15 +74,19 @@ mod tests {
 
     #[test]
     fn frames_declare_no_content_size_and_concatenate() {
-        let one = encode(b"{\"a\":", Encoding::Zstd);
-        let two = stored_frame(b"1}");
+        let text = format!("{{\"a\":\"{}\",", "x".repeat(500));
+        let one = encode(text.as_bytes(), Encoding::Zstd);
+        let two = encode(b"\"b\":1}", Encoding::Zstd);
+        assert_eq!(two, stored_frame(b"\"b\":1}"), "too small to compress");
+        assert!(one.len() < 100, "compressed");
         assert_eq!(
             one[4] & 0b1110_0100,
             0,
             "no content size, no single segment, no checksum"
         );
         let both = [one.as_ref(), two.as_ref()].concat();
-        assert_eq!(zstd::stream::decode_all(&both[..]).unwrap(), b"{\"a\":1}");
+        let decoded = zstd::stream::decode_all(&both[..]).unwrap();
+        assert_eq!(decoded, format!("{text}\"b\":1}}").into_bytes());
     }
 
     proptest! {

@@ -38,6 +38,8 @@ struct PeerDelta {
     patched: Vec<PeerChange>,
     /// Users whose profile changed, and owners of changed devices.
     owners: BTreeSet<u64>,
+    /// Whether there are users of the first kind.
+    has_renamed: bool,
     encoded: Mutex<Vec<(Encoding, Bytes)>>,
 }
 
@@ -61,13 +63,17 @@ pub fn delta(
     if sees && !saw {
         return Ok(full::full(viewer, to, now));
     }
-    let own = own_part(viewer, (old, from), (new, to));
+    let mut own = own_part(viewer, (old, from), (new, to));
     let peers = match (saw, sees) {
         (true, true) => Some(between(from, to)),
         (true, false) => Some(Arc::new(everything_removed(from))),
         (false, _) => None,
     };
     let peers = peers.filter(|delta| !delta.is_empty_for(viewer.device));
+    // The part about peers has the owner's profile too: never in both, a key may be there once.
+    if peers.is_none() || !sees {
+        own_profile(&mut own, (old, from), (new, to));
+    }
     if own.is_empty() && peers.is_none() {
         return Ok(None);
     }
@@ -76,11 +82,6 @@ pub fn delta(
         None => {
             let mut text = String::with_capacity(own.len() + 2);
             text.push('{');
-            let owner = node::owner_id(&new.device);
-            if owner != node::owner_id(&old.device) {
-                // Somebody whom this client may not know yet; with peers they are in that part.
-                field(&mut text, "UserProfiles", &[profiles::of_owner(owner, to)]);
-            }
             text.push_str(own.trim_end_matches(','));
             text.push('}');
             message.push(codec::encode(text.as_bytes(), viewer.encoding));
@@ -121,22 +122,13 @@ fn own_part(
         if before != after {
             field(&mut text, "Node", &after);
         }
-        if before.user != after.user {
-            // The new owner is somebody whom this client may not know yet.
-            field(
-                &mut text,
-                "UserProfiles",
-                &[profiles::of_owner(after.user, to)],
-            );
-        }
     }
     if !Arc::ptr_eq(from.derp_map(), to.derp_map()) {
-        let (before, after) = (
-            derp::map(from.derp_map(), viewer.version),
-            derp::map(to.derp_map(), viewer.version),
-        );
-        if before != after {
-            push_derp_map(&mut text, &before, &after);
+        // The whole map, which takes the place of the old one. No `null` for a region that is
+        // gone: the official Rust client cannot read it.
+        let after = derp::map(to.derp_map(), viewer.version);
+        if derp::map(from.derp_map(), viewer.version) != after {
+            field(&mut text, "DERPMap", &after);
         }
     }
     if !Arc::ptr_eq(from.dns(), to.dns()) || old.suffix != new.suffix {
@@ -156,26 +148,18 @@ fn own_part(
     text
 }
 
-/// The whole new map, with `null` for regions that are gone: absence alone would keep them.
-fn push_derp_map(
+/// The profile of the viewer's owner, when it is another than before.
+fn own_profile(
     text: &mut String,
-    before: &bowline_wire::derp_map::DerpMap,
-    after: &bowline_wire::derp_map::DerpMap,
+    (old, from): (&Entry, &Snapshot),
+    (new, to): (&Entry, &Snapshot),
 ) {
-    let mut value = serde_json::to_value(after).unwrap_or_default();
-    if let Some(regions) = value
-        .get_mut("Regions")
-        .and_then(serde_json::Value::as_object_mut)
-    {
-        for gone in before
-            .regions
-            .keys()
-            .filter(|id| !after.regions.contains_key(id))
-        {
-            regions.insert(gone.to_string(), serde_json::Value::Null);
-        }
+    let profile =
+        |entry: &Entry, snapshot| profiles::of_owner(node::owner_id(&entry.device), snapshot);
+    let after = profile(new, to);
+    if profile(old, from) != after {
+        field(text, "UserProfiles", &[after]);
     }
-    field(text, "DERPMap", &value);
 }
 
 /// The shared peer part of the way from one publication to another.
@@ -221,6 +205,7 @@ fn compare(from: &Snapshot, to: &Snapshot) -> PeerDelta {
             && profiles::of_user(old) != profiles::of_user(new)
         {
             delta.owners.insert(id.get());
+            delta.has_renamed = true;
         }
     }
     // A slot can be used again by another device, which is then both here and there.
@@ -291,7 +276,7 @@ impl PeerDelta {
 
     fn is_empty_for(&self, viewer: DeviceId) -> bool {
         let others = |count: usize| count - usize::from(count > 0 && self.concerns(viewer));
-        self.owners.is_empty()
+        !self.has_renamed
             && others(self.removed.len() + self.changed.len() + self.patched.len()) == 0
     }
 

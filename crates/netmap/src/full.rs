@@ -149,7 +149,8 @@ pub fn stranger(
 
 /// A moment that has passed also for a client whose clock is late.
 fn past(now: Timestamp) -> Timestamp {
-    now.checked_sub(SignedDuration::from_hours(24 * 365)).unwrap_or(Timestamp::UNIX_EPOCH)
+    now.checked_sub(SignedDuration::from_hours(24 * 365))
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// The peers of a viewer, a buffer per chunk that has any.
@@ -186,6 +187,7 @@ fn all_profiles(snapshot: &Snapshot, encoding: Encoding) -> Bytes {
     }
     let owners: BTreeSet<u64> = snapshot
         .devices()
+        .filter(|entry| visibility::is_shown(entry))
         .map(|entry| node::owner_id(&entry.device))
         .collect();
     let list: Vec<_> = owners

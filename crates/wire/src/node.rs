@@ -42,8 +42,9 @@ pub struct Node {
     /// Own addresses and the routes that the viewer may use through it.
     #[serde(rename = "AllowedIPs")]
     pub allowed_ips: Vec<IpNet>,
-    /// Where it may be reached.
-    #[serde(rename = "Endpoints", skip_serializing_if = "Vec::is_empty")]
+    /// Where it may be reached. Always there: a client that has other endpoints of the node keeps
+    /// them when the list is absent, and drops them for `[]`.
+    #[serde(rename = "Endpoints")]
     pub endpoints: Vec<SocketAddr>,
     /// Region of its relay; 0 when not known.
     #[serde(rename = "HomeDERP", skip_serializing_if = "is_zero")]

@@ -79,7 +79,11 @@ pub fn own(entry: &Entry, snapshot: &Snapshot) -> Node {
 /// A node as JSON.
 pub fn to_json(node: &Node) -> Bytes {
     // Serialising into memory fails only for maps whose keys are not strings; there are none.
-    serde_json::to_vec(node).unwrap_or_default().into()
+    // Without the room to grow: there is one of these for every device.
+    serde_json::to_vec(node)
+        .unwrap_or_default()
+        .into_boxed_slice()
+        .into()
 }
 
 /// What peers must be told when a device's state goes from one entry to another.
@@ -97,6 +101,9 @@ pub enum PeerUpdate {
 ///
 /// A patch is applied last and cannot clear, so that what became absent needs the complete node;
 /// and a path discovery key in a patch of an offline node may be dropped as stale by clients.
+/// Clients turn a complete node that differs little into a patch themselves: a home region or a
+/// last-seen time that was known once cannot be taken away by either (the engine never does), and
+/// endpoints only by an empty list, never by absence.
 pub fn update(old: &Entry, new: &Entry) -> PeerUpdate {
     let same_record = std::sync::Arc::ptr_eq(&old.device, &new.device)
         && old.primary_routes == new.primary_routes

@@ -1,0 +1,90 @@
+//! Shared bytes: who gets the same, gets the same buffer.
+
+use bowline_netmap::delta;
+use bowline_netmap::full::{self, Viewer};
+use bowline_netmap::message::Message;
+use bowline_netmap::snapshot::Snapshot;
+use bowline_wire::map_request::Encoding;
+use bytes::Bytes;
+
+use crate::records::{at, device, next, snapshot, viewer};
+
+/// A message's buffers that are too large to be copied together. Kept alive, so that no two that
+/// are compared can have one address by chance.
+fn large(message: Message) -> Vec<Bytes> {
+    let buffers = message.into_buffers().unwrap();
+    buffers.filter(|buffer| buffer.len() >= 1024).collect()
+}
+
+fn full_map(viewer: Viewer, snapshot: &Snapshot) -> Vec<Bytes> {
+    large(full::full(viewer, snapshot, at(5)).unwrap())
+}
+
+/// How many buffers are in both.
+fn shared(one: &[Bytes], two: &[Bytes]) -> usize {
+    let same = |a: &Bytes, b: &Bytes| (a.as_ptr(), a.len()) == (b.as_ptr(), b.len());
+    one.iter()
+        .filter(|a| two.iter().any(|b| same(a, b)))
+        .count()
+}
+
+const BOTH: [Encoding; 2] = [Encoding::Plain, Encoding::Zstd];
+
+#[test]
+fn viewers_outside_a_change_get_the_same_buffer_of_it() {
+    let before = snapshot(140);
+    let after = next(&before, |draft| {
+        for number in 20..60 {
+            let mut device = device(number);
+            device.name = format!("renamed{number}");
+            draft.put_device(device);
+        }
+    });
+    for encoding in BOTH {
+        let tell = |number| {
+            let viewer = viewer(number, encoding);
+            large(
+                delta::delta(viewer, &before, &after, at(6))
+                    .unwrap()
+                    .unwrap(),
+            )
+        };
+        let first = tell(1);
+        assert_eq!(first.len(), 1);
+        assert_eq!(shared(&first, &tell(2)), 1);
+        assert_eq!(shared(&first, &tell(130)), 1);
+        assert_eq!(
+            shared(&first, &tell(30)),
+            0,
+            "one of the renamed gets its own, without itself"
+        );
+    }
+}
+
+#[test]
+fn viewers_outside_a_chunk_get_the_same_buffer_of_it() {
+    let snapshot = snapshot(256);
+    for encoding in BOTH {
+        // Devices 1 to 64 are the first chunk, and so on.
+        let one = full_map(viewer(1, encoding), &snapshot);
+        assert_eq!(shared(&one, &full_map(viewer(70, encoding), &snapshot)), 2);
+        assert_eq!(shared(&one, &full_map(viewer(2, encoding), &snapshot)), 3);
+    }
+}
+
+#[test]
+fn one_change_compresses_one_chunk_again() {
+    let before = snapshot(256);
+    for encoding in BOTH {
+        let viewer = viewer(150, encoding);
+        let old = full_map(viewer, &before);
+        let after = next(&before, |draft| {
+            let mut device = device(70);
+            device.name = "renamed".to_owned();
+            draft.put_device(device);
+        });
+        // Chunk 3 has the viewer and is made for it each time; chunk 2 has changed.
+        assert_eq!(shared(&old, &full_map(viewer, &before)), 3);
+        assert_eq!(shared(&old, &full_map(viewer, &after)), 2);
+    }
+}

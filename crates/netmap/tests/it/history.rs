@@ -1,0 +1,289 @@
+//! Random histories of a tailnet.
+
+use std::collections::BTreeMap;
+
+use bowline_model::device::{Device, Live};
+use bowline_model::dns::{Dns, Resolver};
+use bowline_model::user::{Role, User};
+use bowline_netmap::snapshot::Snapshot;
+use proptest::prelude::*;
+
+use crate::records::{
+    self, at, derp_map, device, disco_key, hostinfo, id, node_key, region, tailnet, user, user_id,
+};
+
+/// Routes that devices serve.
+const ROUTES: [&str; 4] = ["10.0.0.0/8", "192.168.1.0/24", "0.0.0.0/0", "::/0"];
+
+/// One thing that happens. Numbers choose among what is there.
+#[derive(Debug, Clone)]
+pub enum Step {
+    Join(u8),
+    Leave(u64),
+    Rename(u64, u8),
+    Endpoints(u64, u8),
+    Home(u64, u8),
+    Disco(u64, u8),
+    Hostinfo(u64, u8),
+    Routes(u64, u8, u8),
+    Online(u64, bool),
+    Seen(u64),
+    Expire(u64, bool),
+    Authorize(u64, bool),
+    Owner(u64, u64),
+    Tags(u64, bool),
+    NodeKey(u64),
+    Address(u64),
+    RenameUser(u64, u8),
+    Role(u64, u8),
+    Dns(u8),
+    Derp(u8),
+    Domain(u8),
+    Suffix(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let n = any::<u64>;
+    prop_oneof![
+        3 => (1u8..12).prop_map(Step::Join),
+        3 => n().prop_map(Step::Leave),
+        1 => (n(), any::<u8>()).prop_map(|(n, k)| Step::Rename(n, k)),
+        2 => (n(), 0u8..4).prop_map(|(n, k)| Step::Endpoints(n, k)),
+        1 => (n(), 0u8..3).prop_map(|(n, k)| Step::Home(n, k)),
+        1 => (n(), 0u8..4).prop_map(|(n, k)| Step::Disco(n, k)),
+        1 => (n(), any::<u8>()).prop_map(|(n, k)| Step::Hostinfo(n, k)),
+        2 => (n(), 0u8..16, 0u8..16).prop_map(|(n, a, e)| Step::Routes(n, a, e)),
+        3 => (n(), any::<bool>()).prop_map(|(n, k)| Step::Online(n, k)),
+        1 => n().prop_map(Step::Seen),
+        2 => (n(), any::<bool>()).prop_map(|(n, k)| Step::Expire(n, k)),
+        2 => (n(), any::<bool>()).prop_map(|(n, k)| Step::Authorize(n, k)),
+        1 => (n(), 1u64..5).prop_map(|(n, k)| Step::Owner(n, k)),
+        1 => (n(), any::<bool>()).prop_map(|(n, k)| Step::Tags(n, k)),
+        1 => n().prop_map(Step::NodeKey),
+        1 => n().prop_map(Step::Address),
+        1 => (1u64..5, 0u8..3).prop_map(|(n, k)| Step::RenameUser(n, k)),
+        1 => (1u64..5, 0u8..4).prop_map(|(n, k)| Step::Role(n, k)),
+        1 => (0u8..6).prop_map(Step::Dns),
+        1 => (0u8..5).prop_map(Step::Derp),
+        1 => (0u8..3).prop_map(Step::Domain),
+        1 => (0u8..3).prop_map(Step::Suffix),
+    ]
+}
+
+/// Steps in groups: a group is one publication.
+#[derive(Debug, Clone)]
+pub struct History {
+    pub devices: u64,
+    pub groups: Vec<Vec<Step>>,
+}
+
+/// Tailnets of a few devices, of about one chunk, and of several.
+pub fn history() -> impl Strategy<Value = History> {
+    let devices = prop_oneof![4 => 0u64..6, 2 => 60u64..68, 1 => 125u64..135];
+    let groups = prop::collection::vec(prop::collection::vec(step(), 0..5), 1..10);
+    (devices, groups).prop_map(|(devices, groups)| History { devices, groups })
+}
+
+/// A tailnet and the records that it should consist of.
+pub struct World {
+    pub snapshot: Snapshot,
+    pub devices: BTreeMap<u64, (Device, Live)>,
+    pub users: BTreeMap<u64, User>,
+    newest: u64,
+    clock: u64,
+}
+
+impl World {
+    fn new(devices: u64) -> Self {
+        let mut snapshot = records::snapshot(devices);
+        snapshot.put_user(user(4));
+        Self {
+            snapshot,
+            devices: (1..=devices)
+                .map(|n| (n, (device(n), Live::default())))
+                .collect(),
+            users: (1..=4).map(|n| (n, user(n))).collect(),
+            newest: devices,
+            clock: 100,
+        }
+    }
+
+    /// The device that a number means.
+    fn pick(&self, number: u64) -> Option<u64> {
+        let count = u64::try_from(self.devices.len()).unwrap();
+        let index = usize::try_from(number.checked_rem(count)?).unwrap();
+        self.devices.keys().nth(index).copied()
+    }
+
+    fn record(&mut self, number: u64, change: impl FnOnce(&mut Device)) {
+        if let Some(id) = self.pick(number) {
+            let device = &mut self.devices.get_mut(&id).unwrap().0;
+            change(device);
+            self.snapshot.put_device(device.clone());
+        }
+    }
+
+    fn live(&mut self, number: u64, change: impl FnOnce(&mut Live)) {
+        if let Some(key) = self.pick(number) {
+            let live = &mut self.devices.get_mut(&key).unwrap().1;
+            change(live);
+            self.snapshot.set_live(id(key), live.clone());
+        }
+    }
+
+    fn user(&mut self, number: u64, change: impl FnOnce(&mut User)) {
+        let user = self.users.get_mut(&number).unwrap();
+        change(user);
+        self.snapshot.put_user(user.clone());
+    }
+
+    fn apply(&mut self, step: &Step) {
+        self.clock += 1;
+        let now = at(self.clock);
+        match *step {
+            Step::Join(count) => {
+                for _ in 0..count {
+                    self.newest += 1;
+                    let device = device(self.newest);
+                    self.devices
+                        .insert(self.newest, (device.clone(), Live::default()));
+                    self.snapshot.put_device(device);
+                }
+            }
+            Step::Leave(n) => {
+                if let Some(key) = self.pick(n) {
+                    self.devices.remove(&key);
+                    self.snapshot.remove_device(id(key));
+                }
+            }
+            Step::Rename(n, k) => {
+                self.record(n, |device| device.name = format!("name{}-{k}", device.id))
+            }
+            // What a device says of where it is comes over its connection: it has been online.
+            Step::Endpoints(n, k) => self.live(n, |live| {
+                live.endpoints = (0..k)
+                    .map(|k| format!("192.0.2.{k}:{}", 41_000 + n % 9).parse().unwrap())
+                    .collect();
+            }),
+            // A region or a discovery key that was known once is never unknown again.
+            Step::Home(n, k) => self.live(n, |live| live.home_derp = 900 + u32::from(k)),
+            Step::Disco(n, k) => {
+                self.live(n, |live| live.disco_key = Some(disco_key(u64::from(k))))
+            }
+            Step::Hostinfo(n, k) => {
+                self.record(n, |device| device.hostinfo = hostinfo(u64::from(k)))
+            }
+            Step::Routes(n, advertised, enabled) => self.record(n, |device| {
+                let pick = |mask: u8| {
+                    ROUTES
+                        .iter()
+                        .enumerate()
+                        .filter(move |(bit, _)| mask >> bit & 1 == 1)
+                        .map(|(_, route)| route.parse().unwrap())
+                        .collect()
+                };
+                device.facts.advertised_routes = pick(advertised);
+                device.enabled_routes = pick(enabled);
+            }),
+            Step::Online(n, online) => self.live(n, |live| {
+                if live.online && !online {
+                    live.last_seen = Some(now);
+                }
+                live.online = online;
+            }),
+            Step::Seen(n) => self.live(n, |live| {
+                if live.last_seen.is_some() {
+                    live.last_seen = Some(now);
+                }
+            }),
+            Step::Expire(n, expired) => self.record(n, |device| {
+                device.expired = expired;
+                device.key_expiry = Some(if expired { now } else { at(1_000_000) });
+            }),
+            Step::Authorize(n, authorized) => {
+                self.record(n, |device| device.authorized = authorized)
+            }
+            Step::Owner(n, user) => self.record(n, |device| device.user = Some(user_id(user))),
+            Step::Tags(n, tagged) => self.record(n, |device| {
+                device.tags = if tagged {
+                    ["tag:ci".parse().unwrap()].into()
+                } else {
+                    [].into()
+                };
+            }),
+            Step::NodeKey(n) => {
+                let number = 1_000_000 + self.clock;
+                self.record(n, |device| device.node_key = node_key(number));
+            }
+            Step::Address(n) => {
+                let [.., a, b] = self.clock.to_be_bytes();
+                self.record(n, |device| device.ipv4 = [100, 65, a, b].into());
+            }
+            Step::RenameUser(n, k) => {
+                self.user(n, |user| user.display_name = format!("User {n}, {k}"))
+            }
+            Step::Role(n, k) => self.user(n, |user| {
+                user.role = [Role::Owner, Role::Admin, Role::Member, Role::Auditor][usize::from(k)];
+            }),
+            Step::Dns(k) => self.snapshot.set_dns(Dns {
+                nameservers: (0..k % 3)
+                    .map(|k| Resolver {
+                        address: format!("9.9.9.{k}"),
+                        use_with_exit_node: k == 1,
+                    })
+                    .collect(),
+                split: (0..k % 2)
+                    .map(|_| {
+                        (
+                            "corp.example".to_owned(),
+                            vec![Resolver {
+                                address: "10.0.0.53".to_owned(),
+                                use_with_exit_node: false,
+                            }],
+                        )
+                    })
+                    .collect(),
+                search_paths: (0..k % 2).map(|_| "corp.example".to_owned()).collect(),
+                magic_dns: k != 5,
+                override_local_dns: k == 4,
+            }),
+            Step::Derp(k) => self
+                .snapshot
+                .set_derp_map(derp_map((0..=u32::from(k % 3)).map(|n| {
+                    region(900 + n, if k == 3 { &[records::PIN] } else { &["", ""] })
+                }))),
+            Step::Domain(k) => {
+                let dns_name = self.snapshot.tailnet().dns_name.clone();
+                self.snapshot.set_tailnet(bowline_model::tailnet::Tailnet {
+                    name: format!("example{k}.com"),
+                    dns_name,
+                    ..tailnet()
+                });
+            }
+            Step::Suffix(k) => {
+                let name = self.snapshot.tailnet().name.clone();
+                self.snapshot.set_tailnet(bowline_model::tailnet::Tailnet {
+                    name,
+                    dns_name: format!("tail{k}.internal"),
+                    ..tailnet()
+                });
+            }
+        }
+    }
+}
+
+impl History {
+    /// Every publication, and the world at the end.
+    pub fn play(&self) -> (Vec<Snapshot>, World) {
+        let mut world = World::new(self.devices);
+        let mut snapshots = vec![world.snapshot.clone()];
+        for group in &self.groups {
+            for step in group {
+                world.apply(step);
+            }
+            world.snapshot.publication += 1;
+            snapshots.push(world.snapshot.clone());
+        }
+        (snapshots, world)
+    }
+}

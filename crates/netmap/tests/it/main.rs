@@ -1,0 +1,9 @@
+//! The laws of the core, and what views never show.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+mod bytes;
+mod history;
+mod law;
+mod message;
+mod records;
+mod view;
