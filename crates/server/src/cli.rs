@@ -1,19 +1,48 @@
 //! The command line.
 
+mod api;
 mod config;
+mod connect;
+mod device;
 mod init;
+mod key;
+mod lifetime;
+mod output;
+mod secret_key;
+mod tailnet;
+mod tls;
+mod token;
+mod user;
 
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use self::connect::TargetFlags;
+use self::output::Session;
 use crate::config::{CliFlags, CommonFlags, Environment, Loaded, ServeFlags, Settings};
 use crate::telemetry;
 
 /// A self-hosted coordination server for Tailscale clients.
 #[derive(Debug, Parser)]
-#[command(name = "bowline", version, about, propagate_version = true)]
+#[command(
+    name = "bowline",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "\
+Start a server, make an auth key and look at the devices:
+  bowline serve
+  bowline key create
+  bowline device list
+
+Commands reach the server of the same data directory by a socket in it, and work on the directory \
+itself when no server runs. --server names one elsewhere."
+)]
 struct Cli {
     #[command(flatten)]
     common: CommonFlags,
@@ -21,26 +50,98 @@ struct Cli {
     command: Command,
 }
 
+/// Commands that go through the API, and where to find it.
+#[derive(Debug, Args)]
+struct Through<C: Subcommand> {
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(subcommand)]
+    command: C,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
+    #[command(after_help = "\
+Example, for devices on the same network:
+  bowline serve --listen 0.0.0.0:8080 --url http://192.0.2.10:8080")]
     Serve(ServeFlags),
     /// Make the first tailnet and its owner on an empty data directory
+    #[command(after_help = "\
+Example:
+  bowline init --owner ann@example.com --tailnet example.com")]
     Init(init::Args),
     /// Print the settings in force, and where each came from
+    #[command(after_help = "\
+Example:
+  bowline config --config /etc/bowline/bowline.toml")]
     Config(ServeFlags),
+    /// Users: create, list
+    User(Through<user::Command>),
+    /// API access tokens: create, list, revoke
+    Token(Through<token::Command>),
+    /// Auth keys, with which devices join: create, list, revoke
+    Key(Through<key::Command>),
+    /// Devices: list, show, rename, delete, authorize, expire, routes
+    Device(Through<device::Command>),
+    /// Tailnets of this server: create, list
+    Tailnet(Through<tailnet::Command>),
 }
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let is_serving = matches!(cli.command, Command::Serve(_));
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader, such as `head`, has had enough.
+        Err(error) if !is_serving && is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// The names of all commands as they are typed, such as `key create`, for the reference to be
+/// checked against.
+pub fn command_names() -> Vec<String> {
+    let mut names = Vec::new();
+    for command in Cli::command().get_subcommands() {
+        let mut inner = command.get_subcommands().peekable();
+        if inner.peek().is_none() {
+            names.push(command.get_name().to_owned());
+        }
+        names.extend(inner.map(|inner| format!("{} {}", command.get_name(), inner.get_name())));
+    }
+    names
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Help and version as they are; what was typed wrong in the words of every other error.
+#[expect(
+    clippy::print_stderr,
+    reason = "where the command line reports what was typed wrong"
+)]
+fn usage(error: &clap::Error) -> ExitCode {
+    let is_wrong =
+        error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_wrong {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        eprint!("bowline: {text}");
+    } else if error.print().is_err() {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// An error with its causes, one per line, on standard error.
@@ -76,7 +177,50 @@ fn run(cli: Cli) -> Result<()> {
             runtime()?.block_on(init::run(&loaded, &arguments, common.json))
         }
         Command::Config(flags) => config::run(&load(&common, flags)?, common.json),
+        Command::User(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                user::run(command, session).await
+            })
+        }
+        Command::Token(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                token::run(command, session).await
+            })
+        }
+        Command::Key(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                key::run(command, session).await
+            })
+        }
+        Command::Device(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                device::run(command, session).await
+            })
+        }
+        Command::Tailnet(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                tailnet::run(command, session).await
+            })
+        }
     }
+}
+
+fn through_api(
+    common: &CommonFlags,
+    target: &TargetFlags,
+    command: impl AsyncFnOnce(&mut Session) -> Result<()>,
+) -> Result<()> {
+    // One thread: a command is one request after the other.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut session = Session::open(common, target).await?;
+        let outcome = command(&mut session).await;
+        session.api.close().await;
+        outcome
+    })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

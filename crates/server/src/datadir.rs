@@ -7,6 +7,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+/// Another process has the data directory.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the data directory {path} is in use by {holder}; stop it, or choose another directory with \
+     --data"
+)]
+pub struct InUse {
+    path: PathBuf,
+    /// Who has it: `process 4711`, or `another process`.
+    pub holder: String,
+}
+
 /// A data directory that this process holds until it is dropped.
 #[derive(Debug)]
 pub struct DataDir {
@@ -18,7 +30,7 @@ impl DataDir {
     /// Makes the directory (mode 0700) if it is not there, and takes it for this process.
     ///
     /// # Errors
-    /// When it cannot be made or written, or another process has it.
+    /// When it cannot be made or written; [`InUse`] when another process has it.
     pub fn open(path: &Path) -> Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
             format!("cannot make the data directory {}; choose another with --data, or give this user write access", path.display())
@@ -44,10 +56,11 @@ impl DataDir {
                 } else {
                     format!("process {holder}")
                 };
-                bail!(
-                    "the data directory {} is in use by {holder}; stop it, or choose another directory with --data",
-                    path.display()
-                );
+                return Err(InUse {
+                    path: path.to_owned(),
+                    holder,
+                }
+                .into());
             }
             Err(fs::TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));

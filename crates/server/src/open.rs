@@ -11,6 +11,9 @@ use crate::config::{DatabaseUrl, Settings};
 use crate::datadir::DataDir;
 use crate::seal::Sealer;
 
+/// Name of the embedded database in the data directory.
+pub const SQLITE_FILE: &str = "bowline.db";
+
 /// What the server works on: its directory, its database and the key of its secrets.
 pub struct Opened {
     /// The data directory, held.
@@ -37,7 +40,7 @@ pub async fn open(settings: &Settings) -> Result<Opened> {
     };
     let sealer = Sealer::new(&key).context("seal.key in the data directory is damaged")?;
     let url = match &settings.database.url {
-        DatabaseUrl::Sqlite => StoreUrl::Sqlite(data.join("bowline.db")),
+        DatabaseUrl::Sqlite => StoreUrl::Sqlite(data.join(SQLITE_FILE)),
         DatabaseUrl::Postgres(url) => StoreUrl::Postgres(url.expose().to_owned()),
     };
     let connections = match url {

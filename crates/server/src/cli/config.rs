@@ -10,7 +10,7 @@ use crate::config::Loaded;
 ///
 /// # Errors
 /// When standard output is closed.
-pub fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
+pub(super) fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if is_json {
         writeln!(out, "{}", loaded.json())?;

@@ -10,7 +10,7 @@ use crate::open;
 
 /// Arguments of `bowline init`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Login name of the owner, like ann@example.com
     #[arg(long, value_name = "EMAIL")]
     owner: String,
@@ -23,7 +23,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When the data directory has a tailnet already, or is in use.
-pub async fn run(loaded: &Loaded, arguments: &Args, is_json: bool) -> Result<()> {
+pub(super) async fn run(loaded: &Loaded, arguments: &Args, is_json: bool) -> Result<()> {
     let settings = &loaded.settings;
     let opened = open::open(settings).await?;
     let engine = open::engine(

@@ -1,0 +1,237 @@
+//! What auth keys and API access tokens have in common: they are listed and revoked alike.
+
+use std::collections::HashMap;
+
+use anyhow::{Result, bail};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::api::{Refused, segment};
+use super::output::{Session, list, print, table};
+use super::user;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Auth keys.
+    Auth,
+    /// API access tokens.
+    Api,
+}
+
+impl Kind {
+    /// `keyType` of the API.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Api => "api",
+        }
+    }
+
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Auth => "auth key",
+            Self::Api => "API access token",
+        }
+    }
+
+    const fn other(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Auth => ("an API access token", "bowline token revoke"),
+            Self::Api => ("an auth key", "bowline key revoke"),
+        }
+    }
+}
+
+/// A key of the API.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Key {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) key: String,
+    key_type: String,
+    created: String,
+    pub(super) expires: String,
+    #[serde(default)]
+    revoked: Option<String>,
+    #[serde(default)]
+    capabilities: Option<Capabilities>,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    user_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Capabilities {
+    devices: Devices,
+}
+
+#[derive(Deserialize)]
+struct Devices {
+    create: Create,
+}
+
+#[derive(Deserialize, Default)]
+struct Create {
+    #[serde(default)]
+    reusable: bool,
+    #[serde(default)]
+    ephemeral: bool,
+    #[serde(default)]
+    preauthorized: bool,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+impl Key {
+    /// What an auth key does: `reusable, ephemeral`.
+    pub(super) fn uses(&self) -> String {
+        let Some(create) = self.capabilities.as_ref().map(|c| &c.devices.create) else {
+            return "-".to_owned();
+        };
+        let mut words = vec![if create.reusable {
+            "reusable"
+        } else {
+            "one-off"
+        }];
+        if create.ephemeral {
+            words.push("ephemeral");
+        }
+        if create.preauthorized {
+            words.push("preauthorized");
+        }
+        words.join(", ")
+    }
+
+    fn tags(&self) -> String {
+        match &self.capabilities {
+            Some(capabilities) => list(&capabilities.devices.create.tags),
+            None => "-".to_owned(),
+        }
+    }
+}
+
+/// Lists the valid ones; with a user, theirs.
+pub(super) async fn show_list(
+    session: &mut Session,
+    kind: Kind,
+    of_user: Option<&str>,
+) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Raw {
+        keys: Vec<Box<RawValue>>,
+    }
+    // The API lists both kinds at once. Each object stays as it came, and the rest goes.
+    let path = session.api.in_tailnet("keys?all=true");
+    let answer = session.api.get(&path).await?;
+    let mut keys = Vec::new();
+    for raw in answer.read::<Raw>()?.keys {
+        let key: Key = serde_json::from_str(raw.get())?;
+        if key.key_type == kind.name() {
+            keys.push((key, raw));
+        }
+    }
+    // Who may list keys may not always list users: ids do then.
+    let users = match user::all(session).await {
+        Ok(users) => users,
+        Err(error) if of_user.is_none() && error.is::<Refused>() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if let Some(wanted) = of_user {
+        let found = users
+            .iter()
+            .find(|user| user.login_name.eq_ignore_ascii_case(wanted) || user.id == wanted);
+        let Some(found) = found else {
+            bail!("there is no user {wanted:?}; bowline user list shows them");
+        };
+        keys.retain(|(key, _)| key.user_id.as_ref() == Some(&found.id));
+    }
+    if session.is_json {
+        let raw: Vec<_> = keys.into_iter().map(|(_, raw)| raw).collect();
+        print(&format!("{{\"keys\":{}}}", serde_json::to_string(&raw)?))?;
+        return Ok(());
+    }
+    if keys.is_empty() {
+        print(&format!("No valid {}s.", kind.noun()))?;
+        return Ok(());
+    }
+    let logins: HashMap<_, _> = users
+        .into_iter()
+        .map(|user| (user.id, user.login_name))
+        .collect();
+    let user_of = |key: &Key| {
+        let id = key.user_id.clone().unwrap_or_else(|| "-".to_owned());
+        logins.get(&id).cloned().unwrap_or(id)
+    };
+    let described = |key: &Key| match key.description.as_str() {
+        "" => "-".to_owned(),
+        text => text.to_owned(),
+    };
+    let text = match kind {
+        Kind::Auth => table(
+            [
+                "ID",
+                "USER",
+                "KIND",
+                "TAGS",
+                "CREATED",
+                "EXPIRES",
+                "DESCRIPTION",
+            ],
+            keys.iter().map(|(key, _)| {
+                [
+                    key.id.clone(),
+                    user_of(key),
+                    key.uses(),
+                    key.tags(),
+                    session.from_now(&key.created),
+                    session.from_now(&key.expires),
+                    described(key),
+                ]
+            }),
+        ),
+        Kind::Api => table(
+            ["ID", "USER", "CREATED", "EXPIRES", "DESCRIPTION"],
+            keys.iter().map(|(key, _)| {
+                [
+                    key.id.clone(),
+                    user_of(key),
+                    session.from_now(&key.created),
+                    session.from_now(&key.expires),
+                    described(key),
+                ]
+            }),
+        ),
+    };
+    print(&text)?;
+    Ok(())
+}
+
+/// Revokes one, if it is of this kind.
+pub(super) async fn revoke(session: &mut Session, kind: Kind, id: &str) -> Result<()> {
+    let noun = kind.noun();
+    let path = session.api.in_tailnet(&format!("keys/{}", segment(id)));
+    let found = match session.api.get(&path).await {
+        Ok(answer) => answer.read::<Key>()?,
+        Err(error) => {
+            let status = error
+                .downcast_ref::<Refused>()
+                .map(|refused| refused.status);
+            if status == Some(http::StatusCode::NOT_FOUND) {
+                bail!("there is no {noun} {id}");
+            }
+            return Err(error);
+        }
+    };
+    if found.key_type != kind.name() {
+        let (article, command) = kind.other();
+        bail!("{id} is {article}; use {command}");
+    }
+    if let Some(at) = &found.revoked {
+        bail!("the {noun} {id} was revoked already, {}", session.time(at));
+    }
+    let answer = session.api.delete(&path).await?;
+    session.answer(&answer, || Ok(format!("Revoked the {noun} {}.", found.id)))
+}
