@@ -29,7 +29,8 @@ impl Identity {
         let key = |kind: u8| {
             let mut key = [kind; 32];
             key[..16].copy_from_slice(&group);
-            key[24..].copy_from_slice(&number.to_be_bytes());
+            // Not the last byte: X25519 sets two bits of it, and numbers would share a machine key.
+            key[16..24].copy_from_slice(&number.to_be_bytes());
             key
         };
         Self {
@@ -123,6 +124,7 @@ mod tests {
         let keys = [
             Identity::numbered(1),
             Identity::numbered(2),
+            Identity::numbered(1 + 64), // X25519 would not tell these apart in its last byte
             Identity::of_group([1; 16], 1),
             Identity::random().unwrap(),
         ];
