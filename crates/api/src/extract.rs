@@ -23,22 +23,26 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = bytes(request, state).await?;
-        if bytes.trim_ascii().is_empty() {
-            return Err(ApiError::bad_request("unexpected end of JSON input"));
-        }
-        // Every body is an object; serde would also read a list of an object's values.
-        if bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err(ApiError::bad_request(
-                "invalid body: expected a JSON object",
-            ));
-        }
-        // Also where it is in no field that is read.
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| ApiError::bad_request("invalid body: not UTF-8"))?;
-        serde_json::from_str(text)
-            .map(Self)
-            .map_err(|error| ApiError::bad_request(format!("invalid body: {error}")))
+        parse(&bytes).map(Self)
     }
+}
+
+/// Reads a body.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(ApiError::bad_request("unexpected end of JSON input"));
+    }
+    // Every body is an object; serde would also read a list of an object's values.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::bad_request(
+            "invalid body: expected a JSON object",
+        ));
+    }
+    // Also where it is in no field that is read.
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("invalid body: not UTF-8"))?;
+    serde_json::from_str(text)
+        .map_err(|error| ApiError::bad_request(format!("invalid body: {error}")))
 }
 
 async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {

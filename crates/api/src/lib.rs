@@ -7,6 +7,8 @@
 mod caller;
 mod error;
 mod extract;
+#[doc(hidden)]
+pub mod fuzzing;
 mod openapi;
 mod operations;
 mod text;

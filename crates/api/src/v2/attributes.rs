@@ -80,6 +80,18 @@ pub(crate) struct SetBody {
     comment: Option<String>,
 }
 
+impl SetBody {
+    /// What to set, or why it cannot be.
+    pub(crate) fn into_edit(self) -> Result<Edit, ApiError> {
+        let value = self
+            .value
+            .filter(|value| !value.is_null())
+            .ok_or_else(|| ApiError::bad_request("value is required"))?;
+        let value = parse_value(&value)?;
+        Ok(Some((value, expiry(self.expiry.as_deref())?)))
+    }
+}
+
 fn expiry(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
     match text {
         None | Some("") => Ok(None),
@@ -103,16 +115,13 @@ pub(crate) async fn set(
     Json(body): Json<SetBody>,
 ) -> Result<Response, ApiError> {
     let id = device_id(&id)?;
-    let value = body
-        .value
-        .filter(|value| !value.is_null())
-        .ok_or_else(|| ApiError::bad_request("value is required"))?;
-    let edit: Edit = Some((parse_value(&value)?, expiry(body.expiry.as_deref())?));
+    let comment = body.comment.clone();
+    let edit = body.into_edit()?;
     api.engine
         .edit_attributes(
             &caller.actor,
             vec![(id, BTreeMap::from([(key, edit)]))],
-            body.comment,
+            comment,
         )
         .await?;
     let (_, entry) = api.engine.device(&caller.actor, id)?;
@@ -161,13 +170,10 @@ pub(crate) async fn batch(
         for (key, set) in attributes {
             let edit = match set {
                 None => None,
-                Some(Object(set)) => {
-                    let value = set.value.filter(|value| !value.is_null());
-                    let value = value.ok_or_else(|| {
-                        ApiError::bad_request(format!("value of {key} is required"))
-                    })?;
-                    Some((parse_value(&value)?, expiry(set.expiry.as_deref())?))
-                }
+                Some(Object(set)) => set.into_edit().map_err(|error| ApiError {
+                    message: format!("{key}: {}", error.message),
+                    ..error
+                })?,
             };
             changes.insert(key, edit);
         }

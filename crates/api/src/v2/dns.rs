@@ -150,9 +150,10 @@ pub(crate) async fn split(
     json(&split_json(&*current(&api, &caller)?))
 }
 
-type SplitBody = IndexMap<String, Option<Vec<String>>>;
+/// Body of the changes of split DNS: nameservers by domain.
+pub(crate) type SplitBody = IndexMap<String, Option<Vec<String>>>;
 
-fn split_edit(body: SplitBody) -> IndexMap<String, Vec<String>> {
+pub(crate) fn split_edit(body: SplitBody) -> IndexMap<String, Vec<String>> {
     body.into_iter()
         .map(|(domain, list)| (domain, list.unwrap_or_default()))
         .collect()
@@ -274,7 +275,7 @@ impl Configuration {
         }
     }
 
-    fn into_dns(self) -> Dns {
+    pub(crate) fn into_dns(self) -> Dns {
         Dns {
             nameservers: from_json(self.nameservers),
             split: self

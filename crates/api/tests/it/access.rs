@@ -143,8 +143,8 @@ async fn no_operation_answers_a_credential_that_is_not_good() {
         Some(format!("Token {good}")),
         Some("Basic !!!".to_owned()),
         Some("Basic".to_owned()),
-        basic(&format!("{good}\n")),
-        basic(""),
+        Some(basic(&format!("{good}\n"))),
+        Some(basic("")),
     ];
     for bad in [
         &wrong,
@@ -155,7 +155,7 @@ async fn no_operation_answers_a_credential_that_is_not_good() {
         "tskey-api",
         "x",
     ] {
-        credentials.extend([bearer(bad), basic(bad)]);
+        credentials.extend([Some(bearer(bad)), Some(basic(bad))]);
     }
     for operation in operations() {
         if operation.requirement == Requirement::Nothing {
@@ -241,7 +241,7 @@ async fn a_member_may_call_nothing() {
         match operation.requirement {
             Requirement::Nothing => assert_eq!(reply.status, 200),
             Requirement::Scope { hidden: true, .. } => {
-                assert_eq!(reply.message(404), "not found", "{}", operation.id)
+                assert_eq!(reply.message(404), "not found", "{}", operation.id);
             }
             _ => assert_eq!(reply.message(403), NOT_PERMITTED, "{}", operation.id),
         }

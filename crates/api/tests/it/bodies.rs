@@ -43,9 +43,9 @@ fn with_bodies() -> Vec<Operation> {
         .collect()
 }
 
-/// The saved corpus: none of it is JSON of an object, so nobody may take it.
+/// The saved corpus of the fuzz target.
 #[tokio::test]
-async fn the_saved_corpus_is_refused_by_every_operation_that_reads_a_body() {
+async fn no_operation_takes_what_is_no_object_of_the_saved_corpus() {
     let server = Server::start().await;
     let objects = objects(&server).await;
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/api_body");
@@ -53,11 +53,12 @@ async fn the_saved_corpus_is_refused_by_every_operation_that_reads_a_body() {
     for file in std::fs::read_dir(directory).unwrap() {
         let body = std::fs::read(file.unwrap().path()).unwrap();
         count += 1;
+        bowline_api::fuzzing::body(&body);
+        let is_object = serde_json::from_slice::<Map<String, Value>>(&body).is_ok();
         for operation in with_bodies() {
             let reply = send(&server, &operation, &objects, &body).await;
-            assert_ne!(
-                reply.status,
-                200,
+            assert!(
+                is_object || reply.status != 200,
                 "{} took {}",
                 operation.id,
                 String::from_utf8_lossy(&body)

@@ -112,8 +112,8 @@ async fn both_schemes_carry_a_token_and_of_basic_the_password_is_ignored() {
     for value in [
         bearer(token),
         basic(token),
-        Some(format!("bearer {token}")),
-        Some(format!("BASIC {with_password}")),
+        format!("bearer {token}"),
+        format!("BASIC {with_password}"),
     ] {
         let reply = server
             .send(

@@ -213,7 +213,10 @@ async fn keys_are_listed_per_owner_and_tokens_of_others_are_hidden() {
     let own_token = token.split('-').nth(2).unwrap().to_owned();
     let owners = server.tailnet.token.split('-').nth(2).unwrap().to_owned();
     let key = key["id"].as_str().unwrap().to_owned();
-    assert_eq!(ids(&server.tailnet.token, "").await, [owners.clone()]);
+    assert_eq!(
+        ids(&server.tailnet.token, "").await,
+        std::slice::from_ref(&owners)
+    );
     let mut idas = ids(&token, "").await;
     idas.sort();
     let mut expected = [own_token.clone(), key.clone()];

@@ -194,9 +194,10 @@ fn check_fields(
             .get("properties")
             .and_then(|properties| properties.get(name));
         match (declared, schema.get("additionalProperties")) {
-            (Some(schema), _) => check(document, schema, value, &at)?,
+            (Some(schema), _) | (None, Some(schema @ Value::Object(_))) => {
+                check(document, schema, value, &at)?;
+            }
             (None, Some(Value::Bool(false))) => return Err(format!("{at} is not in the document")),
-            (None, Some(schema @ Value::Object(_))) => check(document, schema, value, &at)?,
             _ => {}
         }
     }
