@@ -489,3 +489,27 @@ async fn an_address_moves_to_a_free_one_only() {
         assert!(message.contains("IPv4 address"), "{message}");
     }
 }
+
+#[tokio::test]
+async fn a_connected_device_has_no_last_seen() {
+    let (server, laptop, _) = pair().await;
+    let stream = server
+        .engine
+        .open_stream(server.tailnet.id, laptop)
+        .await
+        .unwrap();
+    server.engine.tick().await;
+    let device = server.get(&format!("/device/{laptop}")).await;
+    assert_eq!(device["connectedToControl"], true);
+    assert!(device.get("lastSeen").is_none());
+    let online = server
+        .get("/tailnet/-/devices?connectedToControl=true")
+        .await;
+    assert_eq!(online["devices"].as_array().unwrap().len(), 1);
+    let owner = server.tailnet.owner.stable();
+    assert_eq!(
+        server.get(&format!("/users/{owner}")).await["currentlyConnected"],
+        true
+    );
+    drop(stream);
+}

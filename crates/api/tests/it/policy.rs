@@ -45,6 +45,26 @@ async fn the_default_policy_is_read_in_every_form_with_one_etag() {
 }
 
 #[tokio::test]
+async fn the_form_of_the_policy_is_the_one_that_is_accepted() {
+    let server = Server::start().await;
+    let plain = server.call("GET", ACL, Value::Null).await;
+    for accept in ["*/*", "application/hujson", "text/html"] {
+        assert_eq!(
+            server.get_as(ACL, accept).await.body,
+            plain.body,
+            "{accept}"
+        );
+    }
+    let json = server.get_as(ACL, "application/json").await;
+    assert_eq!(json.headers["content-type"], "application/json");
+    assert_eq!(json.headers["etag"], plain.headers["etag"]);
+    assert!(json.ok().is_object());
+    // An old client asks for both.
+    let path = format!("{ACL}?details=1");
+    assert!(server.get_as(&path, "application/hujson").await.ok()["acl"].is_string());
+}
+
+#[tokio::test]
 async fn the_policy_cannot_be_changed_yet() {
     let server = Server::start().await;
     for path in [ACL, "/tailnet/-/acl/preview", "/tailnet/-/acl/validate"] {

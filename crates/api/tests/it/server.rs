@@ -272,6 +272,22 @@ impl Server {
         reply
     }
 
+    /// A `GET` of the owner of `example.com` with an `Accept` header.
+    pub(crate) async fn get_as(&self, path: &str, accept: &str) -> Reply {
+        let request = Request::get(format!("/api/v2{path}"))
+            .header("authorization", bearer(&self.tailnet.token))
+            .header("accept", accept)
+            .body(Body::empty())
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, answer) = response.into_parts();
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body: answer.collect().await.unwrap().to_bytes().to_vec(),
+        }
+    }
+
     /// A request of the owner of `example.com`. A `null` body is none.
     pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Reply {
         self.call_as(&self.tailnet.token, method, path, body).await
