@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod config;
 pub mod datadir;
+pub mod holder;
 pub mod listen;
 pub mod open;
 pub mod relay;

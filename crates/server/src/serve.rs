@@ -22,7 +22,7 @@ use crate::config::{Loaded, Settings};
 use crate::datadir::DataDir;
 use crate::listen::{self, Site};
 use crate::telemetry::{Metrics, serve_metrics};
-use crate::{open, relay};
+use crate::{holder, open, relay};
 
 /// Name of the operator's socket in the data directory.
 pub const SOCKET: &str = "bowline.sock";
@@ -68,9 +68,11 @@ impl Sockets {
 
 fn in_use(error: io::Error, address: SocketAddr, flag: &str, what: &str) -> anyhow::Error {
     let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another process uses {address}; stop it, or choose another address with --{flag}"
-        ),
+        io::ErrorKind::AddrInUse => {
+            let holder = holder::of_port(address, flag == "stun-listen");
+            let holder = holder.unwrap_or_else(|| "another process".to_owned());
+            format!("{holder} uses {address}; stop it, or choose another address with --{flag}")
+        }
         io::ErrorKind::PermissionDenied => {
             format!("this user may not listen on {address}; choose a port above 1023 with --{flag}")
         }
@@ -123,6 +125,11 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         .stun
         .as_ref()
         .map(UdpSocket::local_addr)
+        .transpose()?;
+    let metrics_address = sockets
+        .metrics
+        .as_ref()
+        .map(TcpListener::local_addr)
         .transpose()?;
     let certificate = match relay_address {
         Some(_) => Some(relay::certificate(settings, &opened.data)?),
@@ -228,7 +235,11 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
             }
         });
     }
-    greet(settings, main_address, first_token.as_ref(), is_json)?;
+    let bound = Bound {
+        main: main_address,
+        metrics: metrics_address,
+    };
+    greet(settings, bound, first_token.as_ref(), is_json)?;
     tracing::info!(
         listen = %main_address,
         url = %settings.server.url,
@@ -311,10 +322,16 @@ async fn first_start(engine: &Engine, data: &DataDir) -> Result<Option<FirstToke
     Ok(Some(FirstToken::File(path)))
 }
 
+/// Where the server listens in fact: a port 0 in the settings is any that is free.
+struct Bound {
+    main: SocketAddr,
+    metrics: Option<SocketAddr>,
+}
+
 /// Says what to open and type next.
 fn greet(
     settings: &Settings,
-    bound: SocketAddr,
+    bound: Bound,
     first: Option<&FirstToken>,
     is_json: bool,
 ) -> Result<()> {
@@ -332,7 +349,13 @@ fn greet(
         writeln!(
             out,
             "{}",
-            serde_json::json!({"listen": bound.to_string(), "url": url, "token": token, "tokenFile": file})
+            serde_json::json!({
+                "listen": bound.main,
+                "metricsListen": bound.metrics,
+                "url": url,
+                "token": token,
+                "tokenFile": file,
+            })
         )?;
         out.flush()?;
         return Ok(());
@@ -374,6 +397,7 @@ fn greet(
         out,
         "  tailscale up --login-server {url} --auth-key tskey-auth-…\n"
     )?;
+    let bound = bound.main;
     if bound.ip().is_loopback() {
         writeln!(
             out,

@@ -10,23 +10,43 @@ use clap::Args;
 #[derive(Debug, Clone, Default, Args)]
 pub struct CommonFlags {
     /// Data directory [default: bowline-data]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "DIR"
+    )]
     pub data: Option<String>,
 
     /// Address and port of control protocol and API [default: 127.0.0.1:8080]
-    #[arg(long, global = true, value_name = "IP:PORT")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "IP:PORT"
+    )]
     pub listen: Option<String>,
 
     /// URL that clients and API users are told [default: http:// and --listen]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "URL"
+    )]
     pub url: Option<String>,
 
     /// Settings file [default: bowline.toml in the data directory, else /etc/bowline/bowline.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "FILE"
+    )]
     pub config: Option<PathBuf>,
 
     /// Print JSON for programs instead of text for people
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Common options")]
     pub json: bool,
 }
 
