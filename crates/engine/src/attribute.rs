@@ -122,10 +122,9 @@ impl Engine {
             return Err(Refusal::NotPermitted);
         }
         let comment = comment.filter(|text| !text.is_empty());
-        if comment
-            .as_ref()
-            .is_some_and(|text| text.chars().count() > COMMENT_MAX || text.contains(char::is_control))
-        {
+        if comment.as_ref().is_some_and(|text| {
+            text.chars().count() > COMMENT_MAX || text.contains(char::is_control)
+        }) {
             return Err(Refusal::invalid(
                 "comment must be at most 200 characters, none of them a control character",
             ));

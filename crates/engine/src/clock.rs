@@ -70,6 +70,16 @@ impl Ids {
         wanted.max(last + 1)
     }
 
+    /// Makes sure that no id that was made by about `moment` is made again, should the clock have
+    /// been set back since.
+    pub(crate) fn skip_time(&self, moment: Timestamp) {
+        // Many at once run a little ahead of the clock.
+        let milliseconds = (moment.as_millisecond() - EPOCH)
+            .saturating_add(1000)
+            .max(0);
+        self.skip((u64::try_from(milliseconds).unwrap_or(0) << 12) % bowline_model::id::LIMIT);
+    }
+
     /// Makes sure that no id up to `used` is made again.
     pub(crate) fn skip(&self, used: u64) {
         self.last.fetch_max(used, Ordering::Relaxed);
@@ -90,5 +100,7 @@ mod tests {
         assert!(first < second && second < third && third < bowline_model::id::LIMIT);
         ids.skip(third + 10);
         assert_eq!(ids.next(now, 0), third + 11);
+        ids.skip_time(now);
+        assert!(ids.next(now, 0) > third + 100_000);
     }
 }

@@ -52,11 +52,12 @@ impl Directory {
             let before = old.device(*device).map(|entry| entry.device.node_key);
             let after = new.device(*device).map(|entry| entry.device.node_key);
             if before != after {
-                // Only our own entry goes: the key may have moved to another device meanwhile.
+                // Only our own entry goes: the key may have moved to another device meanwhile, and
+                // that device may be in another tailnet, whose writer was faster.
                 if let Some(key) = before
                     && new.device_by_node_key(&key).is_none()
                 {
-                    node_keys.remove(&key);
+                    let _ = node_keys.remove_if(&key, |_, tailnet| *tailnet == id);
                 }
                 if let Some(key) = after {
                     node_keys.insert(key, id);

@@ -45,6 +45,8 @@ pub(crate) struct Changes {
     /// Devices and credentials whose due moments must be looked at again.
     pub(crate) touched_devices: std::collections::BTreeSet<DeviceId>,
     pub(crate) touched_credentials: std::collections::BTreeSet<KeyId>,
+    /// Whether all of the snapshot may differ: it was read from the database again.
+    pub(crate) everything: bool,
     /// Whether an audit event was noted, and whether a record was touched: one needs the other.
     pub(crate) audited: bool,
     pub(crate) recorded: bool,

@@ -29,13 +29,26 @@ enum Key {
 pub(crate) struct Queue {
     order: BTreeSet<(Timestamp, Key)>,
     moments: BTreeMap<Key, Timestamp>,
+    silence: Silence,
+}
+
+/// How long an ephemeral device may be silent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Silence {
+    timeout: Duration,
+    /// Since when this process listens: silence before that is the server's own.
+    since: Timestamp,
 }
 
 impl Queue {
-    pub(crate) fn of(snapshot: &Snapshot, ephemeral: Duration) -> Self {
-        let mut queue = Self::default();
+    pub(crate) fn of(snapshot: &Snapshot, timeout: Duration, since: Timestamp) -> Self {
+        let silence = Silence { timeout, since };
+        let mut queue = Self {
+            silence,
+            ..Self::default()
+        };
         for entry in snapshot.devices() {
-            queue.set(Key::Device(entry.device.id), device_due(entry, ephemeral));
+            queue.set(Key::Device(entry.device.id), device_due(entry, silence));
         }
         for credential in snapshot.credentials() {
             queue.set(Key::Credential(credential.id), credential_due(credential));
@@ -44,16 +57,11 @@ impl Queue {
     }
 
     /// Looks again at devices and credentials that were touched.
-    pub(crate) fn follow(
-        &mut self,
-        snapshot: &Snapshot,
-        changes: &crate::draft::Changes,
-        ephemeral: Duration,
-    ) {
+    pub(crate) fn follow(&mut self, snapshot: &Snapshot, changes: &crate::draft::Changes) {
         for id in &changes.touched_devices {
             let due = snapshot
                 .device(*id)
-                .and_then(|entry| device_due(entry, ephemeral));
+                .and_then(|entry| device_due(entry, self.silence));
             self.set(Key::Device(*id), due);
         }
         for id in &changes.touched_credentials {
@@ -81,7 +89,7 @@ impl Queue {
 
     /// Marks everything that is due by the draft's time. Safe to run twice. What it looked at
     /// counts as touched, so that the queue goes on even where nothing changed.
-    pub(crate) fn run(&self, draft: &mut Draft<'_>, sessions: &Sessions, ephemeral: Duration) {
+    pub(crate) fn run(&self, draft: &mut Draft<'_>, sessions: &Sessions) {
         let now = draft.now();
         let due: Vec<Key> = self
             .order
@@ -91,7 +99,7 @@ impl Queue {
             .collect();
         for key in due {
             match key {
-                Key::Device(id) => run_device(draft, id, sessions, ephemeral),
+                Key::Device(id) => run_device(draft, id, sessions, self.silence),
                 Key::Credential(id) => run_credential(draft, id),
             }
         }
@@ -105,16 +113,14 @@ fn after(moment: Timestamp, duration: Duration) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-fn ephemeral_due(entry: &Entry, timeout: Duration) -> Option<Timestamp> {
+fn ephemeral_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
     (entry.device.ephemeral && !entry.live.online).then(|| {
-        after(
-            entry.live.last_seen.unwrap_or(entry.device.created),
-            timeout,
-        )
+        let heard = entry.live.last_seen.unwrap_or(entry.device.created);
+        after(heard.max(silence.since), silence.timeout)
     })
 }
 
-fn device_due(entry: &Entry, ephemeral: Duration) -> Option<Timestamp> {
+fn device_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
     let device = &entry.device;
     let expiry = if device.expired {
         None
@@ -127,7 +133,7 @@ fn device_due(entry: &Entry, ephemeral: Duration) -> Option<Timestamp> {
         .filter_map(|attribute| attribute.expires);
     attributes
         .chain(expiry)
-        .chain(ephemeral_due(entry, ephemeral))
+        .chain(ephemeral_due(entry, silence))
         .min()
 }
 
@@ -148,13 +154,13 @@ pub(crate) fn device_target(device: &Device, property: Option<&str>) -> Target {
     }
 }
 
-fn run_device(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, ephemeral: Duration) {
+fn run_device(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, silence: Silence) {
     let now = draft.now();
     draft.changes.touched_devices.insert(id);
     let Some(entry) = draft.view().device(id).cloned() else {
         return;
     };
-    if ephemeral_due(&entry, ephemeral).is_some_and(|due| due <= now) && !sessions.is_open(id) {
+    if ephemeral_due(&entry, silence).is_some_and(|due| due <= now) && !sessions.is_open(id) {
         draft.audit(
             "DELETE",
             device_target(&entry.device, None),

@@ -1,6 +1,7 @@
 //! The engine: all tailnets of this process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -93,6 +94,15 @@ pub(crate) struct Handle {
     pub(crate) publications: watch::Sender<Arc<Snapshot>>,
     pub(crate) published: Notify,
     pub(crate) sessions: Sessions,
+    /// Changes of soft state that were sent to the writer and are not in the snapshot yet.
+    pub(crate) soft_pending: AtomicUsize,
+}
+
+impl Handle {
+    /// Whether the snapshot has every change of soft state that was asked for before.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.soft_pending.load(Ordering::Acquire) == 0
+    }
 }
 
 /// Why an engine could not be started.
@@ -176,6 +186,7 @@ impl Engine {
             publications: watch::Sender::new(shared.clone()),
             published: Notify::new(),
             sessions: Sessions::default(),
+            soft_pending: AtomicUsize::new(0),
         });
         self.0.tailnets.pin().insert(handle.id, handle.clone());
         let writer = Writer::new(self.0.clone(), handle.clone(), receiver, &shared);
@@ -276,6 +287,7 @@ impl Engine {
         handle: &Handle,
         change: impl FnOnce(&mut Draft<'_>) + Send + 'static,
     ) {
+        handle.soft_pending.fetch_add(1, Ordering::AcqRel);
         // A closed queue means that the server stops: there is nobody left to be told.
         let _ = handle.jobs.send(Job::Soft(Box::new(change))).await;
     }

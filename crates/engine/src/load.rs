@@ -11,12 +11,18 @@ use crate::engine::{Engine, OpenError};
 
 /// Presence is believed when the server was alive this recently; then everybody is expected back.
 const PRESENCE_EXPIRY: SignedDuration = SignedDuration::from_mins(5);
-/// Presence row that says when the server was last alive; no device has this id.
-pub(crate) const HEARTBEAT: u64 = 0;
-
 impl Engine {
     pub(crate) async fn load(&self, id: TailnetId) -> Result<Snapshot, OpenError> {
         let loaded = self.0.store.load(id).await?;
+        // Audit events have ids too, and are not in the snapshot.
+        let last = self
+            .0
+            .store
+            .changes(id, loaded.seq.saturating_sub(1), 1)
+            .await?;
+        if let Some(change) = last.first() {
+            self.0.ids.skip_time(change.at);
+        }
         let mut snapshot = build(id, &loaded, self.0.derp_map.clone())?;
         restore_presence(&mut snapshot, &loaded, self.0.clock.now());
         Ok(snapshot)
@@ -59,11 +65,9 @@ pub(crate) fn build(
 }
 
 fn restore_presence(snapshot: &mut Snapshot, loaded: &Loaded, now: Timestamp) {
-    let alive = loaded
-        .presence
-        .iter()
-        .find(|row| row.device == HEARTBEAT)
-        .map(|row| row.at);
+    // While there is a stream, some row is written often: the newest says when the server was
+    // last alive.
+    let alive = loaded.presence.iter().map(|row| row.at).max();
     let believed = alive.is_some_and(|at| now.duration_since(at) <= PRESENCE_EXPIRY);
     for row in &loaded.presence {
         let Some(id) = DeviceId::new(row.device) else {

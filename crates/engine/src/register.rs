@@ -168,7 +168,7 @@ impl Engine {
                 return Ok(Registered::LoggedOut);
             };
             let device = (*entry.device).clone();
-            if device.node_key != request.node_key || device.expired {
+            if device.node_key != request.node_key || (device.expired && !device.ephemeral) {
                 return Ok(Registered::LoggedOut);
             }
             draft.act_as(ActorRef::Device {
@@ -239,6 +239,15 @@ impl Engine {
     }
 }
 
+/// Whether a device belongs to whom an auth key registers for.
+fn has_owner(device: &Device, owner: Option<UserId>, key: &AuthKey) -> bool {
+    if key.tags.is_empty() {
+        !device.is_tagged() && device.user == owner
+    } else {
+        device.tags == key.tags
+    }
+}
+
 /// The device that a registration continues, when it is no new one.
 fn continued(
     draft: &Draft<'_>,
@@ -248,13 +257,7 @@ fn continued(
 ) -> Option<Device> {
     let view = draft.view();
     let is_ours = |device: &Device| device.machine_key == request.machine_key;
-    let same_owner = |device: &Device| {
-        if key.tags.is_empty() {
-            !device.is_tagged() && device.user == owner
-        } else {
-            device.tags == key.tags
-        }
-    };
+    let same_owner = |device: &Device| has_owner(device, owner, key);
     let by_key = |node_key: &NodeKey| {
         view.device_by_node_key(node_key)
             .map(|entry| (*entry.device).clone())
@@ -307,6 +310,11 @@ fn with_auth_key(
                 device: entry.device.id,
             });
         }
+        // Nobody's key renews what is somebody else's. With a new node key the client asks for a
+        // device of its own.
+        if !has_owner(&entry.device, credential.user, &key) {
+            return Ok(Registered::KeyExpired);
+        }
     }
     if credential.revoked.is_some() {
         return Err(RegistrationRefused::RevokedKey);
@@ -324,7 +332,8 @@ fn with_auth_key(
             })
             .map(|entry| (*entry.device).clone());
         repeated = Some(device.ok_or(RegistrationRefused::UsedKey)?);
-    } else if credential.expired {
+    } else if credential.expired || credential.expires <= draft.now() {
+        // The mark may be late where the database had no room for it.
         return Err(RegistrationRefused::ExpiredKey);
     }
     let owner = credential.user;

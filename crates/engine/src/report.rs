@@ -34,10 +34,15 @@ impl Engine {
         let Some(handle) = self.handle(tailnet) else {
             return;
         };
+        let is_settled = handle.is_settled(); // before the snapshot is looked at
         let entry = handle.snapshot.load().device(device).cloned();
-        // Clients repeat themselves often: most reports end here.
+        // Clients repeat themselves often: most reports end here, unless an earlier report that
+        // says otherwise may still be on its way.
         let Some(entry) = entry else { return };
-        if record(&entry.device, &report).is_none() && live(&entry.live, &report).is_none() {
+        if is_settled
+            && record(&entry.device, &report).is_none()
+            && live(&entry.live, &report).is_none()
+        {
             return;
         }
         Self::soften(&handle, move |draft| apply(draft, device, &report)).await;

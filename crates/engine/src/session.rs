@@ -24,6 +24,8 @@ pub(crate) struct Sessions(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     counter: u64,
+    /// How many of the sessions are open.
+    open: usize,
     sessions: HashMap<DeviceId, Session>,
 }
 
@@ -50,21 +52,42 @@ impl Sessions {
             ended: None,
             replaced: replaced.clone(),
         };
-        if let Some(older) = state.sessions.insert(device, session) {
-            older.replaced.cancel();
+        match state.sessions.insert(device, session) {
+            Some(older) => {
+                state.open += usize::from(older.ended.is_some());
+                older.replaced.cancel();
+            }
+            None => state.open += 1,
         }
         (counter, replaced)
     }
 
     /// Whether this was the device's newest stream.
     fn close(&self, device: DeviceId, counter: u64, now: Timestamp) -> bool {
-        match self.state().sessions.get_mut(&device) {
-            Some(session) if session.counter == counter => {
+        let mut state = self.state();
+        match state.sessions.get_mut(&device) {
+            Some(session) if session.counter == counter && session.ended.is_none() => {
                 session.ended = Some(now);
+                state.open -= 1;
                 true
             }
             _ => false,
         }
+    }
+
+    /// Some device with an open stream.
+    pub(crate) fn any_open(&self) -> Option<DeviceId> {
+        let state = self.state();
+        let mut open = state
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.ended.is_none());
+        open.next().map(|(device, _)| *device)
+    }
+
+    /// Whether a device has an open stream, or had one a moment ago.
+    fn is_expected(&self, device: DeviceId) -> bool {
+        self.state().sessions.contains_key(&device)
     }
 
     /// Whether a device has an open stream.
@@ -89,11 +112,7 @@ impl Sessions {
 
     /// How many streams are open.
     pub(crate) fn open_count(&self) -> usize {
-        self.state()
-            .sessions
-            .values()
-            .filter(|session| session.ended.is_none())
-            .count()
+        self.state().open
     }
 }
 
@@ -102,7 +121,8 @@ pub struct Stream {
     engine: Engine,
     handle: Arc<Handle>,
     device: DeviceId,
-    counter: u64,
+    /// Its session; none when it only watches.
+    counter: Option<u64>,
     replaced: CancellationToken,
     publications: watch::Receiver<Arc<Snapshot>>,
 }
@@ -149,18 +169,33 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        let Some(counter) = self.counter else { return };
         let now = self.engine.now();
-        if self.handle.sessions.close(self.device, self.counter, now)
+        if self.handle.sessions.close(self.device, counter, now)
             && !self.engine.0.streams.is_cancelled()
         {
             let grace = self.engine.0.settings.offline_grace;
             self.engine
-                .go_offline_after(&self.handle, self.device, self.counter, grace);
+                .go_offline_after(&self.handle, self.device, counter, grace);
         }
     }
 }
 
 impl Engine {
+    /// Opens a stream that changes nothing: the device does not count as connected by it, and its
+    /// own stream goes on.
+    pub fn watch(&self, tailnet: TailnetId, device: DeviceId) -> Option<Stream> {
+        let handle = self.handle(tailnet)?;
+        Some(Stream {
+            engine: self.clone(),
+            device,
+            counter: None,
+            replaced: CancellationToken::new(),
+            publications: handle.publications.subscribe(),
+            handle,
+        })
+    }
+
     /// Opens the map stream of a device. An older stream of it ends.
     pub async fn open_stream(&self, tailnet: TailnetId, device: DeviceId) -> Option<Stream> {
         let handle = self.handle(tailnet)?;
@@ -170,12 +205,15 @@ impl Engine {
             engine: self.clone(),
             handle: handle.clone(),
             device,
-            counter,
+            counter: Some(counter),
             replaced,
             publications,
         };
+        // An older stream's end may be on its way to the snapshot: the draft knows better then.
+        let is_settled = handle.is_settled();
         let entry = handle.snapshot.load().device(device).cloned();
-        if entry.is_some_and(|entry| !entry.live.online || !entry.device.seen) {
+        let is_known = entry.is_some_and(|entry| entry.live.online && entry.device.seen);
+        if !is_settled || !is_known {
             Self::soften(&handle, move |draft| {
                 let Some(entry) = draft.view().device(device).cloned() else {
                     return;
@@ -226,10 +264,9 @@ impl Engine {
                 let Some(handle) = weak.upgrade() else { return };
                 for device in online {
                     // Open, or closed and then handled by its own grace period.
-                    if handle.sessions.state().sessions.contains_key(&device) {
-                        continue;
+                    if !handle.sessions.is_expected(device) {
+                        mark_offline(draft, device, now);
                     }
-                    mark_offline(draft, device, now);
                 }
             })
             .await;

@@ -22,12 +22,21 @@ impl Engine {
     ///
     /// # Errors
     /// `Invalid` for a duration that cannot be.
-    pub async fn edit_settings(&self, actor: &Actor, edit: SettingsEdit) -> Result<Settings, Refusal> {
+    pub async fn edit_settings(
+        &self,
+        actor: &Actor,
+        edit: SettingsEdit,
+    ) -> Result<Settings, Refusal> {
         if !actor.may(Scope::FeatureSettings, Access::Write) {
             return Err(Refusal::NotPermitted);
         }
-        if edit.devices_key_duration_days.is_some_and(|days| !(1..=180).contains(&days)) {
-            return Err(Refusal::invalid("devicesKeyDurationDays must be between 1 and 180"));
+        if edit
+            .devices_key_duration_days
+            .is_some_and(|days| !(1..=180).contains(&days))
+        {
+            return Err(Refusal::invalid(
+                "devicesKeyDurationDays must be between 1 and 180",
+            ));
         }
         self.write(actor, move |draft| {
             let old = draft.view().tailnet().clone();
@@ -37,7 +46,12 @@ impl Engine {
                 && on != new.device_approval_on
             {
                 let action = if on { "ENABLE" } else { "DISABLE" };
-                draft.audit(action, target("MACHINE_APPROVAL_NEEDED"), json!(!on), json!(on));
+                draft.audit(
+                    action,
+                    target("MACHINE_APPROVAL_NEEDED"),
+                    json!(!on),
+                    json!(on),
+                );
                 new.device_approval_on = on;
             }
             if let Some(days) = edit.devices_key_duration_days
@@ -48,7 +62,10 @@ impl Engine {
                 new.devices_key_duration_days = days;
             }
             if new != old.settings {
-                draft.set_tailnet(Tailnet { settings: new.clone(), ..(*old).clone() });
+                draft.set_tailnet(Tailnet {
+                    settings: new.clone(),
+                    ..(*old).clone()
+                });
             }
             Ok(new)
         })

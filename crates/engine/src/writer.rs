@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_model::audit::ActorRef;
@@ -18,7 +19,7 @@ use crate::draft::{self, Changes, Draft};
 use crate::due;
 use crate::engine::{Event, Handle, Inner};
 use crate::failure::StoreFailure;
-use crate::load::{self, HEARTBEAT};
+use crate::load;
 
 /// The most jobs that one transaction takes.
 const BATCH: usize = 1024;
@@ -26,6 +27,8 @@ const BATCH: usize = 1024;
 const REPORT_DELAY: Duration = Duration::from_millis(500);
 /// Soft state is flushed this often.
 const SOFT_DELAY: Duration = Duration::from_secs(2);
+/// The most devices of one flush.
+const FLUSH: usize = 1000;
 /// Says that the server is alive, for the expiry of presence.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);
 /// How often another process may be first. One that follows the change log would take the
@@ -89,6 +92,20 @@ where
     }
 }
 
+/// Presence on its way to the store, and whose it is.
+struct Flush {
+    task: JoinHandle<bool>,
+    devices: BTreeSet<DeviceId>,
+}
+
+/// Waits until a flush has ended, and says whether it was written; for ever when there is none.
+async fn ended(flush: &mut Option<Flush>) -> bool {
+    match flush {
+        Some(flush) => (&mut flush.task).await.unwrap_or(false),
+        None => std::future::pending().await,
+    }
+}
+
 /// The writer's state.
 pub(crate) struct Writer {
     engine: Arc<Inner>,
@@ -101,7 +118,7 @@ pub(crate) struct Writer {
     soft: BTreeSet<DeviceId>,
     soft_at: Option<Instant>,
     heartbeat_at: Instant,
-    flush: Option<(JoinHandle<bool>, BTreeSet<DeviceId>)>,
+    flush: Option<Flush>,
     retry_at: Option<Instant>,
 }
 
@@ -112,7 +129,11 @@ impl Writer {
         jobs: mpsc::Receiver<Job>,
         snapshot: &Snapshot,
     ) -> Self {
-        let due = due::Queue::of(snapshot, engine.settings.ephemeral_timeout);
+        let due = due::Queue::of(
+            snapshot,
+            engine.settings.ephemeral_timeout,
+            engine.clock.now(),
+        );
         Self {
             engine,
             handle,
@@ -138,10 +159,11 @@ impl Writer {
             tokio::select! {
                 received = self.jobs.recv_many(&mut jobs, BATCH) => if received == 0 { break },
                 () = tokio::time::sleep_until(wake_at) => {}
+                written = ended(&mut self.flush) => self.flushed(written),
                 () = stop.cancelled() => break,
             }
             self.step(jobs).await;
-            self.flush_soft().await;
+            self.flush_soft();
         }
         // Callers that are already in the queue get their answer.
         self.jobs.close();
@@ -151,11 +173,16 @@ impl Writer {
         }
         self.report_at = self.report_at.map(|_| Instant::now());
         self.step(Vec::new()).await;
-        self.soft_at = Some(Instant::now());
-        self.heartbeat_at = Instant::now();
         self.finish_flush().await;
-        self.flush_soft().await;
-        self.finish_flush().await;
+        while !self.soft.is_empty() {
+            let before = self.soft.len();
+            self.soft_at = Some(Instant::now());
+            self.flush_soft();
+            self.finish_flush().await;
+            if self.soft.len() >= before {
+                break; // it cannot be written
+            }
+        }
     }
 
     fn wake_at(&self) -> Instant {
@@ -211,27 +238,25 @@ impl Writer {
             &engine.ids,
             &*engine.random,
         );
+        let taken = changes.len();
+        let mut total = Changes::default();
         for change in changes {
-            let saved = (draft.snapshot.clone(), draft.changes.clone());
+            let saved = draft.snapshot.clone();
             if catch_unwind(AssertUnwindSafe(|| change(&mut draft))).is_err() {
                 tracing::error!(tailnet.id = %self.handle.id, "a change of soft state panicked");
-                (draft.snapshot, draft.changes) = saved;
+                draft.snapshot = saved;
+                draft.changes = Changes::default();
             }
+            total.merge(std::mem::take(&mut draft.changes));
         }
-        let Draft {
-            snapshot, changes, ..
-        } = draft;
+        let (snapshot, changes) = (draft.snapshot, total);
         if !changes.reported.is_empty() {
             self.reported.extend(&changes.reported);
             self.report_at
                 .get_or_insert_with(|| Instant::now() + REPORT_DELAY);
         }
-        if !changes.soft.is_empty() {
-            self.soft.extend(&changes.soft);
-            self.soft_at
-                .get_or_insert_with(|| Instant::now() + SOFT_DELAY);
-        }
         self.publish(snapshot, &changes);
+        self.handle.soft_pending.fetch_sub(taken, Ordering::Release);
     }
 
     async fn commit(&mut self, mut works: Vec<Box<dyn Work>>, forced: bool) {
@@ -339,8 +364,14 @@ impl Writer {
         let mut total = Changes::default();
         if is_due {
             draft.changes.job = usize::MAX;
-            let ephemeral = engine.settings.ephemeral_timeout;
-            self.due.run(&mut draft, &self.handle.sessions, ephemeral);
+            let saved = draft.snapshot.clone();
+            let run = || self.due.run(&mut draft, &self.handle.sessions);
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                // A writer that dies takes its tailnet with it.
+                tracing::error!(tailnet.id = %self.handle.id, "what is due panicked");
+                draft.snapshot = saved;
+                draft.changes = Changes::default();
+            }
             total.merge(std::mem::take(&mut draft.changes));
         }
         let mut accepted = Vec::with_capacity(works.len());
@@ -459,19 +490,33 @@ impl Writer {
             .touched_credentials
             .extend(snapshot.credentials().map(|c| c.id));
         self.reported.clear();
+        changes.everything = true;
         self.publish(snapshot, &changes);
         Ok(())
     }
 
-    /// Replaces the snapshot and lets everybody know.
+    /// Replaces the snapshot and lets everybody know. When nothing in it differs, nobody is woken:
+    /// refused changes and repeated reports cost no stream anything.
     fn publish(&mut self, mut snapshot: Snapshot, changes: &Changes) {
+        if changes.is_idle() {
+            self.due.follow(&snapshot, changes);
+            if snapshot.seq != self.current.seq {
+                // Reported facts, seen before, are stored now.
+                self.handle.snapshot.store(Arc::new(snapshot.clone()));
+                self.current = snapshot;
+            }
+            return;
+        }
         snapshot.publication = self.current.publication + 1;
         self.engine
             .directory
             .follow(&self.current, &snapshot, changes);
-        self.due
-            .follow(&snapshot, changes, self.engine.settings.ephemeral_timeout);
-        self.soft.extend(&changes.soft);
+        self.due.follow(&snapshot, changes);
+        if !changes.soft.is_empty() {
+            self.soft.extend(&changes.soft);
+            self.soft_at
+                .get_or_insert_with(|| Instant::now() + SOFT_DELAY);
+        }
         for device in &changes.touched_devices {
             if snapshot.device(*device).is_none() {
                 self.soft.remove(device);
@@ -488,21 +533,14 @@ impl Writer {
     }
 
     /// Writes soft state that changed, beside the writer's own work; one flush at a time.
-    async fn flush_soft(&mut self) {
+    fn flush_soft(&mut self) {
         let now = Instant::now();
-        if self
-            .flush
-            .as_ref()
-            .is_some_and(|(task, _)| task.is_finished())
-        {
-            self.finish_flush().await;
-        }
         let heartbeat = self.heartbeat_at <= now && self.has_online();
         let due = self.soft_at.is_some_and(|at| at <= now) && !self.soft.is_empty();
         if self.flush.is_some() {
-            if due {
-                self.soft_at = Some(now + SOFT_DELAY);
-            }
+            // Its end wakes the writer.
+            self.soft_at = self.soft_at.map(|at| at.max(now + SOFT_DELAY));
+            self.heartbeat_at = self.heartbeat_at.max(now + SOFT_DELAY);
             return;
         }
         if !heartbeat && !due {
@@ -512,15 +550,21 @@ impl Writer {
             return;
         }
         let at = self.engine.clock.now();
-        let devices = std::mem::take(&mut self.soft);
-        self.soft_at = None;
+        // So many at a time that nobody's change waits long behind them.
+        let rest = self
+            .soft
+            .iter()
+            .nth(FLUSH)
+            .copied()
+            .map_or_else(BTreeSet::new, |first| self.soft.split_off(&first));
+        let mut devices = std::mem::replace(&mut self.soft, rest);
+        self.soft_at = (!self.soft.is_empty()).then_some(now);
         self.heartbeat_at = now + HEARTBEAT_EVERY;
-        let mut rows = vec![Presence {
-            device: HEARTBEAT,
-            online: true,
-            at,
-            body: "{}".into(),
-        }];
+        if devices.is_empty() {
+            // Any row of now says that the server is alive.
+            devices.extend(self.handle.sessions.any_open());
+        }
+        let mut rows = Vec::with_capacity(devices.len());
         for device in &devices {
             let Some(entry) = self.current.device(*device) else {
                 continue;
@@ -542,22 +586,34 @@ impl Writer {
                 .inspect_err(|error| tracing::warn!(error = %error, tailnet.id = %tailnet, "presence could not be flushed"))
                 .is_ok()
         });
-        self.flush = Some((task, devices));
+        self.flush = Some(Flush { task, devices });
     }
 
-    /// Waits for the flush under way. What could not be written is tried again.
+    /// Waits for the flush under way.
     async fn finish_flush(&mut self) {
-        if let Some((task, devices)) = self.flush.take()
-            && !task.await.unwrap_or(false)
+        if self.flush.is_some() {
+            let written = ended(&mut self.flush).await;
+            self.flushed(written);
+        }
+    }
+
+    /// A flush has ended. What could not be written is tried again.
+    fn flushed(&mut self, written: bool) {
+        if let Some(flush) = self.flush.take()
+            && !written
         {
-            self.soft.extend(devices);
-            self.soft_at
-                .get_or_insert_with(|| Instant::now() + SOFT_DELAY);
+            self.soft.extend(flush.devices);
+            self.soft_at = Some(Instant::now() + SOFT_DELAY);
         }
     }
 }
 
 impl Changes {
+    /// Nothing in the snapshot differs: at most, something that seemed due was looked at.
+    fn is_idle(&self) -> bool {
+        self.rows.is_empty() && self.soft.is_empty() && self.reported.is_empty() && !self.everything
+    }
+
     fn merge(&mut self, other: Self) {
         self.rows.extend(other.rows);
         self.audit.extend(other.audit);
@@ -575,3 +631,6 @@ fn answer(works: Vec<Box<dyn Work>>, accepted: &[bool], outcome: Result<(), Stor
         work.finish(if *accepted { outcome.clone() } else { Ok(()) });
     }
 }
+
+#[cfg(test)]
+mod tests;

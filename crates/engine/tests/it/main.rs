@@ -1,0 +1,11 @@
+//! Use cases of the engine, on a real database.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+mod change;
+mod crash;
+mod due;
+mod full_store;
+mod names;
+mod net;
+mod presence;
+mod register;

@@ -1,0 +1,321 @@
+//! A tailnet on a database of its own, with a clock that is moved and a random source that is not.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bowline_engine::credential::NewAuthKey;
+use bowline_engine::{
+    Actor, Clock, Engine, Random, Registered, Registration, RegistrationRefused, Settings, Stream,
+};
+use bowline_model::device::{Device, HostFacts};
+use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
+use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::record::RawJson;
+use bowline_netmap::chunk::Entry;
+use bowline_netmap::snapshot::Snapshot;
+use bowline_store::{Options, Store};
+use jiff::{SignedDuration, Timestamp};
+
+/// A clock that stands until it is moved.
+pub(crate) struct TestClock(Mutex<Timestamp>);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// The same numbers in every run.
+pub(crate) struct TestRandom(AtomicU64);
+
+impl Random for TestRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        for byte in bytes {
+            // A linear generator's upper bits: good enough to tell things apart.
+            let next = |state: u64| {
+                Some(
+                    state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407),
+                )
+            };
+            let state = self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+                .unwrap();
+            *byte = state.to_be_bytes()[0];
+        }
+    }
+}
+
+/// One tailnet, its owner acting.
+pub(crate) struct Net {
+    pub(crate) engine: Engine,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) settings: Settings,
+    pub(crate) tailnet: TailnetId,
+    pub(crate) admin: Actor,
+    pub(crate) directory: tempfile::TempDir,
+    random: Arc<TestRandom>,
+}
+
+pub(crate) fn quick() -> Settings {
+    Settings {
+        offline_grace: Duration::from_millis(150),
+        restart_grace: Duration::from_millis(300),
+        publication_interval: Duration::from_millis(1),
+        ..Settings::default()
+    }
+}
+
+pub(crate) async fn open_store(path: &Path, options: Options) -> Store {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        // A killed process may still hold its lock for a moment.
+        match Store::open(&path.join("bowline.db").as_path().into(), options.clone()).await {
+            Ok(store) => return store,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until a question has an answer; fails after ten seconds.
+pub(crate) async fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "in vain waited until {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn bytes(kind: u8, number: u64) -> [u8; 32] {
+    let mut bytes = [kind; 32];
+    bytes[24..].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+pub(crate) fn machine_key(number: u64) -> MachineKey {
+    MachineKey::from_bytes(bytes(1, number))
+}
+
+pub(crate) fn node_key(number: u64) -> NodeKey {
+    NodeKey::from_bytes(bytes(2, number))
+}
+
+/// Machine and node number `number`, with an auth key.
+pub(crate) fn request(number: u64, auth_key: &str) -> Registration {
+    Registration {
+        machine_key: machine_key(number),
+        node_key: node_key(number),
+        old_node_key: None,
+        lock_key: String::new(),
+        auth_key: Some(auth_key.to_owned()).filter(|key| !key.is_empty()),
+        expiry: None,
+        ephemeral: false,
+        capability_version: 113,
+        hostinfo: RawJson::empty_object(),
+        facts: HostFacts {
+            hostname: format!("host{number}"),
+            ..HostFacts::default()
+        },
+    }
+}
+
+impl Net {
+    pub(crate) async fn new() -> Self {
+        Self::with(quick(), Options::default()).await
+    }
+
+    pub(crate) async fn with(settings: Settings, options: Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock(Mutex::new(
+            "2026-11-26T12:00:00Z".parse().unwrap(),
+        )));
+        let random = Arc::new(TestRandom(AtomicU64::new(1)));
+        let store = open_store(directory.path(), options).await;
+        let engine = Engine::open(store, settings.clone(), clock.clone(), random.clone())
+            .await
+            .unwrap();
+        let made = engine
+            .create_tailnet("ann@example.com", Some("example.com"))
+            .await
+            .unwrap();
+        let admin = engine.authenticate(made.token.expose()).unwrap();
+        Self {
+            engine,
+            clock,
+            settings,
+            tailnet: made.tailnet,
+            admin,
+            directory,
+            random,
+        }
+    }
+
+    /// Stops the server and starts it again, `away` later.
+    pub(crate) async fn restart(self, away: SignedDuration) -> Self {
+        self.restart_with(away, |_| ()).await
+    }
+
+    /// The same, with something done to the database while nobody has it.
+    pub(crate) async fn restart_with(
+        self,
+        away: SignedDuration,
+        meanwhile: impl FnOnce(&Path),
+    ) -> Self {
+        let Self {
+            engine,
+            clock,
+            settings,
+            tailnet,
+            admin,
+            directory,
+            random,
+        } = self;
+        engine.close().await;
+        meanwhile(directory.path());
+        *clock.0.lock().unwrap() += away;
+        let store = open_store(directory.path(), Options::default()).await;
+        let engine = Engine::open(store, settings.clone(), clock.clone(), random.clone())
+            .await
+            .unwrap();
+        Self {
+            engine,
+            clock,
+            settings,
+            tailnet,
+            admin,
+            directory,
+            random,
+        }
+    }
+
+    /// Moves the clock, and waits until what is due then is done.
+    pub(crate) async fn pass(&self, time: SignedDuration) {
+        *self.clock.0.lock().unwrap() += time;
+        self.engine.tick().await;
+    }
+
+    /// Moves the clock and lets nobody know.
+    pub(crate) fn move_clock(&self, time: SignedDuration) {
+        *self.clock.0.lock().unwrap() += time;
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.engine.snapshot(self.tailnet).unwrap()
+    }
+
+    pub(crate) async fn key_with(&self, new: NewAuthKey) -> (String, KeyId) {
+        self.key_of(None, new).await
+    }
+
+    pub(crate) async fn key_of(&self, user: Option<UserId>, new: NewAuthKey) -> (String, KeyId) {
+        let (minted, credential) = self
+            .engine
+            .create_auth_key(&self.admin, user, new)
+            .await
+            .unwrap();
+        (minted.expose().to_owned(), credential.id)
+    }
+
+    pub(crate) async fn one_off(&self) -> String {
+        self.key_with(NewAuthKey::default()).await.0
+    }
+
+    pub(crate) async fn reusable(&self) -> String {
+        self.key_with(NewAuthKey {
+            reusable: true,
+            ..NewAuthKey::default()
+        })
+        .await
+        .0
+    }
+
+    pub(crate) async fn try_register(
+        &self,
+        request: Registration,
+    ) -> Result<Registered, RegistrationRefused> {
+        self.engine.register(request).await
+    }
+
+    pub(crate) async fn register(&self, request: Registration) -> DeviceId {
+        match self.engine.register(request).await {
+            Ok(Registered::In { device, .. }) => device,
+            other => panic!("not let in: {other:?}"),
+        }
+    }
+
+    /// Registers device `number` by a key of its own.
+    pub(crate) async fn join(&self, number: u64) -> DeviceId {
+        let key = self.one_off().await;
+        self.register(request(number, &key)).await
+    }
+
+    pub(crate) fn entry(&self, device: DeviceId) -> Arc<Entry> {
+        self.snapshot()
+            .device(device)
+            .cloned()
+            .expect("the device is there")
+    }
+
+    pub(crate) fn device(&self, device: DeviceId) -> Arc<Device> {
+        self.entry(device).device.clone()
+    }
+
+    pub(crate) fn is_online(&self, device: DeviceId) -> bool {
+        self.snapshot()
+            .device(device)
+            .is_some_and(|entry| entry.live.online)
+    }
+
+    /// Opens a stream, and waits until the device is online and known to have been.
+    pub(crate) async fn stream(&self, device: DeviceId) -> Stream {
+        let stream = self.engine.open_stream(self.tailnet, device).await.unwrap();
+        until("the device is online", || {
+            let entry = self.entry(device);
+            (entry.live.online && entry.device.seen).then_some(())
+        })
+        .await;
+        stream
+    }
+
+    /// Waits until every change of soft state that was asked for so far is in the snapshot.
+    pub(crate) async fn settle(&self) {
+        self.engine.tick().await;
+    }
+
+    pub(crate) async fn audit(&self) -> Vec<(String, String)> {
+        let rows = self
+            .engine
+            .store()
+            .audit(self.tailnet, Timestamp::MIN, Timestamp::MAX, usize::MAX)
+            .await
+            .unwrap();
+        rows.iter()
+            .map(|row| {
+                let event: serde_json::Value = serde_json::from_str(&row.body).unwrap();
+                let text = |pointer| {
+                    event
+                        .pointer(pointer)
+                        .and_then(serde_json::Value::as_str)
+                        .unwrap_or("")
+                        .to_owned()
+                };
+                (text("/action"), text("/target/property"))
+            })
+            .collect()
+    }
+}

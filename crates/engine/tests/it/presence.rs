@@ -1,0 +1,244 @@
+//! Who is online, across reconnects and restarts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_engine::{Report, Settings, Stream};
+use bowline_netmap::snapshot::Snapshot;
+use bowline_store::Options;
+use jiff::SignedDuration;
+
+use crate::net::{Net, quick, until};
+
+/// Waits for a publication; fails after ten seconds.
+async fn next(stream: &mut Stream, seen: &Arc<Snapshot>) -> Option<Arc<Snapshot>> {
+    tokio::time::timeout(Duration::from_secs(10), stream.next(seen))
+        .await
+        .expect("a publication in time")
+}
+
+#[tokio::test]
+async fn a_reconnect_within_the_grace_period_changes_nothing_for_anybody() {
+    let net = Net::new().await;
+    let (device, witness) = (net.join(1).await, net.join(2).await);
+    let (first, other) = (net.stream(device).await, net.stream(witness).await);
+    net.settle().await;
+    let before = net.snapshot().publication;
+    drop(first);
+    let again = net.engine.open_stream(net.tailnet, device).await.unwrap();
+    net.settle().await;
+    assert_eq!(net.snapshot().publication, before, "nobody is told of it");
+    // The other one leaves after it: when its grace is over, the first one's has been too.
+    drop(other);
+    until("the other is offline", || {
+        (!net.is_online(witness)).then_some(())
+    })
+    .await;
+    assert!(net.is_online(device));
+    assert_eq!(net.snapshot().publication, before + 1);
+    assert_eq!(net.engine.stream_count(), 1);
+    drop(again);
+    until("it is offline", || (!net.is_online(device)).then_some(())).await;
+    assert_eq!(net.entry(device).live.last_seen, Some(net.now()));
+    assert_eq!(net.engine.stream_count(), 0);
+}
+
+#[tokio::test]
+async fn of_two_streams_of_one_node_the_older_ends_and_the_device_stays_online() {
+    let net = Net::new().await;
+    let (device, witness) = (net.join(1).await, net.join(2).await);
+    let mut older = net.stream(device).await;
+    let seen = older.first();
+    let newer = net.engine.open_stream(net.tailnet, device).await.unwrap();
+    assert!(next(&mut older, &seen).await.is_none());
+    drop(older);
+    drop(net.stream(witness).await);
+    until("a grace period is over", || {
+        (!net.is_online(witness)).then_some(())
+    })
+    .await;
+    assert!(
+        net.is_online(device),
+        "the end of a replaced stream says nothing"
+    );
+    assert_eq!(net.engine.stream_count(), 1);
+    drop(newer);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_a_stream_is_online_however_it_raced_with_the_end_of_the_one_before() {
+    // The grace period ends at about the time at which the next stream is opened.
+    let settings = Settings {
+        offline_grace: Duration::from_millis(1),
+        ..quick()
+    };
+    let net = Net::with(settings, Options::default()).await;
+    let device = net.join(1).await;
+    for round in 0..150u64 {
+        let stream = net.engine.open_stream(net.tailnet, device).await.unwrap();
+        net.settle().await;
+        assert!(net.is_online(device), "round {round}");
+        drop(stream);
+        tokio::time::sleep(Duration::from_micros(700 + round * 13 % 900)).await; // the race is the point
+    }
+}
+
+#[tokio::test]
+async fn a_stream_begins_at_a_state_that_has_what_was_just_written() {
+    let net = Net::new().await;
+    let settings = Settings {
+        publication_interval: Duration::from_millis(400),
+        ..quick()
+    };
+    drop(net);
+    let net = Net::with(settings, Options::default()).await;
+    let mut first = {
+        let device = net.join(1).await;
+        net.stream(device).await
+    };
+    for number in 2..6 {
+        let device = net.join(number).await;
+        assert!(
+            net.snapshot().device(device).is_some(),
+            "written, then read"
+        );
+        let mut stream = net.engine.open_stream(net.tailnet, device).await.unwrap();
+        assert!(stream.first().device(device).is_some());
+    }
+    let mut seen = first.first();
+    while seen.device_count() < 5 {
+        seen = next(&mut first, &seen).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn presence_survives_a_restart_and_ends_after_its_grace_for_who_does_not_return() {
+    let net = Net::new().await;
+    let (back, lost, away) = (net.join(1).await, net.join(2).await, net.join(3).await);
+    let streams = [net.stream(back).await, net.stream(lost).await];
+    let endpoints = vec!["192.0.2.1:41641".parse().unwrap()];
+    net.engine
+        .report(
+            net.tailnet,
+            back,
+            Report {
+                endpoints: Some(endpoints.clone()),
+                ..Report::default()
+            },
+        )
+        .await;
+    net.settle().await;
+    net.engine.end_streams();
+    drop(streams);
+    let net = net.restart(SignedDuration::from_secs(20)).await;
+    assert!(net.is_online(back) && net.is_online(lost) && !net.is_online(away));
+    assert_eq!(net.entry(back).live.endpoints, endpoints);
+    let before = net.snapshot().publication;
+    let stream = net.engine.open_stream(net.tailnet, back).await.unwrap();
+    net.settle().await;
+    assert_eq!(
+        net.snapshot().publication,
+        before,
+        "whoever returns causes no change for anybody"
+    );
+    until("the lost one is offline", || {
+        (!net.is_online(lost)).then_some(())
+    })
+    .await;
+    assert!(net.is_online(back));
+    assert_eq!(
+        net.snapshot().publication,
+        before + 1,
+        "all who did not return in one publication"
+    );
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_server_that_was_stopped_for_long_shows_everybody_offline_since_then() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let stream = net.stream(device).await;
+    net.engine.end_streams();
+    drop(stream);
+    let stopped = net.now();
+    let net = net.restart(SignedDuration::from_hours(1)).await;
+    assert!(!net.is_online(device));
+    assert_eq!(net.entry(device).live.last_seen, Some(stopped));
+    let stream = net.stream(device).await;
+    assert!(net.is_online(device));
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_deleted_device_and_the_end_of_the_server_end_streams() {
+    let net = Net::new().await;
+    let (one, two) = (net.join(1).await, net.join(2).await);
+    let (mut gone, mut left) = (net.stream(one).await, net.stream(two).await);
+    let seen = gone.first();
+    net.engine.delete_device(&net.admin, one).await.unwrap();
+    let mut state = seen;
+    while state.device(one).is_some() {
+        state = next(&mut gone, &state).await.unwrap();
+    }
+    drop(gone);
+    assert!(net.engine.find_device(&crate::net::node_key(1)).is_none());
+    let mut seen = left.first();
+    net.engine.end_streams();
+    while let Some(next) = next(&mut left, &seen).await {
+        seen = next;
+    }
+    drop(left);
+    until("no session is left", || {
+        (net.engine.stream_count() == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_report_that_says_nothing_new_publishes_nothing() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let stream = net.stream(device).await;
+    let report = Report {
+        endpoints: Some(vec!["192.0.2.1:1".parse().unwrap()]),
+        net_info: Some((bowline_model::record::RawJson::empty_object(), 900)),
+        ..Report::default()
+    };
+    net.engine.report(net.tailnet, device, report.clone()).await;
+    net.settle().await;
+    let before = net.snapshot();
+    assert_eq!(before.device(device).unwrap().live.home_derp, 900);
+    for _ in 0..5 {
+        net.engine.report(net.tailnet, device, report.clone()).await;
+    }
+    // A region of 0 is not known yet: the known one stays.
+    let unknown = Report {
+        net_info: Some((bowline_model::record::RawJson::empty_object(), 0)),
+        ..Report::default()
+    };
+    net.engine.report(net.tailnet, device, unknown).await;
+    net.settle().await;
+    assert_eq!(net.snapshot().publication, before.publication);
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_stream_that_only_watches_changes_nothing() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let before = net.snapshot().publication;
+    let mut watcher = net.engine.watch(net.tailnet, device).unwrap();
+    net.settle().await;
+    assert!(!net.is_online(device) && !net.device(device).seen);
+    assert_eq!(net.snapshot().publication, before);
+    // Nor does it take the place of the device's own stream, which it sees come.
+    let stream = net.stream(device).await;
+    let mut seen = watcher.first();
+    while !seen.device(device).unwrap().live.online {
+        seen = next(&mut watcher, &seen).await.unwrap();
+    }
+    drop(watcher);
+    assert_eq!(net.engine.stream_count(), 1);
+    drop(stream);
+}
