@@ -207,6 +207,13 @@ fn scale(devices: u64) -> Vec<String> {
     let (role, _) = timed(|| next.apply(Change::User(member.clone())));
     member.role = Role::Member;
     next.apply(Change::User(member));
+    // One rule more, for many devices at both ends.
+    let rule =
+        r#"{"action": "accept", "src": ["autogroup:tagged"], "dst": ["autogroup:member:60000"]},"#;
+    let proposed = text.replacen("\"acls\": [", &format!("\"acls\": [{rule}"), 1);
+    let proposed = Arc::new(Policy::parse(&proposed).unwrap());
+    let (compare, diff) = timed(|| net.diff(&proposed, &[]));
+    assert!(!diff.access.is_empty());
     vec![
         devices.to_string(),
         show(parse),
@@ -221,6 +228,7 @@ fn scale(devices: u64) -> Vec<String> {
             show(tagged_views)
         ),
         show(role),
+        format!("{} ({})", show(compare), diff.access.len()),
     ]
 }
 
@@ -235,9 +243,11 @@ fn main() {
     };
     println!("1,000 rules, 200 groups, 100 tags; in brackets the classes that were computed\n");
     println!(
-        "| devices | parse | compile | 100 tests | views of all classes | copy | a user's device joins + views | a tagged device joins + views | a user's role changes |"
+        "| devices | parse | compile | 100 tests | views of all classes | copy \
+         | a user's device joins + views | a tagged device joins + views \
+         | a user's role changes | diff of one rule |"
     );
-    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("|{}", " ---: |".repeat(10));
     for devices in sizes {
         println!("| {} |", scale(devices).join(" | "));
     }

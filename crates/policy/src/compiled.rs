@@ -13,6 +13,7 @@ mod filter;
 mod membership;
 mod preview;
 mod route;
+mod show;
 mod ssh;
 mod tags;
 mod verify;

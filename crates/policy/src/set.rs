@@ -13,6 +13,9 @@ type Chunk = [u64; WORDS];
 
 /// A set of devices, as bits over their indexes.
 ///
+/// Sets belong to the [`Compiled`](crate::Compiled) that gave them and to its copies, before and
+/// after changes: the same index is the same device, unless it left in between.
+///
 /// Bits stand in chunks that copies of the set share until one of them changes, so that a copy
 /// costs little and a change costs one chunk. Chunks without bits are not kept.
 #[derive(Debug, Clone, Default)]
@@ -95,7 +98,7 @@ impl DeviceSet {
     }
 
     /// Adds all devices of another set.
-    pub(crate) fn union(&mut self, other: &Self) {
+    pub fn union(&mut self, other: &Self) {
         let mut at = 0;
         for (number, theirs) in &other.chunks {
             while self.chunks.get(at).is_some_and(|(known, _)| known < number) {
@@ -119,7 +122,7 @@ impl DeviceSet {
     }
 
     /// The devices that are in both sets.
-    pub(crate) fn intersection(&self, other: &Self) -> Self {
+    pub fn intersection(&self, other: &Self) -> Self {
         let (short, long) = if self.chunks.len() < other.chunks.len() {
             (self, other)
         } else {
@@ -144,7 +147,7 @@ impl DeviceSet {
     }
 
     /// The devices that are not in the other set.
-    pub(crate) fn difference(&self, other: &Self) -> Self {
+    pub fn difference(&self, other: &Self) -> Self {
         let chunks = self.chunks.iter().filter_map(|(number, mine)| {
             let Some(theirs) = other.chunk(*number) else {
                 return Some((*number, Arc::clone(mine)));

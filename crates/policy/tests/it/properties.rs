@@ -211,8 +211,17 @@ fn policy() -> Arc<Policy> {
     Arc::new(Policy::parse(EVERYTHING).unwrap())
 }
 
+/// Few cases by default, as each compiles a policy many times; `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => usual,
+        None => ProptestConfig { cases: 40, ..usual },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn applying_changes_equals_compiling_from_scratch(changes in proptest::collection::vec(change(), 1..25)) {

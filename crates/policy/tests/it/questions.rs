@@ -232,6 +232,52 @@ fn ssh_rules_routes_and_attributes_are_compared_too() {
 }
 
 #[test]
+fn answers_can_be_read_by_people() {
+    let net = compile(POLICY);
+    let answer = net.explain(&question("phone", "server:443")).unwrap();
+    assert_eq!(
+        answer.to_string(),
+        "phone -> server: denied\n\
+         \u{20} line 7 (acls): has both, but the source's posture fails\n\
+         \u{20}   posture:mac (line 4): node:os == 'macos'\n\
+         \u{20}   src group:dev = alice@example.com\n\
+         \u{20}   dst tag:server:443 = server\n\
+         \u{20} line 6 (acls): has both, but not the port\n\
+         \u{20}   src group:dev = alice@example.com\n\
+         \u{20}   dst tag:server:22 = server\n\
+         \u{20} line 8 (acls): has the source, not the destination\n\
+         \u{20}   src autogroup:member\n"
+    );
+    let new = POLICY.replace("\"tag:server:22\"", "\"tag:server:2222\"");
+    assert_eq!(
+        diff(&new, &[]).to_string(),
+        "+ group:dev (2 devices) -> tag:server (1 device): tcp:2222, udp:2222\n\
+         - group:dev (2 devices) -> tag:server (1 device): tcp:22, udp:22\n"
+    );
+    assert_eq!(diff(POLICY, &[]).to_string(), "nothing changes\n");
+}
+
+#[test]
+fn nobody_becomes_root_by_being_called_so() {
+    let text = r#"{"tagOwners": {"tag:server": [], "tag:router": []},
+        "ssh": [{"action": "accept", "src": ["autogroup:member", "tag:router"], "dst": ["tag:server"],
+                 "users": ["localpart:*@example.com"]}]}"#;
+    let mut topology = tailnet();
+    topology.devices.push(device(6, "of-root", Owner::User(3)));
+    let net = Compiled::new(Arc::new(Policy::parse(text).unwrap()), &topology);
+    let rules = net.ssh_for(4).unwrap();
+    assert!(
+        rules
+            .iter()
+            .all(|rule| rule.users.get("root").is_none_or(String::is_empty))
+    );
+    assert!(!net.ssh_decision(6, 4, "root").is_allowed());
+    assert!(net.ssh_decision(1, 4, "alice").is_allowed());
+    assert!(!net.ssh_decision(1, 4, "bob").is_allowed());
+    assert!(!net.ssh_decision(5, 4, "alice").is_allowed());
+}
+
+#[test]
 fn recorders_in_kubernetes_capabilities_are_named_by_address() {
     let net = compile(
         r#"{
