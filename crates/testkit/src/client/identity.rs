@@ -26,17 +26,18 @@ impl Identity {
 
     /// Keys that are the same for the same group and number and different for any other.
     pub fn of_group(group: [u8; 16], number: u64) -> Self {
-        let key = |kind: u8| {
+        // The number of a machine key is not in its last byte: X25519 sets two bits of that, and
+        // every 64th number would have the same one.
+        let key = |kind: u8, at: usize| {
             let mut key = [kind; 32];
             key[..16].copy_from_slice(&group);
-            // Not the last byte: X25519 sets two bits of it, and numbers would share a machine key.
-            key[16..24].copy_from_slice(&number.to_be_bytes());
+            key[at..at + 8].copy_from_slice(&number.to_be_bytes());
             key
         };
         Self {
-            machine_secret: key(0x4D),
-            node_key: key(0x4E),
-            disco_key: key(0x44),
+            machine_secret: key(0x4D, 16),
+            node_key: key(0x4E, 24),
+            disco_key: key(0x44, 24),
         }
     }
 
