@@ -1,5 +1,7 @@
 //! What all simulated nodes report to, without locks on the way of a message.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -21,7 +23,7 @@ pub(crate) struct Board {
     pub(crate) decoded_bytes: AtomicU64,
     /// Connections or streams that failed or ended before they were given up.
     pub(crate) failures: AtomicU64,
-    last_failure: Mutex<Option<String>>,
+    kinds: Mutex<BTreeMap<String, u64>>,
     progress: Notify,
 }
 
@@ -43,7 +45,7 @@ impl Board {
             wire_bytes: AtomicU64::new(0),
             decoded_bytes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            last_failure: Mutex::new(None),
+            kinds: Mutex::default(),
             progress: Notify::new(),
         }
     }
@@ -84,14 +86,32 @@ impl Board {
     }
 
     pub(crate) fn fail(&self, failure: &anyhow::Error) {
+        /// Kinds that are kept: enough to see what is wrong.
+        const KINDS: usize = 8;
         self.failures.fetch_add(1, Relaxed);
-        if let Ok(mut last) = self.last_failure.lock() {
-            *last = Some(format!("{failure:#}"));
+        if let Ok(mut kinds) = self.kinds.lock() {
+            let kind = format!("{failure:#}");
+            if kinds.len() < KINDS || kinds.contains_key(&kind) {
+                *kinds.entry(kind).or_default() += 1;
+            }
         }
     }
 
-    pub(crate) fn last_failure(&self) -> Option<String> {
-        self.last_failure.lock().ok()?.clone()
+    /// The failures so far, the most frequent first, one a line.
+    pub(crate) fn failure_kinds(&self) -> String {
+        let mut kinds: Vec<_> = match self.kinds.lock() {
+            Ok(kinds) => kinds
+                .iter()
+                .map(|(kind, count)| (*count, kind.clone()))
+                .collect(),
+            Err(_) => Vec::new(),
+        };
+        kinds.sort_unstable_by(|a, b| b.cmp(a));
+        kinds.iter().fold(String::new(), |mut text, (count, kind)| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n  {count} times: {kind}");
+            text
+        })
     }
 
     /// Waits until every node is complete. False when time is up.

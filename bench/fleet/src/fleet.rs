@@ -113,20 +113,12 @@ impl<'a> Fleet<'a> {
                 Client::new(server.clone(), identity, &format!("fleet-{number:05}"))
             })
             .collect();
-        // All node keys of the run begin alike and end in their number.
-        let first = clients
-            .first()
-            .map(|client| client.identity().node_key_text());
-        let first = first.context("no nodes")?;
-        let common = first
-            .get(..first.len() - 16)
-            .context("a node key is too short")?;
-        let run = first.get(8..14).context("a node key is too short")?;
+        let run = format!("{:02x}{:02x}{:02x}", group[0], group[1], group[2]);
         let rename_prefix = format!("renamed-{run}-");
         let crowd = Arc::new(Crowd {
             board: Board::new(plan.nodes, plan.changes),
             markers: vec![
-                Marker::new(common, 16),
+                node_marker(group)?,
                 Marker::new(&rename_prefix, 5),
                 Marker::new(CHANGED_ENDPOINT, 5),
             ],
@@ -178,12 +170,13 @@ impl<'a> Fleet<'a> {
         }
         if !board.all_complete(self.plan.deadline).await {
             bail!(
-                "{name}: after {:?} only {} of {} nodes have seen all others; {} failures, the last: {}",
+                "{name}: after {:?} only {} of {} nodes have seen all others; {} messages, {} failures{}",
                 self.plan.deadline,
                 board.complete(),
                 board.size(),
+                board.messages.load(Relaxed),
                 board.failures.load(Relaxed),
-                board.last_failure().unwrap_or_default(),
+                board.failure_kinds(),
             );
         }
         let times = board.completion_times();
@@ -246,6 +239,21 @@ impl<'a> Fleet<'a> {
     }
 }
 
+/// Finds the numbers of a group's nodes, in 16 hexadecimal digits, by their node keys.
+fn node_marker(group: [u8; 16]) -> anyhow::Result<Marker> {
+    // The keys of a group differ in their number alone, and the largest differs from the smallest
+    // in all its digits.
+    let [first, last] =
+        [0, u64::MAX].map(|number| Identity::of_group(group, number).node_key_text());
+    let common = first
+        .bytes()
+        .zip(last.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let common = first.get(..common).context("a node key is not ASCII")?;
+    Ok(Marker::new(common, 16))
+}
+
 async fn make_auth_key(server: &Server, plan: &Plan) -> anyhow::Result<String> {
     let body = json!({
         "capabilities": {"devices": {"create": {
@@ -281,4 +289,33 @@ async fn call_api(server: &Server, plan: &Plan, path: &str, body: &Value) -> any
         answer.text()
     );
     answer.json()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::Scanner;
+
+    #[test]
+    fn nodes_are_found_by_their_number() {
+        let group = [7; 16];
+        let text: String = [5, 0x1234]
+            .map(|number| Identity::of_group(group, number).node_key_text())
+            .join(" ");
+        let other = Identity::of_group([8; 16], 9).node_key_text();
+        let mut found = Vec::new();
+        Scanner::new()
+            .unwrap()
+            .scan(
+                Compression::None,
+                format!("{text} {other}").as_bytes(),
+                &[node_marker(group).unwrap()],
+                |_, digits| {
+                    let digits = std::str::from_utf8(digits).unwrap();
+                    found.push(u64::from_str_radix(digits, 16).unwrap());
+                },
+            )
+            .unwrap();
+        assert_eq!(found, [5, 0x1234]);
+    }
 }

@@ -105,6 +105,7 @@ fn main() -> anyhow::Result<()> {
 )]
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut reports = Vec::new();
+    let mut failure = None;
     for nodes in &arguments.nodes {
         let spawned = match &arguments.spawn {
             Some(program) => Some(spawn::Spawned::start(program).await?),
@@ -141,16 +142,22 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 Compression::Zstd
             },
         };
-        let outcome = fleet::run(&plan).await;
+        match fleet::run(&plan).await {
+            Ok(report) => reports.push(report),
+            // The runs before it are worth their figures.
+            Err(error) => failure = Some(error.context(format!("{nodes} nodes"))),
+        }
         if let Some(spawned) = spawned {
             spawned.stop().await?;
         }
-        reports.push(outcome.with_context(|| format!("{nodes} nodes"))?);
+        if failure.is_some() {
+            break;
+        }
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&reports)?);
     } else {
         println!("{}", report::table(&reports));
     }
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
