@@ -15,7 +15,14 @@ const REMEMBERED: usize = 16_384;
 pub struct Limiter {
     burst: f64,
     per_second: f64,
-    buckets: Mutex<HashMap<MachineKey, (f64, Instant)>>,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug)]
+struct Buckets {
+    by_key: HashMap<MachineKey, (f64, Instant)>,
+    /// How many there may be before those at rest are looked for again.
+    sweep_at: usize,
 }
 
 impl Limiter {
@@ -24,7 +31,10 @@ impl Limiter {
         Self {
             burst: f64::from(burst.max(1)),
             per_second,
-            buckets: Mutex::default(),
+            buckets: Mutex::new(Buckets {
+                by_key: HashMap::new(),
+                sweep_at: REMEMBERED,
+            }),
         }
     }
 
@@ -34,14 +44,16 @@ impl Limiter {
             return Ok(());
         }
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= REMEMBERED {
+        if buckets.by_key.len() >= buckets.sweep_at {
             // A bucket that is full again is the same as none.
             let (burst, rate) = (self.burst, self.per_second);
-            buckets.retain(|_, (tokens, at)| {
-                tokens.mul_add(1.0, now.duration_since(*at).as_secs_f64() * rate) < burst
+            buckets.by_key.retain(|_, (tokens, at)| {
+                now.duration_since(*at).as_secs_f64() * rate + *tokens < burst
             });
+            // Not again at once where all are in use: a sweep costs as much as there are.
+            buckets.sweep_at = REMEMBERED.max(buckets.by_key.len() * 2);
         }
-        let (tokens, at) = buckets.entry(key).or_insert((self.burst, now));
+        let (tokens, at) = buckets.by_key.entry(key).or_insert((self.burst, now));
         *tokens =
             (*tokens + now.duration_since(*at).as_secs_f64() * self.per_second).min(self.burst);
         *at = now;
@@ -85,6 +97,6 @@ mod tests {
             let later = start + Duration::from_millis(u64::from(n));
             assert!(limiter.take(MachineKey::from_bytes(bytes), later).is_ok());
         }
-        assert!(limiter.buckets.lock().unwrap().len() < REMEMBERED);
+        assert!(limiter.buckets.lock().unwrap().by_key.len() < REMEMBERED);
     }
 }

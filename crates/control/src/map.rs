@@ -81,7 +81,12 @@ pub(crate) async fn handle(
         };
     }
     drop((entry, snapshot));
-    let Some(stream) = engine.open_stream(tailnet, viewer.device).await else {
+    let stream = if request.read_only {
+        engine.watch(tailnet, viewer.device)
+    } else {
+        engine.open_stream(tailnet, viewer.device).await
+    };
+    let Some(stream) = stream else {
         return text_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
     };
     control.0.counters.streams.fetch_add(1, Ordering::Relaxed);

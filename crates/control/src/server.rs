@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -45,7 +45,7 @@ pub struct Config {
     pub log_upload: bool,
     /// Largest request body in bytes.
     pub body_limit: usize,
-    /// Handshakes that may be under way at once.
+    /// Connections that may be at once between their upgrade and their first request.
     pub handshakes: usize,
     /// How long a peer has between its upgrade and the first HTTP/2 request.
     pub half_open_timeout: Duration,
@@ -82,7 +82,7 @@ pub(crate) struct Inner {
     pub(crate) limiter: Limiter,
     pub(crate) counters: Counters,
     public_key: String,
-    handshakes: Semaphore,
+    handshakes: Arc<Semaphore>,
     connections: TaskTracker,
 }
 
@@ -91,6 +91,25 @@ pub(crate) struct Peer {
     pub(crate) machine_key: MachineKey,
     /// Whether a report came in on this connection: the values of a stream request are then older.
     pub(crate) reported: AtomicBool,
+}
+
+/// A connection without a request so far: it has proved nothing but that it can do a handshake,
+/// so that there is a limit to how many of them there are.
+#[derive(Clone)]
+struct HalfOpen(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl HalfOpen {
+    fn permit(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        self.permit().take();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.permit().is_none()
+    }
 }
 
 #[derive(Clone)]
@@ -117,7 +136,7 @@ impl Control {
             engine,
             public_key: MachineKey::from_bytes(public).to_string(),
             limiter: Limiter::new(20, config.registrations_per_second),
-            handshakes: Semaphore::new(config.handshakes),
+            handshakes: Arc::new(Semaphore::new(config.handshakes)),
             counters: Counters::default(),
             connections: TaskTracker::new(),
             config,
@@ -151,7 +170,7 @@ impl Control {
             Ok(initiation) => initiation,
             Err(problem) => return text_response(StatusCode::BAD_REQUEST, problem),
         };
-        let Ok(permit) = self.0.handshakes.try_acquire() else {
+        let Ok(permit) = self.0.handshakes.clone().try_acquire_owned() else {
             return text_response(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many handshakes at once; try again",
@@ -164,7 +183,7 @@ impl Control {
                 return text_response(StatusCode::BAD_REQUEST, &error.to_string());
             }
         };
-        drop(permit);
+        let half_open = HalfOpen(Arc::new(Mutex::new(Some(permit))));
         let control = self.clone();
         let upgraded = hyper::upgrade::on(&mut request);
         let span = tracing::debug_span!("control.connection", source.ip = %source, capver = responded.protocol_version);
@@ -176,13 +195,19 @@ impl Control {
             // Without the layers of the HTTP/1 connection where that can be: they hold memory.
             match upgraded.downcast::<TokioIo<TcpStream>>() {
                 Ok(parts) if parts.read_buf.is_empty() => {
-                    control.serve(parts.io.into_inner(), responded).await;
+                    control
+                        .serve(parts.io.into_inner(), responded, half_open)
+                        .await;
                 }
                 Ok(parts) => {
                     let io = tokio_util_rewind(parts.read_buf, parts.io.into_inner());
-                    control.serve(io, responded).await;
+                    control.serve(io, responded, half_open).await;
                 }
-                Err(upgraded) => control.serve(TokioIo::new(upgraded), responded).await,
+                Err(upgraded) => {
+                    control
+                        .serve(TokioIo::new(upgraded), responded, half_open)
+                        .await;
+                }
             }
         };
         self.0.connections.spawn(serve.instrument(span));
@@ -196,7 +221,7 @@ impl Control {
             })
     }
 
-    async fn serve<S>(&self, io: S, responded: noise::Responded)
+    async fn serve<S>(&self, io: S, responded: noise::Responded, half_open: HalfOpen)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -208,11 +233,10 @@ impl Control {
         let counters = &self.0.counters;
         counters.connections.fetch_add(1, Ordering::Relaxed);
         counters.open_connections.fetch_add(1, Ordering::Relaxed);
-        let requested = Arc::new(AtomicBool::new(false));
         let service = {
-            let (control, peer, requested) = (self.clone(), peer.clone(), requested.clone());
+            let (control, peer, half_open) = (self.clone(), peer.clone(), half_open.clone());
             service_fn(move |request| {
-                requested.store(true, Ordering::Relaxed);
+                half_open.end();
                 let (control, peer) = (control.clone(), peer.clone());
                 async move { Ok::<_, Infallible>(control.inner(request, &peer).await) }
             })
@@ -232,15 +256,15 @@ impl Control {
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let stop = self.0.engine.ending();
-        let half_open = tokio::time::sleep(self.0.config.half_open_timeout);
-        tokio::pin!(half_open);
+        let timeout = tokio::time::sleep(self.0.config.half_open_timeout);
+        tokio::pin!(timeout);
         let mut watching = true;
         let outcome = loop {
             tokio::select! {
                 outcome = connection.as_mut() => break outcome,
-                () = &mut half_open, if watching => {
+                () = &mut timeout, if watching => {
                     watching = false;
-                    if !requested.load(Ordering::Relaxed) {
+                    if !half_open.has_ended() {
                         tracing::debug!("no request in time");
                         break Ok(());
                     }

@@ -100,7 +100,7 @@ pub fn role_may(role: Role, scope: Scope, access: Access) -> bool {
     use Role::{Admin, Auditor, BillingAdmin, ItAdmin, Member, NetworkAdmin, Owner};
     match (role, access) {
         (Owner | Admin, _) => true,
-        (Member, _) => false,
+        (Member, _) | (BillingAdmin | Auditor, Access::Write) => false,
         (NetworkAdmin | ItAdmin | BillingAdmin | Auditor, Access::Read) => match scope {
             Scope::DevicesPostureAttributes | Scope::AuthKeys | Scope::ApiAccessTokens => {
                 matches!(role, NetworkAdmin | ItAdmin)
@@ -130,7 +130,6 @@ pub fn role_may(role: Role, scope: Scope, access: Access) -> bool {
                 | Scope::Users
                 | Scope::FeatureSettings
         ),
-        (BillingAdmin | Auditor, Access::Write) => false,
     }
 }
 

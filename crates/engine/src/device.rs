@@ -44,9 +44,9 @@ pub(crate) fn free_name(snapshot: &Snapshot, wanted: &str, own: Option<DeviceId>
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         if is_free(middle) {
-            high = middle
+            high = middle;
         } else {
-            low = middle
+            low = middle;
         }
     }
     name::candidate(wanted, high)
@@ -339,6 +339,10 @@ impl Engine {
     ///
     /// # Errors
     /// `Invalid` naming the tags that may not be assigned; `NotFound`.
+    #[expect(
+        clippy::unused_async,
+        reason = "it writes as soon as a policy can name tag owners"
+    )]
     pub async fn set_device_tags(
         &self,
         actor: &Actor,

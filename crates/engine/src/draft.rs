@@ -215,7 +215,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The rows of this draft for the store, with the closure that each came from.
-    pub(crate) fn rows(&self) -> Result<(Vec<Put>, Vec<usize>, Vec<Delete>), BodyError> {
+    pub(crate) fn rows(&self) -> Result<Rows, BodyError> {
         let mut puts = Vec::new();
         let mut jobs = Vec::new();
         let mut deletes = Vec::new();
@@ -250,6 +250,9 @@ impl<'a> Draft<'a> {
             .collect()
     }
 }
+
+/// Rows to write, the closure that each came from, and rows to remove.
+pub(crate) type Rows = (Vec<Put>, Vec<usize>, Vec<Delete>);
 
 /// The row of one object as it stands in a snapshot; `None` when it is not there.
 pub(crate) fn encode(snapshot: &Snapshot, kind: Kind, id: u64) -> Result<Option<Put>, BodyError> {

@@ -48,9 +48,9 @@ impl Default for Settings {
             derp_map: DerpMap::default(),
             base_domain: "internal".to_owned(),
             key_duration_days: 180,
-            ephemeral_timeout: Duration::from_secs(30 * 60),
+            ephemeral_timeout: Duration::from_mins(30),
             offline_grace: Duration::from_secs(10),
-            restart_grace: Duration::from_secs(60),
+            restart_grace: Duration::from_mins(1),
             publication_interval: Duration::from_millis(20),
         }
     }

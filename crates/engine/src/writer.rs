@@ -35,14 +35,17 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);
 /// tailnet's lock after the second time; until there is one, nobody else should write at all.
 const MISSES: u32 = 3;
 /// Longest wait before the clock is looked at again.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+const LONGEST_SLEEP: Duration = Duration::from_hours(1);
+
+/// A change of soft state or reported facts.
+pub(crate) type SoftChange = Box<dyn FnOnce(&mut Draft<'_>) + Send>;
 
 /// Something for a writer to do.
 pub(crate) enum Job {
     /// A change that is durable before its caller is answered.
     Durable(Box<dyn Work>),
     /// A change of soft state or reported facts.
-    Soft(Box<dyn FnOnce(&mut Draft<'_>) + Send>),
+    Soft(SoftChange),
     /// Look at the clock, and say when that is done.
     Tick(oneshot::Sender<()>),
 }
@@ -227,7 +230,7 @@ impl Writer {
     }
 
     /// Soft state first: it must not depend on whether the database has room.
-    fn apply_soft(&mut self, changes: Vec<Box<dyn FnOnce(&mut Draft<'_>) + Send>>) {
+    fn apply_soft(&mut self, changes: Vec<SoftChange>) {
         if changes.is_empty() {
             return;
         }

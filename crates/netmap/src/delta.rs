@@ -5,7 +5,7 @@
 //! gets a copy without itself: a node is never its own peer.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bowline_model::id::DeviceId;
 use bowline_wire::map_request::Encoding;
@@ -40,7 +40,75 @@ struct PeerDelta {
     owners: BTreeSet<u64>,
     /// Whether there are users of the first kind.
     has_renamed: bool,
-    encoded: Mutex<Vec<(Encoding, Bytes)>>,
+    plain: Encoded,
+    zstd: Encoded,
+}
+
+/// Devices of one block: what a viewer that is in it has encoded for itself alone.
+const BLOCK: usize = 32;
+
+/// The parts of a delta that viewers share, in one encoding.
+#[derive(Debug, Default)]
+struct Encoded {
+    /// All of it, for those who are not among the devices that it is about.
+    whole: OnceLock<Bytes>,
+    /// Everything before the lists of changed and patched peers.
+    head: OnceLock<Bytes>,
+    changed: Vec<OnceLock<Bytes>>,
+    patched: Vec<OnceLock<Bytes>>,
+}
+
+impl Encoded {
+    fn of(changed: usize, patched: usize) -> Self {
+        let blocks = |count: usize| {
+            (0..count.div_ceil(BLOCK))
+                .map(|_| OnceLock::new())
+                .collect()
+        };
+        Self {
+            changed: blocks(changed),
+            patched: blocks(patched),
+            ..Self::default()
+        }
+    }
+}
+
+/// An entry of a list of peers.
+trait Listed {
+    fn id(&self) -> u64;
+    fn push(&self, text: &mut String);
+}
+
+impl Listed for Arc<Entry> {
+    fn id(&self) -> u64 {
+        self.device.id.get()
+    }
+
+    fn push(&self, text: &mut String) {
+        text.push_str(std::str::from_utf8(self.peer_json()).unwrap_or("{}"));
+    }
+}
+
+impl Listed for PeerChange {
+    fn id(&self) -> u64 {
+        self.node_id
+    }
+
+    fn push(&self, text: &mut String) {
+        push_json(text, self);
+    }
+}
+
+/// Entries with commas between them; empty when there is none but `skip`.
+fn listed<T: Listed>(list: &[T], skip: u64) -> String {
+    let mut text = String::new();
+    for one in list.iter().filter(|one| one.id() != skip) {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        one.push(&mut text);
+    }
+    text
 }
 
 /// What a viewer that is at `from` must be told to be at `to`.
@@ -91,7 +159,7 @@ pub fn delta(
             text.push('{');
             text.push_str(&own);
             message.push(codec::encode(text.as_bytes(), viewer.encoding));
-            message.push(peers.encode_for(viewer, to));
+            peers.push_for(viewer, to, &mut message);
         }
     }
     Ok(Some(message))
@@ -218,6 +286,9 @@ fn compare(from: &Snapshot, to: &Snapshot) -> PeerDelta {
         .map(|entry| entry.device.id.get())
         .collect();
     delta.removed.retain(|id| !changed.contains(id));
+    let (changed, patched) = (delta.changed.len(), delta.patched.len());
+    delta.plain = Encoded::of(changed, patched);
+    delta.zstd = Encoded::of(changed, patched);
     delta
 }
 
@@ -280,37 +351,59 @@ impl PeerDelta {
             && others(self.removed.len() + self.changed.len() + self.patched.len()) == 0
     }
 
-    /// The fields about peers and the closing brace.
-    fn encode_for(&self, viewer: Viewer, to: &Snapshot) -> Bytes {
-        if self.concerns(viewer.device) {
-            return codec::encode(
-                self.text(Some(viewer.device), to).as_bytes(),
-                viewer.encoding,
-            );
+    /// Appends the fields about peers and the closing brace.
+    fn push_for(&self, viewer: Viewer, to: &Snapshot, message: &mut Message) {
+        let encoding = viewer.encoding;
+        let shared = match encoding {
+            Encoding::Plain => &self.plain,
+            Encoding::Zstd => &self.zstd,
+        };
+        let encode = |text: &str| codec::encode(text.as_bytes(), encoding);
+        if !self.concerns(viewer.device) {
+            let whole = || encode(&self.text(0, to));
+            message.push(shared.whole.get_or_init(whole).clone());
+            return;
         }
-        if let Ok(encoded) = self.encoded.lock()
-            && let Some((_, bytes)) = encoded
-                .iter()
-                .find(|(encoding, _)| *encoding == viewer.encoding)
-        {
-            return bytes.clone();
+        let own = viewer.device.get();
+        if self.changed.len() + self.patched.len() <= BLOCK {
+            message.push(encode(&self.text(own, to)));
+            return;
         }
-        let bytes = codec::encode(self.text(None, to).as_bytes(), viewer.encoding);
-        if let Ok(mut encoded) = self.encoded.lock() {
-            encoded.push((viewer.encoding, bytes.clone()));
+        // Many changed at once, and each of them sees all others: only the block that has the
+        // viewer is its own.
+        if self.removed.binary_search(&own).is_ok() {
+            message.push(encode(&self.head(own, to)));
+        } else {
+            let head = shared.head.get_or_init(|| encode(&self.head(0, to)));
+            message.push(head.clone());
         }
-        bytes
+        let changed = blocks(&self.changed, &shared.changed, own, encode);
+        let patched = blocks(&self.patched, &shared.patched, own, encode);
+        let has_both = !changed.is_empty() && !patched.is_empty();
+        let lists = [(CHANGED, changed), (PATCHED, patched)];
+        for (index, (name, blocks)) in lists.into_iter().enumerate() {
+            if blocks.is_empty() {
+                continue;
+            }
+            let between = if index > 0 && has_both { "," } else { "" };
+            message.push(encode(&format!("{between}{name}[")));
+            for (index, block) in blocks.into_iter().enumerate() {
+                if index > 0 {
+                    message.push(encode(","));
+                }
+                message.push(block);
+            }
+            message.push(encode("]"));
+        }
+        message.push(encode("}"));
     }
 
-    fn text(&self, without: Option<DeviceId>, to: &Snapshot) -> String {
-        let skip = without.map_or(0, DeviceId::get);
+    /// Everything before the lists of changed and patched peers, each field with a comma.
+    fn head(&self, skip: u64, to: &Snapshot) -> String {
         let mut text = String::new();
         if !self.owners.is_empty() {
-            let list: Vec<_> = self
-                .owners
-                .iter()
-                .map(|id| profiles::of_owner(*id, to))
-                .collect();
+            let owners = self.owners.iter();
+            let list: Vec<_> = owners.map(|id| profiles::of_owner(*id, to)).collect();
             field(&mut text, "UserProfiles", &list);
         }
         let removed: Vec<u64> = self
@@ -322,33 +415,47 @@ impl PeerDelta {
         if !removed.is_empty() {
             field(&mut text, "PeersRemoved", &removed);
         }
-        let mut changed = self
-            .changed
-            .iter()
-            .filter(|entry| entry.device.id.get() != skip)
-            .peekable();
-        if changed.peek().is_some() {
-            text.push_str(r#""PeersChanged":["#);
-            for (index, entry) in changed.enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                text.push_str(std::str::from_utf8(entry.peer_json()).unwrap_or("{}"));
+        text
+    }
+
+    /// All fields about peers and the closing brace, without the peer `skip`.
+    fn text(&self, skip: u64, to: &Snapshot) -> String {
+        let mut text = self.head(skip, to);
+        for (name, list) in [
+            (CHANGED, listed(&self.changed, skip)),
+            (PATCHED, listed(&self.patched, skip)),
+        ] {
+            if !list.is_empty() {
+                text.push_str(name);
+                text.push('[');
+                text.push_str(&list);
+                text.push_str("],");
             }
-            text.push_str("],");
-        }
-        let patched: Vec<&PeerChange> = self
-            .patched
-            .iter()
-            .filter(|change| change.node_id != skip)
-            .collect();
-        if !patched.is_empty() {
-            text.push_str(r#""PeersChangedPatch":"#);
-            push_json(&mut text, &patched);
-            text.push(',');
         }
         text.truncate(text.trim_end_matches(',').len());
         text.push('}');
         text
     }
+}
+
+const CHANGED: &str = r#""PeersChanged":"#;
+const PATCHED: &str = r#""PeersChangedPatch":"#;
+
+/// A list in encoded blocks, all shared but the one that has `own`.
+fn blocks<T: Listed>(
+    list: &[T],
+    shared: &[OnceLock<Bytes>],
+    own: u64,
+    encode: impl Fn(&str) -> Bytes,
+) -> Vec<Bytes> {
+    list.chunks(BLOCK)
+        .zip(shared)
+        .filter_map(|(block, shared)| {
+            if block.iter().any(|one| one.id() == own) {
+                let rest = listed(block, own);
+                return (!rest.is_empty()).then(|| encode(&rest));
+            }
+            Some(shared.get_or_init(|| encode(&listed(block, 0))).clone())
+        })
+        .collect()
 }

@@ -17,7 +17,7 @@ const ROUTES: [&str; 4] = ["10.0.0.0/8", "192.168.1.0/24", "0.0.0.0/0", "::/0"];
 
 /// One thing that happens. Numbers choose among what is there.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub(crate) enum Step {
     Join(u8),
     Leave(u64),
     Rename(u64, u8),
@@ -72,23 +72,23 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Steps in groups: a group is one publication.
 #[derive(Debug, Clone)]
-pub struct History {
-    pub devices: u64,
-    pub groups: Vec<Vec<Step>>,
+pub(crate) struct History {
+    pub(crate) devices: u64,
+    pub(crate) groups: Vec<Vec<Step>>,
 }
 
 /// Tailnets of a few devices, of about one chunk, and of several.
-pub fn history() -> impl Strategy<Value = History> {
+pub(crate) fn history() -> impl Strategy<Value = History> {
     let devices = prop_oneof![4 => 0u64..6, 2 => 60u64..68, 1 => 125u64..135];
     let groups = prop::collection::vec(prop::collection::vec(step(), 0..5), 1..10);
     (devices, groups).prop_map(|(devices, groups)| History { devices, groups })
 }
 
 /// A tailnet and the records that it should consist of.
-pub struct World {
-    pub snapshot: Snapshot,
-    pub devices: BTreeMap<u64, (Device, Live)>,
-    pub users: BTreeMap<u64, User>,
+pub(crate) struct World {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) devices: BTreeMap<u64, (Device, Live)>,
+    pub(crate) users: BTreeMap<u64, User>,
     newest: u64,
     clock: u64,
 }
@@ -274,7 +274,7 @@ impl World {
 
 impl History {
     /// Every publication, and the world at the end.
-    pub fn play(&self) -> (Vec<Snapshot>, World) {
+    pub(crate) fn play(&self) -> (Vec<Snapshot>, World) {
         let mut world = World::new(self.devices);
         let mut snapshots = vec![world.snapshot.clone()];
         for group in &self.groups {

@@ -17,40 +17,46 @@ use bowline_netmap::{DerpMap, Region, Relay};
 use bowline_wire::map_request::Encoding;
 use jiff::{SignedDuration, Timestamp};
 
-pub const PIN: &str = "sha256-raw:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub(crate) const PIN: &str =
+    "sha256-raw:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-pub fn at(seconds: u64) -> Timestamp {
+pub(crate) fn at(seconds: u64) -> Timestamp {
     let start: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
     start + SignedDuration::from_secs(i64::try_from(seconds).unwrap())
 }
 
+/// Different for each kind and number, and as hard to compress as a real key.
 fn key(kind: u8, number: u64) -> [u8; 32] {
-    let mut bytes = [kind; 32];
-    bytes[24..].copy_from_slice(&number.to_be_bytes());
-    bytes
+    let mut state = number.wrapping_mul(251).wrapping_add(u64::from(kind));
+    std::array::from_fn(|_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    })
 }
 
-pub fn node_key(number: u64) -> NodeKey {
+pub(crate) fn node_key(number: u64) -> NodeKey {
     NodeKey::from_bytes(key(1, number))
 }
 
-pub fn machine_key(number: u64) -> MachineKey {
+pub(crate) fn machine_key(number: u64) -> MachineKey {
     MachineKey::from_bytes(key(2, number))
 }
 
-pub fn disco_key(number: u64) -> DiscoKey {
+pub(crate) fn disco_key(number: u64) -> DiscoKey {
     DiscoKey::from_bytes(key(3, number))
 }
 
-pub fn id(number: u64) -> DeviceId {
+pub(crate) fn id(number: u64) -> DeviceId {
     DeviceId::new(number).unwrap()
 }
 
-pub fn user_id(number: u64) -> UserId {
+pub(crate) fn user_id(number: u64) -> UserId {
     UserId::new(number).unwrap()
 }
 
-pub fn tailnet() -> Tailnet {
+pub(crate) fn tailnet() -> Tailnet {
     Tailnet {
         id: TailnetId::new(1).unwrap(),
         name: "example.com".to_owned(),
@@ -60,7 +66,7 @@ pub fn tailnet() -> Tailnet {
     }
 }
 
-pub fn user(number: u64) -> User {
+pub(crate) fn user(number: u64) -> User {
     User {
         id: user_id(number),
         login_name: format!("user{number}@example.com"),
@@ -71,7 +77,7 @@ pub fn user(number: u64) -> User {
     }
 }
 
-pub fn hostinfo(number: u64) -> RawJson {
+pub(crate) fn hostinfo(number: u64) -> RawJson {
     let json = format!(
         r#"{{"OS":"linux","Hostname":"host{number}","BackendLogID":"log-{number}-private","PushDeviceToken":"push-private","WoLMACs":["00:11:22:33:44:55"],"Services":[{{"Proto":"peerapi4","Port":{}}},{{"Proto":"tcp","Port":22,"Description":"sshd-private"}}]}}"#,
         1000 + number % 1000,
@@ -80,7 +86,7 @@ pub fn hostinfo(number: u64) -> RawJson {
 }
 
 /// Device `number`, of user 1 to 3.
-pub fn device(number: u64) -> Device {
+pub(crate) fn device(number: u64) -> Device {
     let [.., a, b] = number.to_be_bytes();
     Device {
         id: id(number),
@@ -122,7 +128,7 @@ pub fn device(number: u64) -> Device {
     }
 }
 
-pub fn region(number: u32, relays: &[&str]) -> Region {
+pub(crate) fn region(number: u32, relays: &[&str]) -> Region {
     Region {
         id: number,
         code: format!("r{number}"),
@@ -145,7 +151,7 @@ pub fn region(number: u32, relays: &[&str]) -> Region {
     }
 }
 
-pub fn derp_map(regions: impl IntoIterator<Item = Region>) -> Arc<DerpMap> {
+pub(crate) fn derp_map(regions: impl IntoIterator<Item = Region>) -> Arc<DerpMap> {
     Arc::new(DerpMap {
         omit_default_regions: true,
         regions: regions
@@ -156,7 +162,7 @@ pub fn derp_map(regions: impl IntoIterator<Item = Region>) -> Arc<DerpMap> {
 }
 
 /// Three users and the devices 1 to `devices`.
-pub fn snapshot(devices: u64) -> Snapshot {
+pub(crate) fn snapshot(devices: u64) -> Snapshot {
     let mut snapshot = Snapshot::new(tailnet(), derp_map([region(900, &[PIN])]));
     for number in 1..=3 {
         snapshot.put_user(user(number));
@@ -168,14 +174,14 @@ pub fn snapshot(devices: u64) -> Snapshot {
 }
 
 /// A changed copy with the next publication number.
-pub fn next(snapshot: &Snapshot, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
+pub(crate) fn next(snapshot: &Snapshot, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
     let mut next = snapshot.clone();
     next.publication += 1;
     change(&mut next);
     next
 }
 
-pub fn viewer(number: u64, encoding: Encoding) -> Viewer {
+pub(crate) fn viewer(number: u64, encoding: Encoding) -> Viewer {
     Viewer {
         device: id(number),
         version: 141,
@@ -185,7 +191,7 @@ pub fn viewer(number: u64, encoding: Encoding) -> Viewer {
 }
 
 /// The JSON of a message: what a client has after decompression.
-pub fn decode(message: &Message, encoding: Encoding) -> Vec<u8> {
+pub(crate) fn decode(message: &Message, encoding: Encoding) -> Vec<u8> {
     let payload = message.payload();
     assert_eq!(payload.len(), message.payload_length());
     assert!(
@@ -199,21 +205,21 @@ pub fn decode(message: &Message, encoding: Encoding) -> Vec<u8> {
 }
 
 /// A client that has got the full map.
-pub fn client(viewer: Viewer, snapshot: &Snapshot) -> ModelClient {
+pub(crate) fn client(viewer: Viewer, snapshot: &Snapshot) -> ModelClient {
     let message = full::full(viewer, snapshot, at(5)).expect("the viewer is there");
     let mut client = ModelClient::new(Rules::default());
     apply(&mut client, &decode(&message, viewer.encoding));
     client
 }
 
-pub fn apply(client: &mut ModelClient, json: &[u8]) {
+pub(crate) fn apply(client: &mut ModelClient, json: &[u8]) {
     if let Err(violation) = client.apply(json) {
         panic!("{violation}\nin {}", String::from_utf8_lossy(json));
     }
 }
 
 /// Takes a client from one snapshot to another; whether it was told anything.
-pub fn advance(
+pub(crate) fn advance(
     client: &mut ModelClient,
     viewer: Viewer,
     from: &Snapshot,

@@ -1,0 +1,6 @@
+//! The control protocol of a server in this process, spoken by the tests' own client.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+mod machine;
+mod map;
+mod server;

@@ -1,0 +1,154 @@
+//! A server with one tailnet.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_control::{Config, Control};
+use bowline_engine::credential::NewAuthKey;
+use bowline_engine::{Actor, Engine, Settings, SystemClock, SystemRandom};
+use bowline_model::id::DeviceId;
+use bowline_netmap::{DerpMap, Region, Relay};
+use bowline_store::{Options, Store};
+use bowline_testkit::client::{Client, Identity, Server as Address};
+use http::{Method, StatusCode};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+pub(crate) struct Server {
+    pub(crate) engine: Engine,
+    pub(crate) control: Control,
+    pub(crate) admin: Actor,
+    address: Address,
+    _directory: tempfile::TempDir,
+}
+
+fn derp_map() -> DerpMap {
+    let relay = Relay {
+        name: "900a".to_owned(),
+        region_id: 900,
+        host_name: "relay.example.com".to_owned(),
+        cert_name: String::new(),
+        ipv4: String::new(),
+        ipv6: String::new(),
+        stun_port: 0,
+        derp_port: 0,
+        insecure_for_tests: false,
+    };
+    let region = Region {
+        id: 900,
+        code: "own".to_owned(),
+        name: "Own".to_owned(),
+        nodes: vec![relay],
+    };
+    DerpMap {
+        omit_default_regions: true,
+        regions: [(900, region)].into(),
+    }
+}
+
+pub(crate) fn config() -> Config {
+    Config {
+        noise_secret: zeroize::Zeroizing::new([0x51; 32]),
+        url: "http://bowline.example.com".to_owned(),
+        log_upload: false,
+        body_limit: 64 * 1024,
+        handshakes: 64,
+        half_open_timeout: Duration::from_secs(10),
+        registrations_per_second: 0.0,
+    }
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::with(config()).await
+    }
+
+    pub(crate) async fn with(config: Config) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bowline.db");
+        let store = Store::open(&path.as_path().into(), Options::default())
+            .await
+            .unwrap();
+        let settings = Settings {
+            derp_map: derp_map(),
+            offline_grace: Duration::from_millis(50),
+            ..Settings::default()
+        };
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let engine = Engine::open(store, settings, clock, random).await.unwrap();
+        let made = engine
+            .create_tailnet("ann@example.com", None)
+            .await
+            .unwrap();
+        let admin = engine.authenticate(made.token.expose()).unwrap();
+        let control = Control::new(engine.clone(), config).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(listen(listener, control.clone()));
+        let address = Address::discover(&url).await.unwrap();
+        Self {
+            engine,
+            control,
+            admin,
+            address,
+            _directory: directory,
+        }
+    }
+
+    pub(crate) fn client(&self, number: u64) -> Client {
+        Client::new(
+            self.address.clone(),
+            Identity::numbered(number),
+            &format!("host{number}"),
+        )
+    }
+
+    pub(crate) async fn key(&self) -> String {
+        let new = NewAuthKey {
+            reusable: true,
+            ..NewAuthKey::default()
+        };
+        let made = self
+            .engine
+            .create_auth_key(&self.admin, None, new)
+            .await
+            .unwrap();
+        made.0.expose().to_owned()
+    }
+
+    /// A client that has joined, and its device.
+    pub(crate) async fn joined(&self, number: u64) -> (Client, DeviceId) {
+        let client = self.client(number);
+        client.join(&self.key().await).await.unwrap();
+        let node_key = client.identity().node_key_text().parse().unwrap();
+        let device = self.engine.find_device(&node_key).unwrap().2.device.id;
+        (client, device)
+    }
+}
+
+async fn listen(listener: TcpListener, control: Control) {
+    let loopback: IpAddr = [127, 0, 0, 1].into();
+    while let Ok((stream, _)) = listener.accept().await {
+        let control = control.clone();
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let answer = match (request.method(), request.uri().path()) {
+                (&Method::GET, "/key") => control.key(),
+                (_, "/ts2021") => control.upgrade(request, loopback),
+                _ => {
+                    let mut answer = control.key();
+                    *answer.status_mut() = StatusCode::NOT_FOUND;
+                    answer
+                }
+            };
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades(),
+        );
+    }
+}
