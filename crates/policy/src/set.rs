@@ -208,6 +208,12 @@ impl PartialEq for DeviceSet {
 
 impl Eq for DeviceSet {}
 
+impl std::hash::Hash for DeviceSet {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.chunks.hash(state);
+    }
+}
+
 impl FromIterator<Slot> for DeviceSet {
     fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> Self {
         let mut set = Self::default();

@@ -2,16 +2,18 @@
 
 use super::{AccessChange, Direction};
 use crate::Compiled;
-use crate::program::{Allows, RawRule, touch};
+use crate::compiled::membership::DeviceState;
+use crate::program::{Allows, RawRule, RuleId, SourceId, touch};
 use crate::range;
 use crate::selector::{Autogroup, Selector};
 use crate::set::{DeviceSet, Slot};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 /// Who may be a source: devices, addresses behind routers, or each user's own devices.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, Hash)]
 struct Sources {
     devices: DeviceSet,
     texts: BTreeSet<Arc<str>>,
@@ -37,13 +39,11 @@ impl Sources {
         self.devices.is_empty() && self.texts.is_empty() && !self.own
     }
 
-    /// A key for sources that are the same.
-    fn key(&self) -> (Vec<Slot>, Vec<Arc<str>>, bool) {
-        (
-            self.devices.iter().collect(),
-            self.texts.iter().cloned().collect(),
-            self.own,
-        )
+    /// A number for sources that are the same.
+    fn print(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -58,34 +58,57 @@ enum What {
 /// Where: the device itself, or what is behind it.
 type Through = Option<String>;
 
-/// Everything that is open on one device: the sources by place and thing.
-type Open = BTreeMap<Through, Vec<(What, Sources)>>;
+/// Something that is open on a device.
+struct Opening {
+    what: What,
+    sources: Arc<Sources>,
+    /// The other policy has no such rule here.
+    changed: bool,
+}
 
-type Changes =
-    HashMap<(Direction, Through, (Vec<Slot>, Vec<Arc<str>>, bool)), BTreeMap<What, DeviceSet>>;
+/// Everything that is open on one device, by place.
+type Open = BTreeMap<Through, Vec<Opening>>;
+
+/// Rules on a device: the rule's number, and one for the way in which it reaches the device.
+type RulePrint = (u64, u64);
+
+/// One of the two policies.
+struct Side<'a> {
+    net: &'a Compiled,
+    /// A number for each raw rule that is the same in two policies if the rule is.
+    prints: Vec<u64>,
+    sources: Vec<Arc<Sources>>,
+    own: Arc<Sources>,
+}
+
+type Changes = HashMap<(Direction, Through, u64), (Sources, BTreeMap<What, DeviceSet>)>;
 
 impl Compiled {
     pub(super) fn access_changes(&self, new: &Self) -> Vec<AccessChange> {
         let mut changes: Changes = HashMap::new();
-        let (mine, theirs) = (self.rule_prints(), new.rule_prints());
+        let (mine, theirs) = (Side::new(self), Side::new(new));
         for (slot, members) in self.groups_with(new) {
             // Most devices have the same rules with the same sources before and after.
-            if self.prints_on(slot, &mine) == new.prints_on(slot, &theirs) {
+            let (old_rules, new_rules) = (mine.prints_on(slot), theirs.prints_on(slot));
+            if old_rules == new_rules {
                 continue;
             }
-            let (before, after) = (self.open(slot), new.open(slot));
+            let (before, after) = (mine.open(slot, &new_rules), theirs.open(slot, &old_rules));
             let places: BTreeSet<&Through> = before.keys().chain(after.keys()).collect();
             for place in places {
-                let list = |open: &Open| open.get(place).cloned().unwrap_or_default();
-                compare(&list(&before), &list(&after), |direction, what, sources| {
-                    let key = (direction, place.clone(), sources.key());
-                    let by_what = changes.entry(key).or_default();
-                    by_what.entry(what).or_default().union(&members);
+                let old = before.get(place).map(Vec::as_slice).unwrap_or_default();
+                let new = after.get(place).map(Vec::as_slice).unwrap_or_default();
+                compare(old, new, |direction, what, sources| {
+                    let key = (direction, place.clone(), sources.print());
+                    let change = changes
+                        .entry(key)
+                        .or_insert_with(|| (sources, BTreeMap::new()));
+                    change.1.entry(what).or_default().union(&members);
                 });
             }
         }
         let mut list = Vec::new();
-        for ((direction, through, (devices, texts, own)), by_what) in changes {
+        for ((direction, through, _), (sources, by_what)) in changes {
             // Things that the same destinations have are one entry.
             let mut by_target: Vec<(DeviceSet, Vec<What>)> = Vec::new();
             for (what, targets) in by_what {
@@ -94,9 +117,10 @@ impl Compiled {
                     None => by_target.push((targets, vec![what])),
                 }
             }
-            let mut src = self.describe(new, &devices.iter().copied().collect());
-            src.selectors.extend(texts.iter().map(ToString::to_string));
-            if own {
+            let mut src = self.describe(new, &sources.devices);
+            src.selectors
+                .extend(sources.texts.iter().map(ToString::to_string));
+            if sources.own {
                 src.selectors.push("own devices".to_owned());
             }
             for (targets, whats) in by_target {
@@ -122,34 +146,18 @@ impl Compiled {
         });
         list
     }
+}
 
-    /// A number for each raw rule that is the same in two policies if the rule is.
-    fn rule_prints(&self) -> Vec<u64> {
-        let program = &self.program;
-        let sources: Vec<u64> = (0..)
-            .take(self.sources.len())
-            .map(|source| {
-                let mut hasher = DefaultHasher::new();
-                let state = self.source_state(source);
-                state
-                    .into_iter()
-                    .flat_map(|state| state.own.iter())
-                    .for_each(|slot| slot.hash(&mut hasher));
-                let atoms = program
-                    .source(source)
-                    .into_iter()
-                    .flat_map(|source| &source.atoms);
-                for selector in atoms.filter_map(|atom| program.atom(*atom)) {
-                    if matches!(selector, Selector::Prefix(_) | Selector::Everything) {
-                        selector.hash(&mut hasher);
-                    }
-                }
-                hasher.finish()
-            })
+impl<'a> Side<'a> {
+    fn new(net: &'a Compiled) -> Self {
+        let sources: Vec<Arc<Sources>> = (0..)
+            .take(net.sources.len())
+            .map(|id| Arc::new(sources_of(net, id)))
             .collect();
+        let source_prints: Vec<u64> = sources.iter().map(|sources| sources.print()).collect();
         let print = |rule: &RawRule| {
             let mut hasher = DefaultHasher::new();
-            sources.get(rule.source as usize).hash(&mut hasher);
+            source_prints.get(rule.source as usize).hash(&mut hasher);
             rule.own_devices.hash(&mut hasher);
             rule.companion_of.is_some().hash(&mut hasher);
             match &rule.allows {
@@ -157,144 +165,157 @@ impl Compiled {
                 Allows::Capabilities(capabilities) => capabilities.hash(&mut hasher),
             }
             for entry in &rule.entries {
-                program.atom(entry.atom).hash(&mut hasher);
+                net.program.atom(entry.atom).hash(&mut hasher);
                 entry.ports.hash(&mut hasher);
             }
             for atom in &rule.via {
-                program.atom(*atom).hash(&mut hasher);
+                net.program.atom(*atom).hash(&mut hasher);
             }
             hasher.finish()
         };
-        program.rules.iter().map(print).collect()
+        let prints = net.program.rules.iter().map(print).collect();
+        let own = Arc::new(Sources {
+            own: true,
+            ..Sources::default()
+        });
+        Self {
+            net,
+            prints,
+            sources,
+            own,
+        }
     }
 
-    /// The numbers of the rules that concern a device, sorted.
-    fn prints_on(&self, slot: Slot, prints: &[u64]) -> Vec<(u64, u64)> {
-        let class = self.state(slot).and_then(|state| self.class(state.class));
-        let Some(class) = class else {
-            return Vec::new();
+    /// The rules that concern a device.
+    fn prints_on(&self, slot: Slot) -> BTreeSet<RulePrint> {
+        let Some(state) = self.net.state(slot) else {
+            return BTreeSet::new();
         };
-        let incoming = self.incoming_rules(class);
+        let Some(class) = self.net.class(state.class) else {
+            return BTreeSet::new();
+        };
         let own = class
             .key
             .user
-            .map(|_| self.program.own_rules.iter().copied());
-        let rules = incoming.into_iter().chain(own.into_iter().flatten());
-        // A rule may reach the device by another of its destinations than before.
-        let reached = |rule: &RawRule| {
-            let mut hasher = DefaultHasher::new();
-            for (at, entry) in rule.entries.iter().enumerate() {
-                let flags = class
-                    .key
-                    .atoms()
-                    .iter()
-                    .find(|(atom, _)| *atom == entry.atom);
-                (at, flags.map(|(_, flags)| *flags)).hash(&mut hasher);
-            }
-            hasher.finish()
-        };
-        let mut list: Vec<(u64, u64)> = rules
-            .filter_map(|id| {
-                let rule = self.program.rule(id)?;
-                Some((prints.get(id as usize).copied()?, reached(rule)))
-            })
-            .collect();
-        list.sort_unstable();
-        list.dedup();
-        list
+            .map(|_| self.net.program.own_rules.iter().copied());
+        let rules = self
+            .net
+            .incoming_rules(class)
+            .into_iter()
+            .chain(own.into_iter().flatten());
+        rules.filter_map(|id| self.print_on(id, state)).collect()
     }
 
-    /// What is open on a device and through it.
-    fn open(&self, slot: Slot) -> Open {
+    fn print_on(&self, id: RuleId, state: &DeviceState) -> Option<RulePrint> {
+        let rule = self.net.program.rule(id)?;
+        // A rule may reach the device by another of its destinations than before.
+        let mut hasher = DefaultHasher::new();
+        for (at, entry) in rule.entries.iter().enumerate() {
+            (at, state.standing.flags(entry.atom)).hash(&mut hasher);
+        }
+        Some((self.prints.get(id as usize).copied()?, hasher.finish()))
+    }
+
+    /// What is open on a device and through it. `others` are the rules of the other policy there.
+    fn open(&self, slot: Slot, others: &BTreeSet<RulePrint>) -> Open {
+        let net = self.net;
         let mut open = Open::new();
-        let Some(state) = self.state(slot) else {
+        let Some(state) = net.state(slot) else {
             return open;
         };
-        let Some(class) = self.class(state.class) else {
+        let Some(class) = net.class(state.class) else {
             return open;
         };
-        let own_rules = class
-            .key
-            .user
-            .and_then(|user| self.devices_of(user))
-            .map(|devices| {
-                let rules = self
-                    .program
-                    .own_rules
-                    .iter()
-                    .filter_map(|rule| self.program.rule(*rule));
-                let applies = |rule: &&RawRule| {
-                    self.source_state(rule.source)
-                        .is_some_and(|source| !devices.intersection(&source.own).is_empty())
+        let is_changed = |id| {
+            self.print_on(id, state)
+                .is_none_or(|print| !others.contains(&print))
+        };
+        if let Some(devices) = class.key.user.and_then(|user| net.devices_of(user)) {
+            for id in &net.program.own_rules {
+                let Some(rule) = net.program.rule(*id) else {
+                    continue;
                 };
-                rules.filter(applies).collect::<Vec<_>>()
-            });
-        for rule in own_rules
-            .into_iter()
-            .flatten()
-            .filter(|rule| rule.companion_of.is_none())
-        {
-            let sources = Sources {
-                own: true,
-                ..Sources::default()
-            };
-            for entry in &rule.entries {
-                put(&mut open, None, rule, &entry.ports, &sources);
+                let applies = net.source_state(rule.source).is_some_and(|source| {
+                    !devices.intersection(&source.own).is_empty() && rule.companion_of.is_none()
+                });
+                for entry in rule.entries.iter().filter(|_| applies) {
+                    put(
+                        &mut open,
+                        None,
+                        rule,
+                        &entry.ports,
+                        &self.own,
+                        is_changed(*id),
+                    );
+                }
             }
         }
-        for rule in self.incoming_rules(class) {
-            let Some(rule) = self
-                .program
-                .rule(rule)
-                .filter(|rule| rule.companion_of.is_none())
-            else {
+        for id in net.incoming_rules(class) {
+            let Some(rule) = net.program.rule(id) else {
                 continue;
             };
-            let sources = self.sources_of(rule);
+            let Some(sources) = self.sources.get(rule.source as usize) else {
+                continue;
+            };
+            if rule.companion_of.is_some() {
+                continue;
+            }
+            let changed = is_changed(id);
             for entry in &rule.entries {
                 let flags = state.standing.flags(entry.atom);
                 if flags & touch::OWN != 0 && rule.via.is_empty() {
-                    put(&mut open, None, rule, &entry.ports, &sources);
+                    put(&mut open, None, rule, &entry.ports, sources, changed);
                 }
                 if flags & touch::ROUTED != 0 {
-                    let through = match self.program.atom(entry.atom) {
+                    let through = match net.program.atom(entry.atom) {
                         Some(Selector::Prefix(prefix)) => range::show(*prefix),
                         Some(Selector::Auto(Autogroup::Internet)) => {
                             "autogroup:internet".to_owned()
                         }
                         _ => "*".to_owned(),
                     };
-                    put(&mut open, Some(through), rule, &entry.ports, &sources);
+                    put(
+                        &mut open,
+                        Some(through),
+                        rule,
+                        &entry.ports,
+                        sources,
+                        changed,
+                    );
                 }
             }
         }
         open
     }
+}
 
-    fn sources_of(&self, rule: &RawRule) -> Sources {
-        let Some(state) = self.source_state(rule.source) else {
-            return Sources::default();
-        };
-        let atoms = self
-            .program
-            .source(rule.source)
-            .map(|source| source.atoms.as_slice());
-        let texts =
-            atoms
-                .unwrap_or_default()
-                .iter()
-                .filter_map(|atom| match self.program.atom(*atom) {
-                    // Prefixes of the tailnet are the devices in them.
-                    Some(Selector::Prefix(prefix)) if !range::in_tailnet(*prefix) => {
-                        Some(Arc::from(range::show(*prefix)))
-                    }
-                    _ => None,
-                });
-        Sources {
-            devices: state.own.clone(),
-            texts: texts.collect(),
-            own: false,
+fn sources_of(net: &Compiled, id: SourceId) -> Sources {
+    let Some(state) = net.source_state(id) else {
+        return Sources::default();
+    };
+    let mut texts: BTreeSet<Arc<str>> = BTreeSet::new();
+    let atoms = net.program.source(id).map(|source| source.atoms.as_slice());
+    // Prefixes of the tailnet are the devices in them.
+    let outside =
+        |prefix: &IpNet| (!range::in_tailnet(*prefix)).then(|| Arc::from(range::show(*prefix)));
+    for selector in atoms
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|atom| net.program.atom(*atom))
+    {
+        match selector {
+            Selector::Prefix(prefix) => texts.extend(outside(prefix)),
+            Selector::Everything => texts.extend(net.routes.keys().filter_map(outside)),
+            Selector::Auto(Autogroup::DangerAll) => {
+                texts.insert(Arc::from("autogroup:danger-all"));
+            }
+            _ => {}
         }
+    }
+    Sources {
+        devices: state.own.clone(),
+        texts,
+        own: false,
     }
 }
 
@@ -303,9 +324,17 @@ fn put(
     through: Through,
     rule: &RawRule,
     ports: &[crate::PortRange],
-    sources: &Sources,
+    sources: &Arc<Sources>,
+    changed: bool,
 ) {
     let list = open.entry(through).or_default();
+    let mut push = |what| {
+        list.push(Opening {
+            what,
+            sources: Arc::clone(sources),
+            changed,
+        });
+    };
     match &rule.allows {
         Allows::Capabilities(capabilities) => {
             for (name, values) in capabilities.iter() {
@@ -313,19 +342,18 @@ fn put(
                     None => name.to_string(),
                     Some(values) => format!("{name} [{}]", values.join(",")),
                 };
-                list.push((What::Capability(text.into()), sources.clone()));
+                push(What::Capability(text.into()));
             }
         }
         Allows::Ports(protocol) => {
             let one = protocol.as_ref().map(std::slice::from_ref);
             for protocol in one.unwrap_or(crate::port::UNSPECIFIED) {
                 for range in ports {
-                    let what = if crate::port::has_ports(*protocol) {
+                    push(if crate::port::has_ports(*protocol) {
                         What::Ports(*protocol, range.first, range.last)
                     } else {
                         What::Ports(*protocol, 0, u16::MAX)
-                    };
-                    list.push((what, sources.clone()));
+                    });
                 }
             }
         }
@@ -333,77 +361,73 @@ fn put(
 }
 
 /// Calls `note` for each thing whose sources differ. Ports are cut where ranges begin and end.
-fn compare(
-    before: &[(What, Sources)],
-    after: &[(What, Sources)],
-    mut note: impl FnMut(Direction, What, &Sources),
-) {
-    // What stands on both sides as it is, is most of it, and changes nothing by itself; but it
-    // counts when the rest is weighed.
-    let by_what = |list: &'_ [(What, Sources)]| {
-        let mut map: BTreeMap<What, Vec<Sources>> = BTreeMap::new();
-        for (what, sources) in list {
-            map.entry(what.clone()).or_default().push(sources.clone());
-        }
-        map
-    };
-    let (old, new) = (by_what(before), by_what(after));
-    let changed: BTreeSet<&What> = old
-        .iter()
-        .filter(|(what, sources)| new.get(*what) != Some(*sources))
-        .chain(
-            new.iter()
-                .filter(|(what, sources)| old.get(*what) != Some(*sources)),
-        )
-        .map(|(what, _)| what)
+fn compare(before: &[Opening], after: &[Opening], mut note: impl FnMut(Direction, What, Sources)) {
+    let both = || before.iter().chain(after);
+    let changed: BTreeSet<&What> = both()
+        .filter(|opening| opening.changed)
+        .map(|opening| &opening.what)
         .collect();
     let mut pieces: BTreeSet<What> = BTreeSet::new();
     for what in changed {
-        match what {
-            What::Capability(_) => {
-                pieces.insert(what.clone());
+        // What stays open as a whole for all that could lose or gain it, needs no closer look.
+        let (old, new) = (all_sources(before, what), all_sources(after, what));
+        let part = |list: &[Opening]| {
+            let mut part = Sources::default();
+            for opening in list
+                .iter()
+                .filter(|opening| opening.changed && opening.what == *what)
+            {
+                part.add(&opening.sources);
             }
-            What::Ports(protocol, first, last) => {
-                let mut cuts: BTreeSet<u32> =
-                    BTreeSet::from([u32::from(*first), u32::from(*last) + 1]);
-                for (other, _) in before.iter().chain(after) {
-                    if let What::Ports(number, start, end) = other
-                        && number == protocol
-                    {
-                        cuts.extend([u32::from(*start), u32::from(*end) + 1]);
-                    }
-                }
-                let inside = cuts.range(u32::from(*first)..=u32::from(*last) + 1);
-                let inside: Vec<u32> = inside.copied().collect();
-                for pair in inside.windows(2) {
-                    if let [start, next] = pair
-                        && let (Ok(start), Ok(end)) =
-                            (u16::try_from(*start), u16::try_from(next - 1))
-                    {
-                        pieces.insert(What::Ports(*protocol, start, end));
-                    }
-                }
+            part
+        };
+        if part(before).without(&new).is_empty() && part(after).without(&old).is_empty() {
+            continue;
+        }
+        let What::Ports(protocol, first, last) = what else {
+            pieces.insert(what.clone());
+            continue;
+        };
+        let mut cuts = BTreeSet::from([u32::from(*first), u32::from(*last) + 1]);
+        for opening in both() {
+            if let What::Ports(number, start, end) = &opening.what
+                && number == protocol
+            {
+                cuts.extend([u32::from(*start), u32::from(*end) + 1]);
+            }
+        }
+        let inside: Vec<u32> = cuts
+            .range(u32::from(*first)..=u32::from(*last) + 1)
+            .copied()
+            .collect();
+        for pair in inside.windows(2) {
+            if let [start, next] = pair
+                && let (Ok(start), Ok(end)) = (u16::try_from(*start), u16::try_from(next - 1))
+            {
+                pieces.insert(What::Ports(*protocol, start, end));
             }
         }
     }
     for piece in pieces {
-        let sources = |list: &[(What, Sources)]| {
-            let mut all = Sources::default();
-            for (_, sources) in list.iter().filter(|(what, _)| covers(what, &piece)) {
-                all.add(sources);
-            }
-            all
-        };
-        let (old, new) = (sources(before), sources(after));
+        let (old, new) = (all_sources(before, &piece), all_sources(after, &piece));
         for (direction, rest) in [
             (Direction::Gained, new.without(&old)),
             (Direction::Lost, old.without(&new)),
         ] {
             if !rest.is_empty() {
-                note(direction, piece.clone(), &rest);
+                note(direction, piece.clone(), rest);
             }
         }
     }
+}
+
+/// Everyone for whom the whole of something is open.
+fn all_sources(list: &[Opening], what: &What) -> Sources {
+    let mut all = Sources::default();
+    for opening in list.iter().filter(|opening| covers(&opening.what, what)) {
+        all.add(&opening.sources);
+    }
+    all
 }
 
 fn covers(what: &What, piece: &What) -> bool {
