@@ -1,5 +1,6 @@
 //! The relay's certificate, its place in the DERP map, and its listener.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -110,11 +111,10 @@ fn self_signed(host: &str, data: &DataDir) -> Result<Certificate> {
     let key = PrivatePkcs8KeyDer::from_pem_slice(kept.key.as_bytes())
         .context("cannot read the relay's key")?;
     let hash = digest(&SHA256, &certificate);
-    let hex: String = hash
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut hex = String::with_capacity(64);
+    for byte in hash.as_ref() {
+        let _ = write!(hex, "{byte:02x}");
+    }
     Ok(Certificate {
         tls: tls(vec![certificate], key.into())?,
         pin: Some(format!("sha256-raw:{hex}")),

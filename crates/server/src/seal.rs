@@ -61,16 +61,15 @@ impl Sealer {
     /// # Errors
     /// When the store fails, or the key is another than the one that sealed them.
     pub async fn secret(&self, store: &Store, name: &str) -> Result<Zeroizing<[u8; 32]>> {
-        let sealed = match store.secret(name).await? {
-            Some(sealed) => sealed,
-            None => {
-                let mut fresh = Zeroizing::new([0; 32]);
-                SystemRandom.fill(&mut *fresh);
-                // Another process may have been first: then its secret counts.
-                store
-                    .put_secret_if_absent(name, &self.seal(name, &*fresh)?)
-                    .await?
-            }
+        let sealed = if let Some(sealed) = store.secret(name).await? {
+            sealed
+        } else {
+            let mut fresh = Zeroizing::new([0; 32]);
+            SystemRandom.fill(&mut *fresh);
+            // Another process may have been first: then its secret counts.
+            store
+                .put_secret_if_absent(name, &self.seal(name, &*fresh)?)
+                .await?
         };
         let secret = self.open(name, &sealed)?;
         let mut bytes = Zeroizing::new([0; 32]);

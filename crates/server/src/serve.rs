@@ -424,7 +424,7 @@ async fn end_revoked(engine: Engine, relay: RelayServer, stop: CancellationToken
             }
             // The relay asks again at every connection; a session that slipped through lasts until then.
             Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "relay sessions of removed devices may go on")
+                tracing::warn!(missed, "relay sessions of removed devices may go on");
             }
             Err(RecvError::Closed) => return,
         }
