@@ -23,8 +23,14 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use self::connect::TargetFlags;
 use self::output::Session;
-use crate::config::{CliFlags, CommonFlags, Environment, Loaded, ServeFlags, Settings};
+use crate::config::{
+    CliFlags, CommonFlags, Environment, Loaded, Problem, ServeFlags, Settings, SettingsError,
+    Source,
+};
 use crate::telemetry;
+
+/// Exit code for what is typed wrong.
+const USAGE: u8 = 2;
 
 /// A self-hosted coordination server for Tailscale clients.
 #[derive(Debug, Parser)]
@@ -101,7 +107,11 @@ pub fn main() -> ExitCode {
         Err(error) if !is_serving && is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
-            ExitCode::FAILURE
+            if is_typed_wrong(&error) {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -118,6 +128,23 @@ pub fn command_names() -> Vec<String> {
         names.extend(inner.map(|inner| format!("{} {}", command.get_name(), inner.get_name())));
     }
     names
+}
+
+/// Whether only values of flags are wrong: settings check them, and not the parser of flags.
+fn is_typed_wrong(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<SettingsError>()
+        .is_some_and(|error| error.problems().iter().all(is_of_a_flag))
+}
+
+fn is_of_a_flag(problem: &Problem) -> bool {
+    matches!(
+        problem,
+        Problem::BadValue {
+            at: Source::Flag(_),
+            ..
+        }
+    )
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -141,7 +168,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     } else if error.print().is_err() {
         return ExitCode::FAILURE;
     }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
 }
 
 /// An error with its causes, one per line, on standard error.
@@ -151,8 +178,14 @@ fn usage(error: &clap::Error) -> ExitCode {
 )]
 fn report(error: &anyhow::Error) {
     eprintln!("bowline: {error}");
+    let mut told = error.to_string();
     for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
+        let cause = cause.to_string();
+        // Libraries often say the same once more, with a number in front.
+        if !told.ends_with(&cause) && !cause.ends_with(&told) {
+            eprintln!("  because: {cause}");
+        }
+        told = cause;
     }
 }
 

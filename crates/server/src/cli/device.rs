@@ -174,7 +174,7 @@ impl Device {
             words.push("online".to_owned());
         } else {
             words.push(match &self.last_seen {
-                Some(time) => format!("seen {}", session.from_now(time)),
+                Some(time) => format!("seen {}", session.relative_time(time)),
                 None => "never seen".to_owned(),
             });
         }

@@ -25,16 +25,13 @@ pub(super) struct Session {
 impl Session {
     /// Connects to the server that the flags name.
     pub(super) async fn open(common: &CommonFlags, target: &TargetFlags) -> Result<Self> {
-        let (api, login_url) = match target.server() {
-            Some(url) => (
-                target.remote(url).await?,
-                url.trim_end_matches('/').to_owned(),
-            ),
-            None => {
-                let loaded = super::load(common, crate::config::ServeFlags::default())?;
-                let api = target.local(&loaded.settings).await?;
-                (api, loaded.settings.server.url.as_str().to_owned())
-            }
+        let (api, login_url) = if let Some(url) = target.server() {
+            let api = target.remote(url).await?;
+            (api, url.trim_end_matches('/').to_owned())
+        } else {
+            let loaded = super::load(common, crate::config::ServeFlags::default())?;
+            let api = target.local(&loaded.settings).await?;
+            (api, loaded.settings.server.url.as_str().to_owned())
         };
         Ok(Self {
             api,
@@ -59,7 +56,7 @@ impl Session {
     }
 
     /// A time of the API from here: `in 89 days`, `3 hours ago`.
-    pub(super) fn from_now(&self, time: &str) -> String {
+    pub(super) fn relative_time(&self, time: &str) -> String {
         match time.parse::<Timestamp>() {
             Ok(at) => relative(at.as_second() - self.now.as_second()),
             Err(_) => time.to_owned(),
@@ -77,7 +74,7 @@ impl Session {
             Ok(at) => format!(
                 "{} ({})",
                 at.strftime("%Y-%m-%d %H:%M UTC"),
-                self.from_now(time)
+                self.relative_time(time)
             ),
             Err(_) => time.to_owned(),
         }

@@ -186,8 +186,8 @@ pub(super) async fn show_list(
                     user_of(key),
                     key.uses(),
                     key.tags(),
-                    session.from_now(&key.created),
-                    session.from_now(&key.expires),
+                    session.relative_time(&key.created),
+                    session.relative_time(&key.expires),
                     described(key),
                 ]
             }),
@@ -198,8 +198,8 @@ pub(super) async fn show_list(
                 [
                     key.id.clone(),
                     user_of(key),
-                    session.from_now(&key.created),
-                    session.from_now(&key.expires),
+                    session.relative_time(&key.created),
+                    session.relative_time(&key.expires),
                     described(key),
                 ]
             }),

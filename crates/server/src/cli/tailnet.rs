@@ -79,7 +79,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                         net.name,
                         net.dns_name,
                         net.device_count.to_string(),
-                        session.from_now(&net.created),
+                        session.relative_time(&net.created),
                         net.id,
                     ]
                 });

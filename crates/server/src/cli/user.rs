@@ -77,7 +77,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                 let rows = answer.read::<Users>()?.users.into_iter().map(|user| {
                     let seen = match (&user.last_seen, user.currently_connected) {
                         (_, true) => "now".to_owned(),
-                        (Some(time), false) => session.from_now(time),
+                        (Some(time), false) => session.relative_time(time),
                         (None, false) => "-".to_owned(),
                     };
                     [

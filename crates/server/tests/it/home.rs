@@ -14,41 +14,41 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 /// How long anything may take. Many times what it needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A directory that has a data directory in it.
-pub struct Home {
+pub(crate) struct Home {
     dir: TempDir,
 }
 
 /// What a run of the program came to.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// The exit code.
-    pub code: i32,
+    pub(crate) code: i32,
     /// Standard output.
-    pub out: String,
+    pub(crate) out: String,
     /// Standard error.
-    pub err: String,
+    pub(crate) err: String,
 }
 
 /// A server that runs. It is killed when it is dropped.
-pub struct Serving {
+pub(crate) struct Serving {
     child: Child,
     _out: BufReader<ChildStdout>,
     /// What it printed when it was ready.
-    pub greeting: Value,
+    pub(crate) greeting: Value,
 }
 
 impl Home {
     /// With no data directory in it yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self { dir }
     }
 
     /// With a tailnet of ann@example.com; and what `init --json` printed.
-    pub async fn with_tailnet() -> (Self, Value) {
+    pub(crate) async fn with_tailnet() -> (Self, Value) {
         let home = Self::new();
         let args = [
             "init",
@@ -63,19 +63,19 @@ impl Home {
     }
 
     /// The data directory.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
     /// A file beside the data directory.
-    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
     /// The program on the data directory, with nothing of the environment that is a setting.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("BOWLINE_") {
@@ -95,36 +95,36 @@ impl Home {
     }
 
     /// Runs the program to its end.
-    pub async fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) async fn run(&self, args: &[&str]) -> Ran {
         end_of(self.command(args)).await
     }
 
     /// What a run prints that succeeds and has nothing to complain about.
-    pub async fn prints(&self, args: &[&str]) -> String {
+    pub(crate) async fn prints(&self, args: &[&str]) -> String {
         let ran = self.run(args).await;
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}: {ran:?}");
         ran.out
     }
 
     /// The same as JSON.
-    pub async fn prints_json(&self, args: &[&str]) -> Value {
+    pub(crate) async fn prints_json(&self, args: &[&str]) -> Value {
         let text = self.prints(&[args, &["--json"]].concat()).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
     /// What a run complains about that is refused, prints nothing and changes nothing.
-    pub async fn refuses(&self, args: &[&str]) -> String {
+    pub(crate) async fn refuses(&self, args: &[&str]) -> String {
         let ran = self.run(args).await;
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{args:?}: {ran:?}");
         ran.err
     }
 
     /// The arguments of a server on ports that are free.
-    pub fn serve_args<'a>(extra: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn serve_args<'a>(extra: &[&'a str]) -> Vec<&'a str> {
         let own = [
             "serve",
             "--listen=127.0.0.1:0",
-            "--derp-listen=off",
+            "--derp-listen=127.0.0.1:0",
             "--stun-listen=off",
             "--metrics-listen=127.0.0.1:0",
         ];
@@ -132,7 +132,7 @@ impl Home {
     }
 
     /// Starts a server and waits until it is ready.
-    pub async fn serve(&self) -> Serving {
+    pub(crate) async fn serve(&self) -> Serving {
         let mut command = self.command(&Self::serve_args(&["--json"]));
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -148,24 +148,24 @@ impl Home {
 
 impl Serving {
     /// Its main listener, as clients find it.
-    pub async fn server(&self) -> Server {
+    pub(crate) async fn server(&self) -> Server {
         Server::discover(&format!("http://{}", self.authority()))
             .await
             .unwrap()
     }
 
     /// `host:port`
-    pub fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         self.greeting["listen"].as_str().unwrap()
     }
 
     /// Its process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id().unwrap()
     }
 
     /// A device that has joined.
-    pub async fn device(&self, home: &Home, number: u64, name: &str) -> Client {
+    pub(crate) async fn device(&self, home: &Home, number: u64, name: &str) -> Client {
         let key = home.prints_json(&["key", "create"]).await;
         let client = Client::new(self.server().await, Identity::numbered(number), name);
         client.join(key["key"].as_str().unwrap()).await.unwrap();
@@ -173,19 +173,19 @@ impl Serving {
     }
 
     /// Sends SIGTERM.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
     }
 
     /// Waits for its end.
-    pub async fn end(mut self) -> ExitStatus {
+    pub(crate) async fn end(mut self) -> ExitStatus {
         patiently(self.child.wait()).await.unwrap()
     }
 }
 
 /// Runs a command to its end.
-pub async fn end_of(mut command: Command) -> Ran {
+pub(crate) async fn end_of(mut command: Command) -> Ran {
     let output = patiently(command.output()).await.unwrap();
     Ran {
         code: output.status.code().unwrap(),
@@ -195,12 +195,12 @@ pub async fn end_of(mut command: Command) -> Ran {
 }
 
 /// What a future gives in time.
-pub async fn patiently<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap()
 }
 
 /// A terminal: our end, and the program's.
-pub fn terminal() -> (File, OwnedFd) {
+pub(crate) fn terminal() -> (File, OwnedFd) {
     use rustix::fs::{Mode, OFlags, open};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();

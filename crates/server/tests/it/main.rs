@@ -1,5 +1,10 @@
 //! The binary as people and programs use it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the whole of this is a test; clippy allows it in the test functions only"
+)]
+
 mod commands;
 mod devices;
 mod documents;
