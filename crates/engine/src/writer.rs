@@ -10,9 +10,8 @@ use bowline_model::audit::ActorRef;
 use bowline_model::id::DeviceId;
 use bowline_model::record;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::{Batch, CommitError, Kind, Presence};
+use bowline_store::{Batch, CommitError, Kind};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::draft::{self, Changes, Draft};
@@ -20,17 +19,14 @@ use crate::due;
 use crate::engine::{Event, Handle, Inner};
 use crate::failure::StoreFailure;
 use crate::load;
+use flush::{Flush, SOFT_DELAY, ended};
+
+mod flush;
 
 /// The most jobs that one transaction takes.
 const BATCH: usize = 1024;
 /// Reported facts are durable within this.
 const REPORT_DELAY: Duration = Duration::from_millis(500);
-/// Soft state is flushed this often.
-const SOFT_DELAY: Duration = Duration::from_secs(2);
-/// The most devices of one flush.
-const FLUSH: usize = 1000;
-/// Says that the server is alive, for the expiry of presence.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);
 /// How often another process may be first. One that follows the change log would take the
 /// tailnet's lock after the second time; until there is one, nobody else should write at all.
 const MISSES: u32 = 3;
@@ -92,20 +88,6 @@ where
         };
         // The caller may have gone away; what it asked for stays done.
         let _ = self.reply.send(answer);
-    }
-}
-
-/// Presence on its way to the store, and whose it is.
-struct Flush {
-    task: JoinHandle<bool>,
-    devices: BTreeSet<DeviceId>,
-}
-
-/// Waits until a flush has ended, and says whether it was written; for ever when there is none.
-async fn ended(flush: &mut Option<Flush>) -> bool {
-    match flush {
-        Some(flush) => (&mut flush.task).await.unwrap_or(false),
-        None => std::future::pending().await,
     }
 }
 
@@ -281,6 +263,7 @@ impl Writer {
                 Err(error) => {
                     tracing::error!(error = %error, tailnet.id = %self.handle.id, "an object cannot be encoded");
                     drop(draft);
+                    self.back_off();
                     return answer(
                         works,
                         &accepted,
@@ -310,6 +293,7 @@ impl Writer {
                     let culprit = jobs.get(put).copied().filter(|job| *job < works.len());
                     let Some(culprit) = culprit else {
                         tracing::error!(?column, tailnet.id = %self.handle.id, "the database refused a row that no caller wrote");
+                        self.back_off();
                         return answer(
                             works,
                             &accepted,
@@ -326,11 +310,13 @@ impl Writer {
                     if misses > MISSES {
                         let failure =
                             StoreFailure::Defect("another process writes to this tailnet");
+                        self.back_off();
                         return answer(works, &accepted, Err(failure));
                     }
                     tracing::warn!(current, tailnet.id = %self.handle.id, "another process was first; catching up");
                     if let Err(error) = self.catch_up().await {
                         tracing::error!(error = %error, tailnet.id = %self.handle.id, "could not catch up");
+                        self.back_off();
                         return answer(
                             works,
                             &accepted,
@@ -339,11 +325,7 @@ impl Writer {
                     }
                 }
                 Err(error) => {
-                    // Nothing was written. What is due or reported waits a moment.
-                    self.retry_at = Some(Instant::now() + Duration::from_secs(1));
-                    if self.report_at.is_some() {
-                        self.report_at = self.retry_at;
-                    }
+                    self.back_off();
                     let failure = match error {
                         CommitError::Full => StoreFailure::Full,
                         other => StoreFailure::Unavailable(other),
@@ -352,6 +334,14 @@ impl Writer {
                     return answer(works, &accepted, Err(failure));
                 }
             }
+        }
+    }
+
+    /// Nothing was written: what is due or reported waits a moment.
+    fn back_off(&mut self) {
+        self.retry_at = Some(Instant::now() + Duration::from_secs(1));
+        if self.report_at.is_some() {
+            self.report_at = self.retry_at;
         }
     }
 
@@ -532,81 +522,6 @@ impl Writer {
         for key in &changes.revoked {
             // Nobody listens in tests without a relay.
             let _ = self.engine.events.send(Event::NodeKeyRevoked(*key));
-        }
-    }
-
-    /// Writes soft state that changed, beside the writer's own work; one flush at a time.
-    fn flush_soft(&mut self) {
-        let now = Instant::now();
-        let heartbeat = self.heartbeat_at <= now && self.has_online();
-        let due = self.soft_at.is_some_and(|at| at <= now) && !self.soft.is_empty();
-        if self.flush.is_some() {
-            // Its end wakes the writer.
-            self.soft_at = self.soft_at.map(|at| at.max(now + SOFT_DELAY));
-            self.heartbeat_at = self.heartbeat_at.max(now + SOFT_DELAY);
-            return;
-        }
-        if !heartbeat && !due {
-            if self.soft.is_empty() {
-                self.soft_at = None;
-            }
-            return;
-        }
-        let at = self.engine.clock.now();
-        // So many at a time that nobody's change waits long behind them.
-        let rest = self
-            .soft
-            .iter()
-            .nth(FLUSH)
-            .copied()
-            .map_or_else(BTreeSet::new, |first| self.soft.split_off(&first));
-        let mut devices = std::mem::replace(&mut self.soft, rest);
-        self.soft_at = (!self.soft.is_empty()).then_some(now);
-        self.heartbeat_at = now + HEARTBEAT_EVERY;
-        if devices.is_empty() {
-            // Any row of now says that the server is alive.
-            devices.extend(self.handle.sessions.any_open());
-        }
-        let mut rows = Vec::with_capacity(devices.len());
-        for device in &devices {
-            let Some(entry) = self.current.device(*device) else {
-                continue;
-            };
-            if let Ok(body) = record::encode(&*entry.live) {
-                rows.push(Presence {
-                    device: device.get(),
-                    online: entry.live.online,
-                    at,
-                    body,
-                });
-            }
-        }
-        let (store, tailnet) = (self.engine.store.clone(), self.handle.id);
-        let task = tokio::spawn(async move {
-            store
-                .put_presence(tailnet, rows)
-                .await
-                .inspect_err(|error| tracing::warn!(error = %error, tailnet.id = %tailnet, "presence could not be flushed"))
-                .is_ok()
-        });
-        self.flush = Some(Flush { task, devices });
-    }
-
-    /// Waits for the flush under way.
-    async fn finish_flush(&mut self) {
-        if self.flush.is_some() {
-            let written = ended(&mut self.flush).await;
-            self.flushed(written);
-        }
-    }
-
-    /// A flush has ended. What could not be written is tried again.
-    fn flushed(&mut self, written: bool) {
-        if let Some(flush) = self.flush.take()
-            && !written
-        {
-            self.soft.extend(flush.devices);
-            self.soft_at = Some(Instant::now() + SOFT_DELAY);
         }
     }
 }

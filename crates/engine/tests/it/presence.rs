@@ -242,3 +242,32 @@ async fn a_stream_that_only_watches_changes_nothing() {
     assert_eq!(net.engine.stream_count(), 1);
     drop(stream);
 }
+
+#[tokio::test]
+async fn a_quiet_server_that_is_killed_was_alive_a_moment_ago() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let stream = net.stream(device).await;
+    // Nothing happens for hours, but that the server says that it is there.
+    net.move_clock(SignedDuration::from_hours(3));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let loaded = net.engine.store().load(net.tailnet).await.unwrap();
+        if loaded
+            .presence
+            .iter()
+            .any(|row| row.online && row.at == net.now())
+        {
+            break;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{:?}",
+            loaded.presence
+        );
+    }
+    drop(stream);
+}

@@ -157,7 +157,7 @@ impl World {
                 }
             }
             Step::Rename(n, k) => {
-                self.record(n, |device| device.name = format!("name{}-{k}", device.id))
+                self.record(n, |device| device.name = format!("name{}-{k}", device.id));
             }
             // What a device says of where it is comes over its connection: it has been online.
             Step::Endpoints(n, k) => self.live(n, |live| {
@@ -168,10 +168,10 @@ impl World {
             // A region or a discovery key that was known once is never unknown again.
             Step::Home(n, k) => self.live(n, |live| live.home_derp = 900 + u32::from(k)),
             Step::Disco(n, k) => {
-                self.live(n, |live| live.disco_key = Some(disco_key(u64::from(k))))
+                self.live(n, |live| live.disco_key = Some(disco_key(u64::from(k))));
             }
             Step::Hostinfo(n, k) => {
-                self.record(n, |device| device.hostinfo = hostinfo(u64::from(k)))
+                self.record(n, |device| device.hostinfo = hostinfo(u64::from(k)));
             }
             Step::Routes(n, advertised, enabled) => self.record(n, |device| {
                 let pick = |mask: u8| {
@@ -201,7 +201,7 @@ impl World {
                 device.key_expiry = Some(if expired { now } else { at(1_000_000) });
             }),
             Step::Authorize(n, authorized) => {
-                self.record(n, |device| device.authorized = authorized)
+                self.record(n, |device| device.authorized = authorized);
             }
             Step::Owner(n, user) => self.record(n, |device| device.user = Some(user_id(user))),
             Step::Tags(n, tagged) => self.record(n, |device| {
@@ -220,7 +220,7 @@ impl World {
                 self.record(n, |device| device.ipv4 = [100, 65, a, b].into());
             }
             Step::RenameUser(n, k) => {
-                self.user(n, |user| user.display_name = format!("User {n}, {k}"))
+                self.user(n, |user| user.display_name = format!("User {n}, {k}"));
             }
             Step::Role(n, k) => self.user(n, |user| {
                 user.role = [Role::Owner, Role::Admin, Role::Member, Role::Auditor][usize::from(k)];

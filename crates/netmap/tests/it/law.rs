@@ -139,7 +139,7 @@ proptest! {
 fn of_ten_devices_that_join_in_one_commit_each_gets_the_nine_others() {
     let before = snapshot(3);
     let after = next(&before, |draft| {
-        (4..=13).for_each(|n| draft.put_device(device(n)))
+        (4..=13).for_each(|n| draft.put_device(device(n)));
     });
     // One that was there, and one that came: its stream began at a state without the other nine.
     let joined = next(&before, |draft| draft.put_device(device(13)));

@@ -202,7 +202,7 @@ fn a_subnet_route_goes_to_who_is_online_and_an_exit_route_to_everybody_who_offer
                 last_seen: Some(at(9)),
                 ..Live::default()
             },
-        )
+        );
     });
     let viewer = viewer(3, Encoding::Plain);
     let mut client = client(viewer, &before);
@@ -223,7 +223,7 @@ fn a_subnet_route_goes_to_who_is_online_and_an_exit_route_to_everybody_who_offer
                 online: true,
                 ..Live::default()
             },
-        )
+        );
     });
     advance(&mut client, viewer, &after, &back).unwrap();
     assert!(has(&client, 2, "10.0.0.0/8"), "who has it keeps it");
