@@ -86,12 +86,29 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Report> {
             Scenario::Change => report.change = Some(fleet.change().await?),
         }
         if let (Some(pid), Some(before)) = (plan.server_pid, memory_before) {
-            let now = process::resident_kib(pid)?;
-            report.set_memory(before, now);
+            report.set_memory(before, process::resident_kib(pid)?);
         }
     }
+    let connected = plan.server_pid.map(process::resident_kib).transpose()?;
     fleet.tasks.shutdown().await;
+    if let (Some(pid), Some(connected)) = (plan.server_pid, connected) {
+        report.set_connections(connected, settled_memory(pid).await?);
+    }
     Ok(report)
+}
+
+/// Memory of the server once it no longer shrinks, or after five seconds.
+async fn settled_memory(pid: u32) -> anyhow::Result<u64> {
+    let mut least = u64::MAX;
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = process::resident_kib(pid)?;
+        if now >= least {
+            break;
+        }
+        least = now;
+    }
+    Ok(least)
 }
 
 struct Fleet<'a> {

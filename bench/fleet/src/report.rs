@@ -66,6 +66,9 @@ struct Memory {
     connected_kib: u64,
     /// The difference for each node. It holds the node's share of the snapshot too.
     per_node_kib: f64,
+    /// What the server gave back for each node when all had gone. Its allocator may keep some, so
+    /// a connection holds this much or more.
+    per_connection_kib: Option<f64>,
 }
 
 impl Cost {
@@ -158,7 +161,16 @@ impl Report {
             before_kib,
             connected_kib,
             per_node_kib: float(difference) / float(self.nodes as u64),
+            per_connection_kib: None,
         });
+    }
+
+    /// The server's memory before and after all nodes have gone.
+    pub(crate) fn set_connections(&mut self, connected_kib: u64, gone_kib: u64) {
+        let difference = connected_kib.saturating_sub(gone_kib);
+        if let Some(memory) = &mut self.memory {
+            memory.per_connection_kib = Some(float(difference) / float(self.nodes as u64));
+        }
     }
 }
 
