@@ -2,6 +2,7 @@
 //! then only grow their buffer, however many frames a message has (`control-protocol` facts, 2.5).
 
 use std::cell::RefCell;
+use std::sync::LazyLock;
 
 use bowline_wire::map_request::Encoding;
 use bytes::Bytes;
@@ -38,6 +39,15 @@ pub(crate) fn encode(fragment: &[u8], encoding: Encoding) -> Bytes {
                 || stored_frame(fragment),
                 |frame| Bytes::copy_from_slice(&frame),
             ),
+    }
+}
+
+/// An encoded comma: what stands between two groups.
+pub(crate) fn comma(encoding: Encoding) -> Bytes {
+    static FRAME: LazyLock<Bytes> = LazyLock::new(|| stored_frame(b","));
+    match encoding {
+        Encoding::Plain => Bytes::from_static(b","),
+        Encoding::Zstd => FRAME.clone(),
     }
 }
 

@@ -389,7 +389,7 @@ impl PeerDelta {
             message.push(encode(&format!("{between}{name}[")));
             for (index, block) in blocks.into_iter().enumerate() {
                 if index > 0 {
-                    message.push(encode(","));
+                    message.push(codec::comma(encoding));
                 }
                 message.push(block);
             }

@@ -80,7 +80,7 @@ pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Messa
             message.push(codec::encode(own.as_bytes(), encoding));
             for (index, group) in groups.into_iter().enumerate() {
                 if index > 0 {
-                    message.push(codec::encode(b",", encoding));
+                    message.push(codec::comma(encoding));
                 }
                 message.push(group);
             }
