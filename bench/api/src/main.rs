@@ -142,7 +142,7 @@ fn table(arguments: &Arguments, rows: &[Row], took: Duration) -> String {
     };
     let empty = median(&rows[0]);
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header([
         "request",
         "median/s",

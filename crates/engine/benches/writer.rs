@@ -20,10 +20,10 @@ use bowline_model::device::HostFacts;
 use bowline_model::id::DeviceId;
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::record::RawJson;
+use bowline_netmap::Encoding;
 use bowline_netmap::delta;
 use bowline_netmap::full::{self, Viewer};
 use bowline_store::{Options, Store};
-use bowline_wire::map_request::Encoding;
 use futures_util::future::join_all;
 
 fn key(kind: u8, number: u64) -> [u8; 32] {

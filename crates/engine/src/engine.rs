@@ -51,7 +51,7 @@ impl Default for Settings {
             ephemeral_timeout: Duration::from_mins(30),
             offline_grace: Duration::from_secs(10),
             restart_grace: Duration::from_mins(1),
-            publication_interval: Duration::from_millis(20),
+            publication_interval: Duration::from_millis(5),
         }
     }
 }
@@ -129,6 +129,10 @@ pub enum OpenError {
     NoTailnet(TailnetId),
 }
 
+/// Time to serve one stream with a publication, generously.
+const PER_STREAM: Duration = Duration::from_micros(150);
+/// The longest time between two publications while changes wait.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(500);
 /// Jobs that may wait for one writer. A caller beyond them waits.
 const QUEUE: usize = 4096;
 
@@ -324,23 +328,31 @@ impl Engine {
     }
 }
 
-/// Hands the newest state to the map streams, at most once per interval: streams that keep up are
-/// then at the same publication and share their deltas.
+/// Hands the newest state to the map streams. A change after a quiet moment goes out at once; while
+/// changes follow each other, the time between two publications doubles from
+/// [`Settings::publication_interval`] up to a time in which all streams can be served, so that a
+/// storm is told in few messages, and streams that keep up are at the same publication and share
+/// their deltas.
 async fn publish(engine: Arc<Inner>, handle: Arc<Handle>) {
+    let shortest = engine.settings.publication_interval;
+    let mut interval = shortest;
     loop {
+        let began = tokio::time::Instant::now();
         tokio::select! {
             () = handle.published.notified() => {}
             () = engine.stop.cancelled() => return,
         }
+        let streams = u32::try_from(handle.publications.receiver_count()).unwrap_or(u32::MAX);
+        let longest = (PER_STREAM * streams).clamp(shortest, LONGEST_INTERVAL);
+        // Something waited already: changes come faster than they are told.
+        interval = if began.elapsed() < Duration::from_millis(1) {
+            (interval * 2).min(longest)
+        } else {
+            shortest
+        };
         handle
             .publications
             .send_replace(handle.snapshot.load_full());
-        // More streams take longer to be served: give them time to be at one publication again.
-        let streams = u32::try_from(handle.publications.receiver_count()).unwrap_or(u32::MAX);
-        let interval = engine
-            .settings
-            .publication_interval
-            .max(Duration::from_micros(40) * streams);
-        tokio::time::sleep(interval.min(Duration::from_millis(500))).await;
+        tokio::time::sleep(interval).await;
     }
 }

@@ -20,3 +20,4 @@ pub mod snapshot;
 pub mod visibility;
 
 pub use bowline_wire::derp_map::{DerpMap, Region, Relay};
+pub use bowline_wire::map_request::Encoding;

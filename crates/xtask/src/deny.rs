@@ -182,6 +182,8 @@ pub fn read_tree(text: &str) -> Result<BTreeSet<Resolved>> {
     for line in text.lines().filter(|line| !line.is_empty()) {
         let parts = line.split_once('|').and_then(|(package, licence)| {
             let mut words = package.split(' ');
+            // What stands twice in a tree that has a circle (of dev-dependencies) is marked.
+            let licence = licence.strip_suffix(" (*)").unwrap_or(licence);
             Some((words.next()?, words.next()?.strip_prefix('v')?, licence))
         });
         let Some((name, version, licence)) = parts else {
