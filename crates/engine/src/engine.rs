@@ -343,7 +343,7 @@ async fn publish(engine: Arc<Inner>, handle: Arc<Handle>) {
             () = engine.stop.cancelled() => return,
         }
         let streams = u32::try_from(handle.publications.receiver_count()).unwrap_or(u32::MAX);
-        let longest = (PER_STREAM * streams).clamp(shortest, LONGEST_INTERVAL);
+        let longest = (PER_STREAM * streams).min(LONGEST_INTERVAL).max(shortest);
         // Something waited already: changes come faster than they are told.
         interval = if began.elapsed() < Duration::from_millis(1) {
             (interval * 2).min(longest)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Parses, packs, formats and patches.
 ///
 /// # Panics
-/// When a promise of [`hujson`] is broken.
+/// When a promise of [`mod@hujson`] is broken.
 pub fn hujson(input: &[u8]) {
     let Ok(document) = hujson::Value::parse(input) else {
         return;

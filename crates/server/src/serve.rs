@@ -107,15 +107,18 @@ async fn bind_optional(
 /// # Errors
 /// When it cannot start; each error says what to do.
 pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
-    let settings = &loaded.settings;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
 
-    let opened = open::open(settings).await?;
-    let sockets = Sockets::bind(settings).await?;
+    let opened = open::open(&loaded.settings).await?;
+    let sockets = Sockets::bind(&loaded.settings).await?;
+    let main_address = sockets.main.local_addr()?;
+    let mut loaded = loaded.clone();
+    loaded.bound(main_address);
+    let settings = &loaded.settings;
     let relay_address = sockets
         .relay
         .as_ref()
@@ -173,9 +176,15 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let stun = StunServer::new();
     register_metrics(&metrics, &engine, &control, &relay, &stun);
 
-    let api = bowline_api::router(engine.clone(), ApiOptions::default()).layer(
-        axum::middleware::from_fn_with_state(metrics.http(), crate::telemetry::track),
-    );
+    let timeout = limits.request_seconds.duration();
+    let api = bowline_api::router(engine.clone(), ApiOptions::default())
+        .layer(axum::middleware::from_fn(move |request, next| {
+            in_time(timeout, request, next)
+        }))
+        .layer(axum::middleware::from_fn_with_state(
+            metrics.http(),
+            crate::telemetry::track,
+        ));
     let operator_api = bowline_api::router(
         engine.clone(),
         ApiOptions {
@@ -187,7 +196,6 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let operator = operator_socket(&socket_path)?;
 
     let tasks = TaskTracker::new();
-    let main_address = sockets.main.local_addr()?;
     let site = Site {
         control: control.clone(),
         api,
@@ -263,6 +271,21 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let _ = std::fs::remove_file(&socket_path);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Answers 504 where a request takes too long. What it had begun to change is finished all the same.
+async fn in_time(
+    timeout: std::time::Duration,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    if let Ok(response) = tokio::time::timeout(timeout, next.run(request)).await {
+        return response;
+    }
+    let body = r#"{"message":"request took too long to process, please try again later"}"#;
+    let json = [(http::header::CONTENT_TYPE, "application/json")];
+    (http::StatusCode::GATEWAY_TIMEOUT, json, body).into_response()
 }
 
 fn watch_signals(stop: CancellationToken) -> Result<()> {

@@ -16,6 +16,8 @@ pub mod derp_map;
 pub mod dns;
 pub mod fields;
 pub mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hostinfo;
 pub mod map_request;
 pub mod map_response;

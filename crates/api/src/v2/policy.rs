@@ -7,7 +7,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bowline_policy::{DEFAULT_POLICY, hujson};
+use bowline_policy::hujson;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
@@ -16,6 +16,11 @@ use crate::Api;
 use crate::caller::{Caller, Need, PolicyRead};
 use crate::error::ApiError;
 use crate::v2::devices::pairs;
+
+/// The policy that is in force until policies can be set. Without the SSH rule of the policy crate's
+/// default: what is shown is what devices are told.
+const DEFAULT_POLICY: &str = "// The policy of a new tailnet.\n{\n\t// Who may connect to what. This rule lets every device reach \
+every other.\n\t\"acls\": [\n\t\t{\"action\": \"accept\", \"src\": [\"*\"], \"dst\": [\"*:*\"]},\n\t],\n}\n";
 
 fn broken(error: impl std::fmt::Display) -> ApiError {
     tracing::error!(%error, "the stored policy file cannot be read");
@@ -82,4 +87,18 @@ pub(crate) async fn not_yet<N: Need>(_caller: Caller<N>) -> ApiError {
         StatusCode::NOT_IMPLEMENTED,
         "the policy file cannot be changed yet: every device may reach every other",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_policy_is_a_policy_and_formatted() {
+        assert_eq!(
+            hujson::format(DEFAULT_POLICY).as_deref(),
+            Ok(DEFAULT_POLICY)
+        );
+        assert!(bowline_policy::Policy::parse(DEFAULT_POLICY).is_ok());
+    }
 }
