@@ -131,6 +131,9 @@ pub enum OpenError {
 
 /// Time to serve one stream with a publication, generously.
 const PER_STREAM: Duration = Duration::from_micros(150);
+/// So many changes in one publication are a storm; fewer are somebody who makes one after the other
+/// and is not to wait.
+const STORM: u64 = 4;
 /// The longest time between two publications while changes wait.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(500);
 /// Jobs that may wait for one writer. A caller beyond them waits.
@@ -329,30 +332,30 @@ impl Engine {
 }
 
 /// Hands the newest state to the map streams. A change after a quiet moment goes out at once; while
-/// changes follow each other, the time between two publications doubles from
+/// many follow each other, the time between two publications doubles from
 /// [`Settings::publication_interval`] up to a time in which all streams can be served, so that a
 /// storm is told in few messages, and streams that keep up are at the same publication and share
 /// their deltas.
 async fn publish(engine: Arc<Inner>, handle: Arc<Handle>) {
     let shortest = engine.settings.publication_interval;
     let mut interval = shortest;
+    let mut told = 0;
     loop {
-        let began = tokio::time::Instant::now();
         tokio::select! {
             () = handle.published.notified() => {}
             () = engine.stop.cancelled() => return,
         }
+        let snapshot = handle.snapshot.load_full();
         let streams = u32::try_from(handle.publications.receiver_count()).unwrap_or(u32::MAX);
         let longest = (PER_STREAM * streams).min(LONGEST_INTERVAL).max(shortest);
-        // Something waited already: changes come faster than they are told.
-        interval = if began.elapsed() < Duration::from_millis(1) {
+        let waiting = snapshot.publication.saturating_sub(told);
+        interval = if waiting >= STORM {
             (interval * 2).min(longest)
         } else {
             shortest
         };
-        handle
-            .publications
-            .send_replace(handle.snapshot.load_full());
+        told = snapshot.publication;
+        handle.publications.send_replace(snapshot);
         tokio::time::sleep(interval).await;
     }
 }
