@@ -131,9 +131,9 @@ pub enum OpenError {
 
 /// Time to serve one stream with a publication, generously.
 const PER_STREAM: Duration = Duration::from_micros(150);
-/// So many changes in one publication are a storm; fewer are somebody who makes one after the other
+/// So many changes in one publication are a storm; one is somebody who makes one after the other
 /// and is not to wait.
-const STORM: u64 = 4;
+const STORM: u64 = 2;
 /// The longest time between two publications while changes wait.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(500);
 /// Jobs that may wait for one writer. A caller beyond them waits.
