@@ -315,7 +315,10 @@ impl PeerDelta {
                 match node::update(old, new) {
                     PeerUpdate::None => {}
                     PeerUpdate::Patch(change) => self.patched.push(change),
-                    PeerUpdate::Full => self.add(new),
+                    PeerUpdate::Full => {
+                        self.add(new);
+                        self.patched.extend(node::went_offline(old, new));
+                    }
                 }
             }
             (old, new) => {

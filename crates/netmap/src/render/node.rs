@@ -151,6 +151,18 @@ pub fn update(old: &Entry, new: &Entry) -> PeerUpdate {
     }
 }
 
+/// What must be said beside the complete node of a device that went offline: a client that finds only
+/// fields changed which a patch can carry makes a patch of the node itself, and leaves out a
+/// `LastSeen` that it did not know before (ts-go `control/controlclient/map.go`).
+pub fn went_offline(old: &Entry, new: &Entry) -> Option<PeerChange> {
+    (old.live.online && !new.live.online && new.live.last_seen.is_some()).then(|| PeerChange {
+        node_id: new.device.id.get(),
+        online: Some(false),
+        last_seen: new.live.last_seen,
+        ..PeerChange::default()
+    })
+}
+
 /// Whether two states of a device look the same to peers, soft state apart.
 fn equal_but_for_live(old: &Entry, new: &Entry) -> bool {
     let with_new_live = Entry::new(
