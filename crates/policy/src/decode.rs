@@ -64,6 +64,11 @@ impl<'a> Part<'a> {
         Err(Diagnostic::new(self.place(), message))
     }
 
+    pub(crate) fn is_list(self) -> bool {
+        let composite = self.value.as_composite();
+        composite.is_some_and(|list| list.kind == Kind::Array)
+    }
+
     pub(crate) fn is_null(self) -> bool {
         self.value.is_null()
     }

@@ -1,6 +1,6 @@
 //! Errors and warnings about a policy, with their places.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A place in the policy's text.
@@ -28,7 +28,8 @@ pub struct Diagnostic {
 }
 
 /// One entry of `data` in the API's answer: a failed test or a warning.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Failure {
     /// The test's source, or what a warning is about.
     pub user: String,
@@ -38,6 +39,9 @@ pub struct Failure {
     /// What does not block saving.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Where the failed test stands; the API does not say it.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 impl Diagnostic {

@@ -141,6 +141,15 @@ impl Policy {
         &self.settings
     }
 
+    /// Whether the IPv4 address of any device can be hidden.
+    pub fn hides_ipv4(&self) -> bool {
+        let entries = &self.node_attrs;
+        self.settings.disable_ipv4
+            || entries
+                .iter()
+                .any(|entry| entry.attributes.iter().any(|name| name == "disable-ipv4"))
+    }
+
     /// Types of custom attributes.
     pub fn attribute_config(&self) -> &[AttributeConfig] {
         &self.attr_config
@@ -149,6 +158,27 @@ impl Policy {
     /// The tags that the file declares, sorted.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         self.tag_owners.keys().map(String::as_str)
+    }
+
+    /// How many `tests` and `sshTests` the file has.
+    pub fn test_count(&self) -> usize {
+        self.tests.len() + self.ssh_tests.len()
+    }
+
+    /// The same policy with other tests than the file's own: a HuJSON array like `tests`, or an
+    /// object with `tests` and `sshTests`. Places of failures are places in `text`.
+    ///
+    /// # Errors
+    /// What is wrong with the tests.
+    pub fn with_tests(&self, text: &str) -> Result<Self, Diagnostic> {
+        let document = hujson::Value::parse(text.as_bytes())?;
+        let lines = LineIndex::new(text.as_bytes());
+        let given = tests::read_given(Part::new(&document, &lines), &self.names)?;
+        Ok(Self {
+            tests: given.access,
+            ssh_tests: given.ssh,
+            ..self.clone()
+        })
     }
 
     /// Checks that each domain in `user:*@domain` and `localpart:*@domain` is one of the

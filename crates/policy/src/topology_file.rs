@@ -96,22 +96,16 @@ impl Topology {
     /// A tailnet in which every user and every tag that a policy names has one device, so that
     /// its tests can run without any other knowledge.
     pub fn implied_by(policy: &Policy) -> Self {
-        let mut logins: BTreeSet<String> =
-            policy.names.groups.values().flatten().cloned().collect();
-        logins.extend(targets(policy).filter_map(|target| match &target.selector {
-            Selector::User(login) => Some(login.clone()),
-            _ => None,
-        }));
-        for test in &policy.tests {
-            let dsts = test.accept.iter().chain(&test.deny);
-            let hosts = dsts
-                .filter_map(|dst| dst.rsplit_once(':'))
-                .map(|(host, _)| host);
-            logins.extend(hosts.chain([test.src.as_str()]).filter_map(login));
-        }
-        for test in &policy.ssh_tests {
-            let texts = test.dst.iter().chain([&test.src]);
-            logins.extend(texts.filter_map(|text| login(text)));
+        Self::implied_by_all([policy])
+    }
+
+    /// The same for several policies, so that they can be compared.
+    pub fn implied_by_all<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
+        let mut logins = BTreeSet::new();
+        let mut tags = BTreeSet::new();
+        for policy in policies {
+            add_logins(policy, &mut logins);
+            tags.extend(policy.tags().map(ToOwned::to_owned));
         }
         let users: Vec<User> = logins
             .into_iter()
@@ -125,9 +119,10 @@ impl Topology {
         let people = users
             .iter()
             .map(|user| (user.login.clone(), Owner::User(user.id)));
-        let tags = policy
-            .tags()
-            .map(|tag| (tag.to_owned(), Owner::Tags(vec![tag.to_owned()])));
+        let tags = tags.into_iter().map(|tag| {
+            let owner = Owner::Tags(vec![tag.clone()]);
+            (tag, owner)
+        });
         let devices = people
             .chain(tags)
             .zip(1..)
@@ -137,6 +132,25 @@ impl Topology {
             users,
             ..Self::default()
         }
+    }
+}
+
+fn add_logins(policy: &Policy, logins: &mut BTreeSet<String>) {
+    logins.extend(policy.names.groups.values().flatten().cloned());
+    logins.extend(targets(policy).filter_map(|target| match &target.selector {
+        Selector::User(login) => Some(login.clone()),
+        _ => None,
+    }));
+    for test in &policy.tests {
+        let dsts = test.accept.iter().chain(&test.deny);
+        let hosts = dsts
+            .filter_map(|dst| dst.rsplit_once(':'))
+            .map(|(host, _)| host);
+        logins.extend(hosts.chain([test.src.as_str()]).filter_map(login));
+    }
+    for test in &policy.ssh_tests {
+        let texts = test.dst.iter().chain([&test.src]);
+        logins.extend(texts.filter_map(|text| login(text)));
     }
 }
 

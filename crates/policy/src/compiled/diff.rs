@@ -7,13 +7,14 @@ use crate::program::touch;
 use crate::section::ssh::SshUser;
 use crate::selector::{Autogroup, Selector};
 use crate::set::{DeviceSet, Slot};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What changes from one policy to another on the same tailnet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Diff {
     /// Access to ports and capabilities.
@@ -29,7 +30,7 @@ pub struct Diff {
 }
 
 /// Whether something is won or lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Direction {
     /// The new policy has it, the old one does not.
@@ -39,7 +40,7 @@ pub enum Direction {
 }
 
 /// Some devices gain or lose access to others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessChange {
     /// Won or lost.
@@ -56,13 +57,13 @@ pub struct AccessChange {
 }
 
 /// Some devices gain or lose a login.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SshChange {
     /// Won or lost.
     pub direction: Direction,
     /// `accept` or `check`.
-    pub action: &'static str,
+    pub action: Cow<'static, str>,
     /// The sources.
     pub src: Described,
     /// The destinations.
@@ -72,7 +73,7 @@ pub struct SshChange {
 }
 
 /// A route's approval changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteChange {
     /// Won or lost. A lost one stays approved on devices that have it.
@@ -84,7 +85,7 @@ pub struct RouteChange {
 }
 
 /// Some devices gain or lose an attribute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttributeChange {
     /// Won or lost.
@@ -96,35 +97,40 @@ pub struct AttributeChange {
 }
 
 /// A connection that is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
     /// Where it comes from.
     pub src: IpAddr,
     /// Where it goes to.
     pub dst: IpAddr,
-    /// Protocol number.
+    /// Protocol number; TCP where it is left out.
+    #[serde(default = "tcp")]
     pub protocol: u8,
     /// Port at the destination.
     pub port: u16,
 }
 
 /// A set of devices in words.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Described {
     /// Selectors that together are the set, if it can be said so; `own devices` are those of each
     /// destination's user.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selectors: Vec<String>,
     /// Names of devices that the selectors do not cover, the first few.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<String>,
     /// How many devices are in the set.
     pub count: usize,
 }
 
 const NAMES: usize = 20;
+
+const fn tcp() -> u8 {
+    6
+}
 
 impl Compiled {
     /// Compares this policy with a proposed one on the same tailnet. `connections` are open ones,
@@ -237,7 +243,7 @@ impl Compiled {
                 Some(change) => change.users.push(user),
                 None => list.push(SshChange {
                     direction,
-                    action,
+                    action: action.into(),
                     src,
                     dst,
                     users: vec![user],

@@ -9,7 +9,8 @@ use crate::section::Target;
 use crate::selector::Selector;
 use crate::set::Slot;
 use crate::topology::Owner;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// A question: may `src` connect to `dst`?
@@ -24,7 +25,7 @@ pub struct Question {
 }
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// Every source may connect to every destination.
@@ -37,7 +38,7 @@ pub struct Explanation {
 }
 
 /// What the policy says about two ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pair {
     /// The source.
@@ -51,7 +52,7 @@ pub struct Pair {
 }
 
 /// One end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct End {
     /// The device's name, or the text that was asked for.
@@ -62,16 +63,16 @@ pub struct End {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The device's tags.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
 }
 
 /// A rule's part in the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reason {
     /// `acls`, `grants`, or `implied` for the rule that holds where the file has neither.
-    pub section: &'static str,
+    pub section: Cow<'static, str>,
     /// Line of the rule's opening brace, from 1.
     pub line: usize,
     /// The selectors that include the source.
@@ -84,7 +85,7 @@ pub struct Reason {
 }
 
 /// A selector of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Named {
     /// As written, destinations with their ports.
@@ -92,7 +93,7 @@ pub struct Named {
     /// Line in the file.
     pub line: usize,
     /// Members of the group or prefixes of the IP set, the first few.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
     /// How many there are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +101,7 @@ pub struct Named {
 }
 
 /// What a rule says about a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "verdict",
     rename_all = "camelCase",
@@ -125,7 +126,7 @@ pub enum Verdict {
 }
 
 /// A posture that does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedPosture {
     /// `posture:name`
@@ -363,7 +364,7 @@ impl Compiled {
                 member_count: None,
             };
             return Reason {
-                section: "implied",
+                section: "implied".into(),
                 line: 0,
                 src: vec![everything()],
                 dst: vec![everything()],
@@ -379,7 +380,7 @@ impl Compiled {
             self.is_in(named, target)
         });
         Reason {
-            section: written.section,
+            section: written.section.into(),
             line: written.line,
             src: src
                 .map(|named| self.named(named, named.text.clone()))

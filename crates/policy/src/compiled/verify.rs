@@ -2,7 +2,7 @@
 
 use super::access::{Subject, Wrong};
 use super::{Compiled, SshDecision};
-use crate::diagnostic::{Diagnostic, Failure, Place};
+use crate::diagnostic::{Diagnostic, Failure};
 use crate::hujson::quote;
 use crate::port;
 use crate::section::tests::{AccessTest, SshTest};
@@ -16,20 +16,9 @@ impl Compiled {
     /// The message for the API, with one failure for each test that failed.
     pub fn run_tests(&self) -> Result<(), Diagnostic> {
         let mut failures = self.failing_tests(&self.policy.tests);
-        let mut place = None;
-        let mut note = |test: Place| {
-            place.get_or_insert(test);
-        };
-        for (test, _) in &failures {
-            note(*test);
-        }
-        for test in &self.policy.ssh_tests {
-            if let Some(failure) = self.ssh_test_failure(test) {
-                note(test.place);
-                failures.push((test.place, failure));
-            }
-        }
-        tests_failed(place, failures)
+        let ssh_tests = self.policy.ssh_tests.iter();
+        failures.extend(ssh_tests.filter_map(|test| self.ssh_test_failure(test)));
+        tests_failed(failures)
     }
 
     /// Runs tests that are not the policy's own: a HuJSON array like its `tests`.
@@ -44,19 +33,19 @@ impl Compiled {
             .into_iter()
             .map(crate::section::tests::read_access)
             .collect();
-        let failures = self.failing_tests(&tests?);
-        tests_failed(failures.first().map(|(place, _)| *place), failures)
+        tests_failed(self.failing_tests(&tests?))
     }
 
-    fn failing_tests(&self, tests: &[AccessTest]) -> Vec<(Place, Failure)> {
+    fn failing_tests(&self, tests: &[AccessTest]) -> Vec<Failure> {
         let failing = tests.iter().filter_map(|test| {
             let errors = self.test_errors(test).unwrap_or_else(|error| vec![error]);
             let failure = Failure {
                 user: test.src.clone(),
                 errors,
-                warnings: Vec::new(),
+                place: test.place,
+                ..Failure::default()
             };
-            (!failure.errors.is_empty()).then_some((test.place, failure))
+            (!failure.errors.is_empty()).then_some(failure)
         });
         failing.collect()
     }
@@ -154,7 +143,8 @@ impl Compiled {
         let failure = Failure {
             user: test.src.clone(),
             errors,
-            warnings: Vec::new(),
+            place: test.place,
+            ..Failure::default()
         };
         (!failure.errors.is_empty()).then_some(failure)
     }
@@ -236,13 +226,13 @@ impl Compiled {
     }
 }
 
-fn tests_failed(place: Option<Place>, failures: Vec<(Place, Failure)>) -> Result<(), Diagnostic> {
-    if failures.is_empty() {
+fn tests_failed(failures: Vec<Failure>) -> Result<(), Diagnostic> {
+    let Some(first) = failures.first() else {
         return Ok(());
-    }
+    };
     Err(Diagnostic {
         message: "test(s) failed".to_owned(),
-        place: place.unwrap_or_default(),
-        failures: failures.into_iter().map(|(_, failure)| failure).collect(),
+        place: first.place,
+        failures,
     })
 }

@@ -42,8 +42,8 @@ impl Compiled {
             .into_iter()
             .map(|name| Failure {
                 user: name.clone(),
-                errors: Vec::new(),
                 warnings: vec![warning.to_owned()],
+                ..Failure::default()
             })
             .collect()
     }

@@ -64,6 +64,36 @@ pub(crate) fn read_access(part: Part<'_>) -> Result<AccessTest, Diagnostic> {
     Ok(test)
 }
 
+/// Tests that do not stand in the policy file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GivenTests {
+    pub(crate) access: Vec<AccessTest>,
+    pub(crate) ssh: Vec<SshTest>,
+}
+
+/// Reads given tests: an array like `tests`, or an object with `tests` and `sshTests`.
+pub(crate) fn read_given(part: Part<'_>, names: &Names) -> Result<GivenTests, Diagnostic> {
+    let access =
+        |part: Part<'_>| -> Result<_, _> { part.list()?.into_iter().map(read_access).collect() };
+    let mut given = GivenTests::default();
+    if part.is_list() {
+        given.access = access(part)?;
+        return Ok(given);
+    }
+    part.members(&["tests", "sshTests"], |name, part| {
+        if name == "tests" {
+            given.access = access(part)?;
+        } else {
+            let tests = part.list()?.into_iter();
+            given.ssh = tests
+                .map(|test| read_ssh(test, names))
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(())
+    })?;
+    Ok(given)
+}
+
 fn attributes(part: Part<'_>) -> Result<Attributes, Diagnostic> {
     let mut attributes = Attributes::new();
     for (name, value) in part.map()? {

@@ -1,8 +1,8 @@
 //! Explanations, differences, previews, tests of the policy itself, and who may apply tags.
 
 use bowline_policy::{
-    AttributeValue, Attributes, Compiled, Connection, Device, Diff, Direction, Owner, Policy,
-    PreviewTarget, Principal, Question, Role, Topology, User, Verdict,
+    AttributeValue, Attributes, Compiled, Connection, Device, Diff, Direction, Explanation, Owner,
+    Policy, PreviewTarget, Principal, Question, Role, Topology, User, Verdict,
 };
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ fn an_allowed_connection_names_the_rule_the_line_and_the_members() {
     assert!(answer.allowed);
     let rule = &answer.pairs[0].rules[0];
     assert_eq!(
-        (rule.section, rule.line, &rule.verdict),
+        (&*rule.section, rule.line, &rule.verdict),
         ("acls", 6, &Verdict::Allows)
     );
     assert_eq!(rule.src[0].text, "group:dev");
@@ -220,7 +220,7 @@ fn ssh_rules_routes_and_attributes_are_compared_too() {
     let diff = diff(&new, &[]);
     assert_eq!(diff.ssh.len(), 1);
     assert_eq!(
-        (diff.ssh[0].direction, diff.ssh[0].action),
+        (diff.ssh[0].direction, &*diff.ssh[0].action),
         (Direction::Gained, "check")
     );
     assert_eq!(diff.ssh[0].users, ["root", "ubuntu"]);
@@ -357,6 +357,64 @@ fn failing_tests_say_what_was_wanted() {
             "address \"10.9.9.9:1\" (protocol \"tcp\"): want: Drop, got: Accept",
         ]}])
     );
+}
+
+#[test]
+fn given_tests_take_the_place_of_the_files_own() {
+    let policy = Policy::parse(&POLICY.replace(
+        "\"acls\": [",
+        r#""tests": [{"src": "alice@example.com", "accept": ["tag:server:1"]}], "acls": ["#,
+    ))
+    .unwrap();
+    let run = |given: &str| {
+        let policy = policy.with_tests(given).unwrap();
+        let count = policy.test_count();
+        (
+            count,
+            Compiled::new(Arc::new(policy), &tailnet()).run_tests(),
+        )
+    };
+    let holds = r#"[{"src": "alice@example.com", "accept": ["tag:server:22"]}]"#;
+    assert_eq!(run(holds), (1, Ok(())));
+    let (count, outcome) = run(r#"{
+        "tests": [{"src": "bob@example.com", "deny": ["tag:server:22"]}],
+        "sshTests": [
+            {"src": "bob@example.com", "dst": ["tag:server"], "deny": ["root"]},
+            {"src": "alice@example.com", "dst": ["tag:server"], "accept": ["root"]},
+        ],
+    }"#);
+    assert_eq!(count, 3);
+    let failures = outcome.unwrap_err().failures;
+    assert_eq!(failures.len(), 1);
+    assert_eq!(
+        (failures[0].user.as_str(), failures[0].place.line),
+        ("alice@example.com", 5)
+    );
+    let error = policy.with_tests("[{\"src\": 1}]").unwrap_err();
+    assert_eq!((error.place.line, error.place.column), (1, 10));
+}
+
+#[test]
+fn answers_can_be_read_back_from_json() {
+    let net = compile(POLICY);
+    let answer = net.explain(&question("phone", "server:443")).unwrap();
+    let json = serde_json::to_string(&answer).unwrap();
+    assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), answer);
+    let new = POLICY.replace(
+        "\"acls\": [",
+        r#""ssh": [{"action": "check", "src": ["group:dev"], "dst": ["tag:server"], "users": ["root"]}],
+           "acls": ["#,
+    );
+    let cut: Connection =
+        serde_json::from_str(r#"{"src": "100.64.0.1", "dst": "100.64.0.4", "port": 22}"#).unwrap();
+    assert_eq!(cut.protocol, 6);
+    let diff = diff(
+        &new.replace("\"tag:server:22\"", "\"tag:server:2222\""),
+        &[cut],
+    );
+    assert_eq!((diff.ssh.len(), diff.cut.len()), (1, 1));
+    let json = serde_json::to_string(&diff).unwrap();
+    assert_eq!(serde_json::from_str::<Diff>(&json).unwrap(), diff);
 }
 
 #[test]
