@@ -206,6 +206,13 @@ impl Writer {
         }
         self.apply_soft(soft);
         self.commit(durable, !ticks.is_empty()).await;
+        if !ticks.is_empty() {
+            // What was done may be due again at once: a credential expired so long ago that it is
+            // not to be kept either.
+            while self.is_due() && self.retry_at.is_none() {
+                self.commit(Vec::new(), true).await;
+            }
+        }
         for reply in ticks {
             let _ = reply.send(());
         }
@@ -244,9 +251,13 @@ impl Writer {
         self.handle.soft_pending.fetch_sub(taken, Ordering::Release);
     }
 
-    async fn commit(&mut self, mut works: Vec<Box<dyn Work>>, forced: bool) {
+    fn is_due(&self) -> bool {
         let now = self.engine.clock.now();
-        let is_due = self.due.next().is_some_and(|moment| moment <= now)
+        self.due.next().is_some_and(|moment| moment <= now)
+    }
+
+    async fn commit(&mut self, mut works: Vec<Box<dyn Work>>, forced: bool) {
+        let is_due = self.is_due()
             && (forced || self.retry_at.is_none_or(|at| at <= Instant::now()));
         let reports_due = self.report_at.is_some_and(|at| at <= Instant::now());
         if works.is_empty() && !is_due && !reports_due {
@@ -501,6 +512,7 @@ impl Writer {
             return;
         }
         snapshot.publication = self.current.publication + 1;
+        snapshot.settle();
         self.engine
             .directory
             .follow(&self.current, &snapshot, changes);

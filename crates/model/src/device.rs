@@ -167,6 +167,45 @@ impl Device {
         [IpAddr::V4(self.ipv4), IpAddr::V6(self.ipv6)]
     }
 
+    /// Posture attributes that follow from what the device reports (`node:…`).
+    ///
+    /// Source: `api-behaviour` facts, section 5.2; operating systems are in lower case there.
+    pub fn reported_attributes(&self) -> BTreeMap<String, AttributeValue> {
+        let facts = &self.facts;
+        let mut attributes = BTreeMap::new();
+        let mut set = |key: &str, value| attributes.insert(key.to_owned(), value);
+        let version = facts.client_version.split('-').next().unwrap_or("");
+        for (key, text) in [
+            ("node:os", facts.os.to_lowercase()),
+            ("node:osVersion", facts.os_version.clone()),
+            ("node:tsVersion", version.to_owned()),
+        ] {
+            if !text.is_empty() {
+                set(key, AttributeValue::String(text));
+            }
+        }
+        // The official releases: an even minor version is stable.
+        let minor = version.split('.').nth(1);
+        if let Some(minor) = minor.and_then(|minor| minor.parse::<u32>().ok()) {
+            let track = if minor.is_multiple_of(2) {
+                "stable"
+            } else {
+                "unstable"
+            };
+            set(
+                "node:tsReleaseTrack",
+                AttributeValue::String(track.to_owned()),
+            );
+        }
+        if let Some(on) = facts.auto_update {
+            set("node:tsAutoUpdate", AttributeValue::Bool(on));
+        }
+        if let Some(on) = facts.state_encrypted {
+            set("node:tsStateEncrypted", AttributeValue::Bool(on));
+        }
+        attributes
+    }
+
     /// Routes that are both advertised and enabled, sorted.
     pub fn active_routes(&self) -> impl Iterator<Item = &IpNet> {
         self.facts

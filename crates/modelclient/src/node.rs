@@ -127,7 +127,7 @@ fn check_addresses(path: &str, node: &Map<String, Value>, rules: &Rules) -> Chec
     let is_single = |(address, bits): &(std::net::IpAddr, u32)| {
         *bits == if address.is_ipv4() { 32 } else { 128 }
     };
-    let is_good = if rules.rust_client {
+    let is_good = if rules.rust_client && rules.both_addresses {
         matches!(addresses.as_slice(), [(v4, _), (v6, _)] if v4.is_ipv4() && v6.is_ipv6())
     } else {
         !addresses.is_empty()

@@ -13,8 +13,11 @@ use crate::{filter, json, node};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Refuse also what only the official Rust client cannot read: escapes in strings, `null`,
-    /// other addresses than one IPv4 and one IPv6, `Peers: []` in a delta.
+    /// `Peers: []` in a delta.
     pub rust_client: bool,
+    /// Refuse nodes with other addresses than one IPv4 and one IPv6, which the Rust client cannot
+    /// read. Policies can hide IPv4 addresses; tests of those switch it off.
+    pub both_addresses: bool,
     /// Ask the first message for everything that a client needs to work. Tests of one part of a
     /// map switch it off.
     pub complete_first: bool,
@@ -24,6 +27,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             rust_client: true,
+            both_addresses: true,
             complete_first: true,
         }
     }
@@ -151,11 +155,10 @@ impl ModelClient {
         state.insert("Peers".into(), peers.into());
         let profiles = self.profiles.iter().filter(|(id, _)| users.contains(id));
         state.insert("UserProfiles".into(), by_text(profiles));
-        let filters = self
-            .filters
-            .iter()
-            .filter(|(_, rules)| !check::is_zero(rules));
-        state.insert("PacketFilters".into(), by_text(filters));
+        // The filter that is in force: its parts one after the other, in the order of their names.
+        let parts = self.filters.values().filter_map(Value::as_array);
+        let rules: Vec<Value> = parts.flatten().cloned().collect();
+        state.insert("PacketFilter".into(), rules.into());
         state.insert("DisplayMessages".into(), by_text(&self.messages));
         state.insert("DERPMap".into(), self.derp_map.clone().into());
         for (field, value) in &self.replaced {

@@ -247,28 +247,26 @@ fn a_stale_disco_key_is_not_taken() {
 #[test]
 fn named_filters_are_merged() {
     let mut client = client(&[]);
-    let filters = |client: &ModelClient| client.state()["PacketFilters"].clone();
+    // What is in force: the parts one after the other, by name.
+    let filters = |client: &ModelClient| client.state()["PacketFilter"].clone();
     apply(
         &mut client,
         &json!({"PacketFilters": {"extra": [rule("100.64.0.2")]}}),
     );
-    assert_eq!(
-        filters(&client),
-        json!({"base": [rule("*")], "extra": [rule("100.64.0.2")]})
-    );
+    assert_eq!(filters(&client), json!([rule("*"), rule("100.64.0.2")]));
     apply(&mut client, &json!({"PacketFilters": {"base": null}}));
-    assert_eq!(filters(&client), json!({"extra": [rule("100.64.0.2")]}));
+    assert_eq!(filters(&client), json!([rule("100.64.0.2")]));
     apply(&mut client, &json!({"PacketFilter": []}));
     apply(
         &mut client,
         &json!({"PacketFilters": {"*": null, "new": [rule("10.0.0.1-10.0.0.9")]}}),
     );
+    assert_eq!(filters(&client), json!([rule("10.0.0.1-10.0.0.9")]));
+    apply(&mut client, &json!({"PacketFilter": [rule("cap:x")]}));
     assert_eq!(
         filters(&client),
-        json!({"new": [rule("10.0.0.1-10.0.0.9")]})
+        json!([rule("cap:x"), rule("10.0.0.1-10.0.0.9")])
     );
-    apply(&mut client, &json!({"PacketFilter": [rule("cap:x")]}));
-    assert_eq!(filters(&client)["base"], json!([rule("cap:x")]));
 }
 
 #[test]

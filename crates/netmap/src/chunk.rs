@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bowline_model::device::{Device, Live};
 use bowline_wire::map_request::Encoding;
 use bytes::Bytes;
-use ipnet::IpNet;
 
 use crate::codec;
 use crate::render::node;
-use crate::visibility;
+use crate::visibility::{self, Variant};
 
 /// Devices in one chunk.
 pub const SIZE: usize = 64;
 /// Compressed groups that one chunk remembers. Each class of viewers needs one per encoding.
 const GROUPS_MAX: usize = 16;
+/// Renderings that one device remembers, apart from the one that most see.
+const VARIANTS_MAX: usize = 8;
 
 /// One device in a snapshot, with its rendering for peers once somebody needed it.
 #[derive(Debug)]
@@ -23,41 +24,55 @@ pub struct Entry {
     pub device: Arc<Device>,
     /// Its soft state.
     pub live: Arc<Live>,
-    /// Subnet routes that it is the elected router of, sorted.
-    pub primary_routes: Arc<[IpNet]>,
     /// MagicDNS suffix of the tailnet, part of the rendering.
     pub(crate) suffix: Arc<str>,
-    peer_json: OnceLock<Bytes>,
+    plain_json: OnceLock<Bytes>,
+    other_json: Mutex<Vec<(Variant, Bytes)>>,
 }
 
 impl Entry {
-    pub(crate) fn new(
-        device: Arc<Device>,
-        live: Arc<Live>,
-        primary_routes: Arc<[IpNet]>,
-        suffix: Arc<str>,
-    ) -> Self {
+    pub(crate) fn new(device: Arc<Device>, live: Arc<Live>, suffix: Arc<str>) -> Self {
         Self {
             device,
             live,
-            primary_routes,
             suffix,
-            peer_json: OnceLock::new(),
+            plain_json: OnceLock::new(),
+            other_json: Mutex::default(),
         }
     }
 
-    /// The node as every peer sees it, as JSON. Serialised once per change.
-    pub fn peer_json(&self) -> &Bytes {
-        self.peer_json
-            .get_or_init(|| node::to_json(&node::peer(self)))
+    /// The node as peers see it, as JSON. Serialised once per change and variant.
+    pub fn peer_json(&self, variant: &Variant) -> Bytes {
+        let render = || node::to_json(&node::peer(self, variant));
+        if variant.is_plain() {
+            return self.plain_json.get_or_init(render).clone();
+        }
+        if let Ok(known) = self.other_json.lock()
+            && let Some((_, bytes)) = known.iter().find(|(found, _)| found == variant)
+        {
+            return bytes.clone();
+        }
+        let bytes = render();
+        if let Ok(mut known) = self.other_json.lock() {
+            if known.len() >= VARIANTS_MAX {
+                known.remove(0);
+            }
+            known.push((variant.clone(), bytes.clone()));
+        }
+        bytes
     }
 }
 
 /// Which of a chunk's devices, in which encoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct GroupKey {
-    mask: u64,
-    encoding: Encoding,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupKey {
+    /// Bit per slot; not empty.
+    pub(crate) mask: u64,
+    pub(crate) encoding: Encoding,
+    /// No IPv4 addresses.
+    pub(crate) without_ipv4: bool,
+    /// Slots that are shown in another way than most.
+    pub(crate) special: Vec<(usize, Variant)>,
 }
 
 /// Up to [`SIZE`] devices.
@@ -105,17 +120,16 @@ impl Chunk {
         self.visible
     }
 
-    /// The devices of `mask` as peers see them, comma-separated, encoded. Shared by everybody who
-    /// sees this group; `mask` must not be empty.
-    pub(crate) fn group(&self, mask: u64, encoding: Encoding) -> Bytes {
-        let key = GroupKey { mask, encoding };
+    /// The devices of a group as peers see them, comma-separated, encoded. Shared by everybody who
+    /// sees this group.
+    pub(crate) fn group(&self, key: GroupKey) -> Bytes {
         if let Ok(groups) = self.groups.lock()
             && let Some((_, bytes)) = groups.iter().find(|(found, _)| *found == key)
         {
             return bytes.clone();
         }
         // Outside the lock: two viewers may do the same work once, but none waits for another's.
-        let bytes = self.group_unshared(mask, encoding);
+        let bytes = self.group_unshared(&key);
         if let Ok(mut groups) = self.groups.lock() {
             if groups.len() >= GROUPS_MAX {
                 groups.remove(0);
@@ -126,16 +140,22 @@ impl Chunk {
     }
 
     /// The same for a group that only one viewer has: the one without itself.
-    pub(crate) fn group_unshared(&self, mask: u64, encoding: Encoding) -> Bytes {
-        let mut text = Vec::with_capacity(1024 * usize::try_from(mask.count_ones()).unwrap_or(0));
+    pub(crate) fn group_unshared(&self, key: &GroupKey) -> Bytes {
+        let size = usize::try_from(key.mask.count_ones()).unwrap_or(0);
+        let mut text = Vec::with_capacity(1024 * size);
         for (slot, entry) in self.iter() {
-            if mask >> slot & 1 == 1 {
+            if key.mask >> slot & 1 == 1 {
                 if !text.is_empty() {
                     text.push(b',');
                 }
-                text.extend_from_slice(entry.peer_json());
+                let special = key.special.iter().find(|(at, _)| *at == slot);
+                let mut variant = special
+                    .map(|(_, variant)| variant.clone())
+                    .unwrap_or_default();
+                variant.without_ipv4 |= key.without_ipv4;
+                text.extend_from_slice(&entry.peer_json(&variant));
             }
         }
-        codec::encode(&text, encoding)
+        codec::encode(&text, key.encoding)
     }
 }

@@ -1,10 +1,10 @@
 //! The difference between two snapshots, as one viewer is told of it.
 //!
-//! The part about peers is the same for everybody who went from the same publication to the same
-//! publication, so it is made once and shared. A viewer that is itself among the changed devices
+//! The part about peers is the same for every viewer of a class who went from the same publication
+//! to the same publication, so it is made once and shared. A viewer that is itself among the changed devices
 //! gets a copy without itself: a node is never its own peer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bowline_model::id::DeviceId;
@@ -14,27 +14,32 @@ use bytes::Bytes;
 use imbl::ordmap::DiffItem;
 use jiff::Timestamp;
 
+use crate::access::Perspective;
 use crate::chunk::{Chunk, Entry, SIZE};
 use crate::codec;
-use crate::full::{self, Viewer, field, own_filter, push_json};
+use crate::full::{self, Viewer, field, push_json};
 use crate::message::Message;
 use crate::render::node::PeerUpdate;
-use crate::render::{derp, dns, filter, node, profiles};
+use crate::render::{derp, dns, filter, node, profiles, ssh};
 use crate::snapshot::Snapshot;
-use crate::visibility;
+use crate::visibility::{Variant, View};
 
-/// Publications back from which deltas are remembered; streams that lag make their own.
-const REMEMBERED: usize = 32;
+/// The most deltas to one publication that are remembered: one for each class of viewers and
+/// publication that they come from.
+const REMEMBERED: usize = 4096;
 
-/// The peer parts of deltas to one publication, by the publication that they start from.
+/// From a publication in one perspective to another perspective.
+type Way = (u64, Perspective, Perspective);
+
+/// The peer parts of deltas to one publication.
 #[derive(Debug, Default)]
-pub(crate) struct SharedDeltas(Mutex<Vec<(u64, Arc<PeerDelta>)>>);
+pub(crate) struct SharedDeltas(Mutex<HashMap<Way, Arc<PeerDelta>>>);
 
-/// What happened to the devices between two publications, for everybody who sees peers.
+/// What happened to the devices that a class of viewers sees, between two publications.
 #[derive(Debug, Default)]
 struct PeerDelta {
     removed: Vec<u64>,
-    changed: Vec<Arc<Entry>>,
+    changed: Vec<Shown>,
     patched: Vec<PeerChange>,
     /// Users whose profile changed, and owners of changed devices.
     owners: BTreeSet<u64>,
@@ -79,13 +84,21 @@ trait Listed {
     fn push(&self, text: &mut String);
 }
 
-impl Listed for Arc<Entry> {
+/// A device, and how it is shown.
+#[derive(Debug)]
+struct Shown {
+    entry: Arc<Entry>,
+    variant: Variant,
+}
+
+impl Listed for Shown {
     fn id(&self) -> u64 {
-        self.device.id.get()
+        self.entry.device.id.get()
     }
 
     fn push(&self, text: &mut String) {
-        text.push_str(std::str::from_utf8(self.peer_json()).unwrap_or("{}"));
+        let json = self.entry.peer_json(&self.variant);
+        text.push_str(std::str::from_utf8(&json).unwrap_or("{}"));
     }
 }
 
@@ -113,6 +126,9 @@ fn listed<T: Listed>(list: &[T], skip: u64) -> String {
 
 /// What a viewer that is at `from` must be told to be at `to`.
 ///
+/// `to` follows from `from` by changes, and both were settled ([`Snapshot::settle`]) before copies
+/// were changed: as publications are.
+///
 /// `Ok(None)`: nothing. `Err(Gone)`: the device is no longer in the tailnet.
 ///
 /// # Errors
@@ -127,27 +143,29 @@ pub fn delta(
     let Some(old) = from.device(viewer.device) else {
         return Ok(full::full(viewer, to, now));
     };
-    let (saw, sees) = (visibility::sees_peers(old), visibility::sees_peers(new));
-    if sees && !saw {
+    let (saw, sees) = (from.perspective(old), to.perspective(new));
+    if sees.is_some() && saw.is_none() {
         return Ok(full::full(viewer, to, now));
     }
     let mut own = own_part(viewer, (old, from), (new, to));
+    let id = viewer.device;
     let peers = match (saw, sees) {
-        (true, true) => Some(between(from, to)),
-        (true, false) => Some(Arc::new(everything_removed(from))),
-        (false, _) => None,
+        (Some(saw), Some(sees)) => Some(between(id, (from, saw), (to, sees))),
+        (Some(saw), None) => Some(Arc::new(everything_removed(from, &from.view(saw, id)))),
+        (None, _) => None,
     };
-    let peers = peers.filter(|delta| !delta.is_empty_for(viewer.device));
-    // The part about peers has the owner's profile too: never in both, a key may be there once.
-    if peers.is_none() || !sees {
-        own_profile(&mut own, (old, from), (new, to));
-    }
-    if own.is_empty() && peers.is_none() {
-        return Ok(None);
-    }
+    let peers = peers.filter(|delta| !delta.is_empty_for(id));
+    // A field may be in a message once: the owner's profile goes with those of peers' owners.
+    let profile = own_profile((old, from), (new, to));
     let mut message = Message::default();
     match peers {
         None => {
+            if let Some(id) = profile {
+                field(&mut own, "UserProfiles", &[profiles::of_owner(id, to)]);
+            }
+            if own.is_empty() {
+                return Ok(None);
+            }
             let mut text = String::with_capacity(own.len() + 2);
             text.push('{');
             text.push_str(own.trim_end_matches(','));
@@ -159,7 +177,8 @@ pub fn delta(
             text.push('{');
             text.push_str(&own);
             message.push(codec::encode(text.as_bytes(), viewer.encoding));
-            peers.push_for(viewer, to, &mut message);
+            let profile = profile.filter(|id| !peers.owners.contains(id));
+            peers.push_for(viewer, profile, to, &mut message);
         }
     }
     Ok(Some(message))
@@ -184,7 +203,11 @@ fn own_part(
             .and_then(|id| snapshot.user(id))
             .map(|user| user.role)
     };
-    let self_may_differ = !Arc::ptr_eq(old, new) || role(old, from) != role(new, to);
+    let id = viewer.device;
+    let (earlier, later) = (from.access(), to.access());
+    let self_may_differ = !Arc::ptr_eq(old, new)
+        || role(old, from) != role(new, to)
+        || later.device_differs(earlier, id);
     if self_may_differ {
         let (before, after) = (node::own(old, from), node::own(new, to));
         if before != after {
@@ -208,63 +231,98 @@ fn own_part(
     if from.tailnet().name != to.tailnet().name {
         field(&mut text, "Domain", &to.tailnet().name);
     }
-    if (self_may_differ || !from.routers_map().ptr_eq(to.routers_map()))
-        && filter::rules(old, from) != filter::rules(new, to)
-    {
-        own_filter(&mut text, new, to);
+    // Soft state is in neither of these.
+    let record_differs = !Arc::ptr_eq(&old.device, &new.device);
+    let (class, before) = (later.perspective(id), earlier.perspective(id));
+    let filter_may_differ = record_differs
+        || class.map(|now| now.class) != before.map(|then| then.class)
+        || class.is_some_and(|now| later.filter_differs(earlier, now.class));
+    if filter_may_differ {
+        let (before, after) = (filter::parts(old, from), filter::parts(new, to));
+        filter::push_changes(&mut text, &before, &after);
+    }
+    let is_told = ssh::is_told(old) || ssh::is_told(new);
+    if is_told && (record_differs || later.ssh_differs(earlier, id)) {
+        let after = ssh::policy(new, to);
+        if ssh::policy(old, from) != after {
+            field(&mut text, "SSHPolicy", &after);
+        }
     }
     text
 }
 
-/// The profile of the viewer's owner, when it is another than before.
-fn own_profile(
-    text: &mut String,
-    (old, from): (&Entry, &Snapshot),
-    (new, to): (&Entry, &Snapshot),
-) {
+/// The viewer's owner, when their profile is another than before.
+fn own_profile((old, from): (&Entry, &Snapshot), (new, to): (&Entry, &Snapshot)) -> Option<u64> {
     let profile =
         |entry: &Entry, snapshot| profiles::of_owner(node::owner_id(&entry.device), snapshot);
     let after = profile(new, to);
-    if profile(old, from) != after {
-        field(text, "UserProfiles", &[after]);
-    }
+    (profile(old, from) != after).then_some(after.id)
 }
 
 /// The shared peer part of the way from one publication to another.
-fn between(from: &Snapshot, to: &Snapshot) -> Arc<PeerDelta> {
+fn between(
+    viewer: DeviceId,
+    (from, saw): (&Snapshot, Perspective),
+    (to, sees): (&Snapshot, Perspective),
+) -> Arc<PeerDelta> {
+    let way = (from.publication, saw, sees);
     if let Ok(deltas) = to.shared.deltas.0.lock()
-        && let Some((_, found)) = deltas.iter().find(|(start, _)| *start == from.publication)
+        && let Some(found) = deltas.get(&way)
     {
         return found.clone();
     }
-    let made = Arc::new(compare(from, to));
+    let (before, after) = (from.view(saw, viewer), to.view(sees, viewer));
+    let made = Arc::new(compare((from, &before), (to, &after)));
     if let Ok(mut deltas) = to.shared.deltas.0.lock() {
         if deltas.len() >= REMEMBERED {
-            deltas.remove(0);
+            deltas.clear();
         }
-        deltas.push((from.publication, made.clone()));
+        deltas.insert(way, made.clone());
     }
     made
 }
 
-fn shown(chunk: Option<&Arc<Chunk>>, slot: usize) -> Option<&Arc<Entry>> {
-    chunk?.get(slot).filter(|entry| visibility::is_shown(entry))
-}
-
-fn compare(from: &Snapshot, to: &Snapshot) -> PeerDelta {
+fn compare((from, saw): (&Snapshot, &View), (to, sees): (&Snapshot, &View)) -> PeerDelta {
     let mut delta = PeerDelta::default();
     let (before, after) = (from.chunks(), to.chunks());
+    let all_otherwise = saw.without_ipv4 != sees.without_ipv4;
+    let otherwise = saw.shown_otherwise(sees);
     for index in 0..before.len().max(after.len()) {
         let (old, new) = (before.get(index), after.get(index));
-        if let (Some(old), Some(new)) = (old, new)
-            && Arc::ptr_eq(old, new)
-        {
-            continue;
+        let mask = |chunk: Option<&Arc<Chunk>>, view: &View| {
+            chunk.map_or(0, |chunk| chunk.visible() & view.mask(index))
+        };
+        let (saw_mask, sees_mask) = (mask(old, saw), mask(new, sees));
+        let same_chunk = match (old, new) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (_, _) => false,
+        };
+        // Bit per slot to compare.
+        let mut suspects = saw_mask | sees_mask;
+        if same_chunk && !all_otherwise {
+            let start = index * SIZE;
+            let first = otherwise.partition_point(|slot| *slot < start);
+            let special = otherwise[first..]
+                .iter()
+                .take_while(|slot| **slot < start + SIZE);
+            let special = special.fold(0, |mask, slot| mask | 1u64 << (slot - start));
+            suspects &= (saw_mask ^ sees_mask) | special;
         }
-        for slot in 0..SIZE {
-            delta.compare_slot(shown(old, slot), shown(new, slot));
+        while suspects != 0 {
+            let bit = suspects.trailing_zeros();
+            suspects &= suspects - 1;
+            let at = usize::try_from(bit).unwrap_or(0);
+            let shown = |chunk: Option<&Arc<Chunk>>, mask: u64, view: &View| {
+                let entry = chunk?.get(at).filter(|_| mask >> bit & 1 == 1)?;
+                Some(Shown {
+                    entry: entry.clone(),
+                    variant: view.variant(index * SIZE + at),
+                })
+            };
+            delta.compare_slot(shown(old, saw_mask, saw), shown(new, sees_mask, sees));
         }
     }
+    let mut renamed: BTreeSet<u64> = BTreeSet::new();
     for item in from.users_map().diff(to.users_map()) {
         if let DiffItem::Update {
             old: (_, old),
@@ -272,19 +330,22 @@ fn compare(from: &Snapshot, to: &Snapshot) -> PeerDelta {
         } = item
             && profiles::of_user(old) != profiles::of_user(new)
         {
-            delta.owners.insert(id.get());
-            delta.has_renamed = true;
+            renamed.insert(id.get());
         }
+    }
+    if !renamed.is_empty() {
+        let owners: BTreeSet<u64> = full::seen(to, sees)
+            .map(|entry| node::owner_id(&entry.device))
+            .filter(|owner| renamed.contains(owner))
+            .collect();
+        delta.has_renamed = !owners.is_empty();
+        delta.owners.extend(owners);
     }
     // A slot can be used again by another device, which is then both here and there.
     delta.removed.sort_unstable();
-    delta.changed.sort_by_key(|entry| entry.device.id);
+    delta.changed.sort_by_key(Listed::id);
     delta.patched.sort_by_key(|change| change.node_id);
-    let changed: BTreeSet<u64> = delta
-        .changed
-        .iter()
-        .map(|entry| entry.device.id.get())
-        .collect();
+    let changed: BTreeSet<u64> = delta.changed.iter().map(Listed::id).collect();
     delta.removed.retain(|id| !changed.contains(id));
     let (changed, patched) = (delta.changed.len(), delta.patched.len());
     delta.plain = Encoded::of(changed, patched);
@@ -293,10 +354,8 @@ fn compare(from: &Snapshot, to: &Snapshot) -> PeerDelta {
 }
 
 /// For a viewer that sees nobody any more.
-fn everything_removed(from: &Snapshot) -> PeerDelta {
-    let mut removed: Vec<u64> = from
-        .devices()
-        .filter(|entry| visibility::is_shown(entry))
+fn everything_removed(from: &Snapshot, saw: &View) -> PeerDelta {
+    let mut removed: Vec<u64> = full::seen(from, saw)
         .map(|entry| entry.device.id.get())
         .collect();
     removed.sort_unstable();
@@ -307,22 +366,26 @@ fn everything_removed(from: &Snapshot) -> PeerDelta {
 }
 
 impl PeerDelta {
-    fn compare_slot(&mut self, old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) {
+    fn compare_slot(&mut self, old: Option<Shown>, new: Option<Shown>) {
         match (old, new) {
             (None, None) => {}
-            (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
-            (Some(old), Some(new)) if old.device.id == new.device.id => {
-                match node::update(old, new) {
+            (Some(old), Some(new)) if old.id() == new.id() => {
+                if Arc::ptr_eq(&old.entry, &new.entry) && old.variant == new.variant {
+                    return;
+                }
+                let update = node::update((&old.entry, &old.variant), (&new.entry, &new.variant));
+                match update {
                     PeerUpdate::None => {}
                     PeerUpdate::Patch(change) => self.patched.push(change),
                     PeerUpdate::Full => {
+                        self.patched
+                            .extend(node::went_offline(&old.entry, &new.entry));
                         self.add(new);
-                        self.patched.extend(node::went_offline(old, new));
                     }
                 }
             }
             (old, new) => {
-                self.removed.extend(old.map(|entry| entry.device.id.get()));
+                self.removed.extend(old.map(|old| old.id()));
                 if let Some(new) = new {
                     self.add(new);
                 }
@@ -330,17 +393,15 @@ impl PeerDelta {
         }
     }
 
-    fn add(&mut self, entry: &Arc<Entry>) {
-        self.owners.insert(node::owner_id(&entry.device));
-        self.changed.push(entry.clone());
+    fn add(&mut self, shown: Shown) {
+        self.owners.insert(node::owner_id(&shown.entry.device));
+        self.changed.push(shown);
     }
 
     /// Whether the viewer is among the devices that this is about.
     fn concerns(&self, viewer: DeviceId) -> bool {
         let id = viewer.get();
-        self.changed
-            .binary_search_by_key(&viewer, |entry| entry.device.id)
-            .is_ok()
+        self.changed.binary_search_by_key(&id, Listed::id).is_ok()
             || self
                 .patched
                 .binary_search_by_key(&id, |change| change.node_id)
@@ -354,30 +415,30 @@ impl PeerDelta {
             && others(self.removed.len() + self.changed.len() + self.patched.len()) == 0
     }
 
-    /// Appends the fields about peers and the closing brace.
-    fn push_for(&self, viewer: Viewer, to: &Snapshot, message: &mut Message) {
+    /// Appends the fields about peers and the closing brace. `owner` is one more profile to tell.
+    fn push_for(&self, viewer: Viewer, owner: Option<u64>, to: &Snapshot, message: &mut Message) {
         let encoding = viewer.encoding;
         let shared = match encoding {
             Encoding::Plain => &self.plain,
             Encoding::Zstd => &self.zstd,
         };
         let encode = |text: &str| codec::encode(text.as_bytes(), encoding);
-        if !self.concerns(viewer.device) {
-            let whole = || encode(&self.text(0, to));
+        if !self.concerns(viewer.device) && owner.is_none() {
+            let whole = || encode(&self.text(0, None, to));
             message.push(shared.whole.get_or_init(whole).clone());
             return;
         }
         let own = viewer.device.get();
         if self.changed.len() + self.patched.len() <= BLOCK {
-            message.push(encode(&self.text(own, to)));
+            message.push(encode(&self.text(own, owner, to)));
             return;
         }
         // Many changed at once, and each of them sees all others: only the block that has the
         // viewer is its own.
-        if self.removed.binary_search(&own).is_ok() {
-            message.push(encode(&self.head(own, to)));
+        if owner.is_some() || self.removed.binary_search(&own).is_ok() {
+            message.push(encode(&self.head(own, owner, to)));
         } else {
-            let head = shared.head.get_or_init(|| encode(&self.head(0, to)));
+            let head = shared.head.get_or_init(|| encode(&self.head(0, None, to)));
             message.push(head.clone());
         }
         let changed = blocks(&self.changed, &shared.changed, own, encode);
@@ -402,11 +463,11 @@ impl PeerDelta {
     }
 
     /// Everything before the lists of changed and patched peers, each field with a comma.
-    fn head(&self, skip: u64, to: &Snapshot) -> String {
+    fn head(&self, skip: u64, owner: Option<u64>, to: &Snapshot) -> String {
         let mut text = String::new();
-        if !self.owners.is_empty() {
-            let owners = self.owners.iter();
-            let list: Vec<_> = owners.map(|id| profiles::of_owner(*id, to)).collect();
+        if owner.is_some() || !self.owners.is_empty() {
+            let owners = self.owners.iter().copied().chain(owner);
+            let list: Vec<_> = owners.map(|id| profiles::of_owner(id, to)).collect();
             field(&mut text, "UserProfiles", &list);
         }
         let removed: Vec<u64> = self
@@ -422,8 +483,8 @@ impl PeerDelta {
     }
 
     /// All fields about peers and the closing brace, without the peer `skip`.
-    fn text(&self, skip: u64, to: &Snapshot) -> String {
-        let mut text = self.head(skip, to);
+    fn text(&self, skip: u64, owner: Option<u64>, to: &Snapshot) -> String {
+        let mut text = self.head(skip, owner, to);
         for (name, list) in [
             (CHANGED, listed(&self.changed, skip)),
             (PATCHED, listed(&self.patched, skip)),

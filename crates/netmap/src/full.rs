@@ -1,14 +1,13 @@
 //! The full map: everything a device needs to know, as the first message of its stream.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 
 use bowline_model::id::DeviceId;
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_wire::capability::CapabilityVersion;
 use bowline_wire::derp_map::DerpMap;
 use bowline_wire::map_request::Encoding;
-use bowline_wire::map_response::BASE_FILTER;
 use bowline_wire::user::{
     TAGGED_DEVICES_ID, TAGGED_DEVICES_LOGIN, TAGGED_DEVICES_NAME, UserProfile,
 };
@@ -17,12 +16,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::chunk::{Chunk, Entry, SIZE};
+use crate::access::Perspective;
+use crate::chunk::{Chunk, Entry, GroupKey, SIZE};
 use crate::codec;
 use crate::message::Message;
-use crate::render::{derp, dns, filter, node, profiles};
+use crate::render::{derp, dns, filter, node, profiles, ssh};
 use crate::snapshot::Snapshot;
-use crate::visibility;
+use crate::visibility::View;
 
 /// Who looks, and how they want it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +37,20 @@ pub struct Viewer {
     pub log_upload: bool,
 }
 
-/// The profiles of one publication's owners, encoded.
+/// The profiles of the owners that one perspective sees in one snapshot.
 #[derive(Debug)]
-pub(crate) struct SharedProfiles {
-    encoding: Encoding,
+struct Profiles {
+    owners: BTreeSet<u64>,
+    /// With commas between them, encoded.
     bytes: Bytes,
 }
+
+/// Profiles by perspective and encoding.
+#[derive(Debug, Default)]
+pub(crate) struct SharedProfiles(Mutex<HashMap<(Perspective, Encoding), Arc<Profiles>>>);
+
+/// The most that one snapshot remembers.
+const REMEMBERED: usize = 4096;
 
 /// The full map of a viewer, or `None` when there is no such device.
 ///
@@ -65,16 +73,18 @@ pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Messa
     );
     field(&mut own, "Domain", &snapshot.tailnet().name);
     field(&mut own, "CollectServices", &false);
-    own_filter(&mut own, entry, snapshot);
-    own.push_str(r#""SSHPolicy":{"rules":[]},"#);
+    filter::push(&mut own, &filter::parts(entry, snapshot));
+    field(&mut own, "SSHPolicy", &ssh::policy(entry, snapshot));
     if !viewer.log_upload {
         own.push_str(r#""Debug":{"DisableLogTail":true},"#);
     }
     field(&mut own, "ControlTime", &now);
 
     let mut message = Message::default();
-    if visibility::sees_peers(entry) {
-        let groups = peer_groups(viewer, snapshot);
+    let own_profile = profiles::of_owner(node::owner_id(&entry.device), snapshot);
+    if let Some(perspective) = snapshot.perspective(entry) {
+        let view = snapshot.view(perspective, viewer.device);
+        let groups = peer_groups(viewer, snapshot, &view);
         if !groups.is_empty() {
             own.push_str(r#""Peers":["#);
             message.push(codec::encode(own.as_bytes(), encoding));
@@ -87,14 +97,22 @@ pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Messa
             own.clear();
             own.push_str("],");
         }
+        own.push_str(r#""UserProfiles":["#);
+        let profiles = profiles_of(perspective, &view, snapshot, encoding);
+        if !profiles.owners.contains(&own_profile.id) {
+            push_json(&mut own, &own_profile);
+            if !profiles.owners.is_empty() {
+                own.push(',');
+            }
+        }
         message.push(codec::encode(own.as_bytes(), encoding));
-        message.push(all_profiles(snapshot, encoding));
+        if !profiles.owners.is_empty() {
+            message.push(profiles.bytes.clone());
+        }
+        message.push(codec::encode(b"]}", encoding));
     } else {
         own.push_str(r#""UserProfiles":"#);
-        push_json(
-            &mut own,
-            &[profiles::of_owner(node::owner_id(&entry.device), snapshot)],
-        );
+        push_json(&mut own, &[own_profile]);
         own.push('}');
         message.push(codec::encode(own.as_bytes(), encoding));
     }
@@ -154,21 +172,28 @@ fn past(now: Timestamp) -> Timestamp {
 }
 
 /// The peers of a viewer, a buffer per chunk that has any.
-fn peer_groups(viewer: Viewer, snapshot: &Snapshot) -> Vec<Bytes> {
+fn peer_groups(viewer: Viewer, snapshot: &Snapshot, view: &View) -> Vec<Bytes> {
     let own_slot = snapshot.slot(viewer.device);
     let group = |(index, chunk): (usize, &Arc<Chunk>)| {
-        let all = chunk.visible();
+        let seen = chunk.visible() & view.mask(index);
         let own = own_slot
             .filter(|slot| slot / SIZE == index)
             .map_or(0, |slot| 1u64 << (slot % SIZE));
-        let mask = all & !own;
+        let mask = seen & !own;
         if mask == 0 {
-            None
-        } else if mask == all {
-            Some(chunk.group(mask, viewer.encoding))
-        } else {
-            Some(chunk.group_unshared(mask, viewer.encoding))
+            return None;
         }
+        let key = GroupKey {
+            mask,
+            encoding: viewer.encoding,
+            without_ipv4: view.without_ipv4,
+            special: view.special_in(index, mask),
+        };
+        Some(if mask == seen {
+            chunk.group(key)
+        } else {
+            chunk.group_unshared(&key)
+        })
     };
     snapshot
         .chunks()
@@ -178,42 +203,53 @@ fn peer_groups(viewer: Viewer, snapshot: &Snapshot) -> Vec<Bytes> {
         .collect()
 }
 
-/// `"UserProfiles":[…]}`: the end of a full map.
-fn all_profiles(snapshot: &Snapshot, encoding: Encoding) -> Bytes {
-    if let Ok(shared) = snapshot.shared.profiles.lock()
-        && let Some(found) = shared.iter().find(|shared| shared.encoding == encoding)
+/// The profiles of the owners of all that a perspective sees.
+fn profiles_of(
+    perspective: Perspective,
+    view: &View,
+    snapshot: &Snapshot,
+    encoding: Encoding,
+) -> Arc<Profiles> {
+    let key = (perspective, encoding);
+    if let Ok(shared) = snapshot.shared.profiles.0.lock()
+        && let Some(found) = shared.get(&key)
     {
-        return found.bytes.clone();
+        return found.clone();
     }
-    let owners: BTreeSet<u64> = snapshot
-        .devices()
-        .filter(|entry| visibility::is_shown(entry))
+    let owners: BTreeSet<u64> = seen(snapshot, view)
         .map(|entry| node::owner_id(&entry.device))
         .collect();
-    let list: Vec<_> = owners
-        .into_iter()
-        .map(|id| profiles::of_owner(id, snapshot))
-        .collect();
-    let mut text = String::from(r#""UserProfiles":"#);
-    push_json(&mut text, &list);
-    text.push('}');
-    let bytes = codec::encode(text.as_bytes(), encoding);
-    if let Ok(mut shared) = snapshot.shared.profiles.lock() {
-        shared.push(SharedProfiles {
-            encoding,
-            bytes: bytes.clone(),
-        });
+    let mut text = String::new();
+    for id in &owners {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        push_json(&mut text, &profiles::of_owner(*id, snapshot));
     }
-    bytes
+    let bytes = codec::encode(text.as_bytes(), encoding);
+    let profiles = Arc::new(Profiles { owners, bytes });
+    if let Ok(mut shared) = snapshot.shared.profiles.0.lock() {
+        if shared.len() >= REMEMBERED {
+            shared.clear();
+        }
+        shared.insert(key, profiles.clone());
+    }
+    profiles
 }
 
-/// Appends `"PacketFilters":{"base":[…]},`.
-pub(crate) fn own_filter(text: &mut String, entry: &Entry, snapshot: &Snapshot) {
-    text.push_str(r#""PacketFilters":{""#);
-    text.push_str(BASE_FILTER);
-    text.push_str(r#"":"#);
-    push_json(text, &filter::rules(entry, snapshot));
-    text.push_str("},");
+/// All devices of a view.
+pub(crate) fn seen<'a>(
+    snapshot: &'a Snapshot,
+    view: &'a View,
+) -> impl Iterator<Item = &'a Arc<Entry>> {
+    let chunks = snapshot.chunks().iter().enumerate();
+    chunks.flat_map(|(index, chunk)| {
+        let mask = chunk.visible() & view.mask(index);
+        chunk
+            .iter()
+            .filter(move |(slot, _)| mask >> slot & 1 == 1)
+            .map(|(_, entry)| entry)
+    })
 }
 
 /// Appends `"<name>":<value>,`.

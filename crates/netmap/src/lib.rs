@@ -10,9 +10,11 @@
 //! per change and compressed once per change, encoding and group of viewers; a message is a list
 //! of such buffers ([`message`]). This crate never does IO, knows no async and reads no clock.
 
+mod access;
 pub mod chunk;
 mod codec;
 pub mod delta;
+mod filter_names;
 pub mod full;
 pub mod message;
 pub mod render;

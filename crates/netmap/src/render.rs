@@ -6,3 +6,4 @@ pub mod dns;
 pub mod filter;
 pub mod node;
 pub mod profiles;
+pub mod ssh;

@@ -4,7 +4,7 @@
 //! path to what changed. The engine's writer mutates a copy (its draft) and publishes it.
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 use bowline_model::credential::Credential;
 use bowline_model::device::{Device, Live};
@@ -14,13 +14,15 @@ use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::tailnet::Tailnet;
 use bowline_model::user::User;
+use bowline_policy::{Compiled, Policy};
 use bowline_wire::derp_map::DerpMap;
 use imbl::{HashMap, OrdMap, OrdSet, Vector};
-use ipnet::IpNet;
 
+use crate::access::{self, Access, Pending};
 use crate::chunk::{Chunk, Entry, SIZE};
 use crate::delta::SharedDeltas;
 use crate::full::SharedProfiles;
+use crate::visibility::SharedViews;
 
 /// One tailnet at one moment.
 #[derive(Debug, Clone)]
@@ -44,18 +46,20 @@ pub struct Snapshot {
     by_machine_key: OrdSet<(MachineKey, DeviceId)>,
     by_name: HashMap<String, DeviceId>,
     by_ipv4: HashMap<Ipv4Addr, DeviceId>,
-    /// Subnet routes that somebody routes, with their elected router.
-    routers: OrdMap<IpNet, DeviceId>,
-    /// Devices with an active route, by route.
-    candidates: OrdSet<(IpNet, DeviceId)>,
+    /// What the policy makes of an earlier state, and what has changed since.
+    earlier: Arc<Access>,
+    pending: Pending,
+    /// What it makes of this one, once somebody has asked.
+    access: OnceLock<Arc<Access>>,
     pub(crate) shared: Shared,
 }
 
 /// Renderings of one publication that its viewers share. A changed copy starts empty.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    pub(crate) profiles: Mutex<Vec<SharedProfiles>>,
+    pub(crate) profiles: SharedProfiles,
     pub(crate) deltas: SharedDeltas,
+    pub(crate) views: SharedViews,
 }
 
 impl Clone for Shared {
@@ -67,16 +71,18 @@ impl Clone for Shared {
 impl Snapshot {
     /// A tailnet without users, devices or credentials.
     pub fn new(tailnet: Tailnet, derp_map: Arc<DerpMap>) -> Self {
+        let policy = PolicyFile {
+            text: None,
+            updated: None,
+        };
+        let earlier = Arc::new(Access::new(access::parse(&policy), &derp_map));
         Self {
             seq: 0,
             publication: 0,
             suffix: tailnet.dns_name.as_str().into(),
             tailnet: Arc::new(tailnet),
             dns: Arc::default(),
-            policy: Arc::new(PolicyFile {
-                text: None,
-                updated: None,
-            }),
+            policy: Arc::new(policy),
             derp_map,
             users: OrdMap::new(),
             logins: HashMap::new(),
@@ -88,8 +94,9 @@ impl Snapshot {
             by_machine_key: OrdSet::new(),
             by_name: HashMap::new(),
             by_ipv4: HashMap::new(),
-            routers: OrdMap::new(),
-            candidates: OrdSet::new(),
+            earlier,
+            pending: Pending::default(),
+            access: OnceLock::new(),
             shared: Shared::default(),
         }
     }
@@ -114,7 +121,7 @@ impl Snapshot {
         if renamed {
             let entries: Vec<_> = self.devices().cloned().collect();
             for entry in entries {
-                self.store(&entry.device, &entry.live, &entry.primary_routes);
+                self.store(&entry.device, &entry.live);
             }
         }
     }
@@ -134,19 +141,61 @@ impl Snapshot {
         &self.policy
     }
 
-    /// Replaces the policy file.
+    /// Replaces the policy file. One that cannot be read allows nothing.
     pub fn set_policy(&mut self, policy: PolicyFile) {
-        self.policy = Arc::new(policy);
+        let parsed = access::parse(&policy);
+        self.set_parsed_policy(policy, parsed);
     }
 
-    /// The relays.
+    /// Replaces the policy file by one whose text has been read before.
+    pub fn set_parsed_policy(&mut self, policy: PolicyFile, parsed: Arc<Policy>) {
+        self.policy = Arc::new(policy);
+        self.pending().policy = Some(parsed);
+    }
+
+    /// The policy applied to this state.
+    pub fn compiled(&self) -> &Compiled {
+        self.access().net()
+    }
+
+    /// Applies the policy to this state now, rather than when somebody asks first.
+    pub fn settle(&self) {
+        let _ = self.access();
+    }
+
+    pub(crate) fn access(&self) -> &Arc<Access> {
+        self.access.get_or_init(|| {
+            if self.pending.is_empty() {
+                self.earlier.clone()
+            } else {
+                Arc::new(self.earlier.advanced(self, &self.pending))
+            }
+        })
+    }
+
+    /// What the policy is to look at again.
+    fn pending(&mut self) -> &mut Pending {
+        if let Some(access) = self.access.take() {
+            self.earlier = access;
+            self.pending = Pending::default();
+        }
+        &mut self.pending
+    }
+
+    /// The relays that devices are told of: the server's, and the policy's.
     pub fn derp_map(&self) -> &Arc<DerpMap> {
+        self.access().derp_map()
+    }
+
+    /// The server's relays.
+    pub(crate) fn relays(&self) -> &Arc<DerpMap> {
         &self.derp_map
     }
 
-    /// Replaces the relays.
+    /// Replaces the server's relays.
     pub fn set_derp_map(&mut self, map: Arc<DerpMap>) {
         self.derp_map = map;
+        self.pending().derp_map = true;
     }
 
     /// A user.
@@ -175,6 +224,7 @@ impl Snapshot {
             self.logins.remove(&login);
         }
         self.logins.insert(user.login_name.to_lowercase(), user.id);
+        self.pending().users.insert(user.id);
         self.users.insert(user.id, Arc::new(user));
     }
 
@@ -246,15 +296,6 @@ impl Snapshot {
         self.slots.get(&id).copied()
     }
 
-    /// Subnet routes that have a router, sorted.
-    pub fn routed(&self) -> impl Iterator<Item = &IpNet> {
-        self.routers.keys()
-    }
-
-    pub(crate) fn routers_map(&self) -> &OrdMap<IpNet, DeviceId> {
-        &self.routers
-    }
-
     /// Adds or replaces a device's record; its soft state stays (a new device starts offline).
     pub fn put_device(&mut self, device: Device) {
         let live = self
@@ -267,9 +308,11 @@ impl Snapshot {
     /// Replaces a device's soft state.
     pub fn set_live(&mut self, id: DeviceId, live: Live) {
         if let Some(old) = self.device(id).cloned() {
-            let live = Arc::new(live);
-            self.store(&old.device, &live, &old.primary_routes);
-            self.reelect(Some(&old), Some((&old.device, &live)));
+            // Whether a router is there decides who routes; of others the policy asks nothing.
+            if old.live.online != live.online && old.device.active_routes().next().is_some() {
+                self.pending().devices.insert(id);
+            }
+            self.store(&old.device, &Arc::new(live));
         }
     }
 
@@ -293,11 +336,8 @@ impl Snapshot {
         self.by_machine_key.insert((device.machine_key, id));
         self.by_name.insert(device.name.clone(), id);
         self.by_ipv4.insert(device.ipv4, id);
-        let primary = old
-            .as_ref()
-            .map_or_else(|| Arc::from([]), |entry| entry.primary_routes.clone());
-        self.store(&device, &live, &primary);
-        self.reelect(old.as_deref(), Some((&device, &live)));
+        self.pending().devices.insert(id);
+        self.store(&device, &live);
     }
 
     fn unindex(&mut self, old: &Device, new: &Device) {
@@ -333,106 +373,17 @@ impl Snapshot {
             self.chunks.set(slot / SIZE, Arc::new(without));
         }
         self.free.insert(slot);
-        self.reelect(Some(&entry), None);
+        self.pending().devices.insert(id);
     }
 
-    fn store(&mut self, device: &Arc<Device>, live: &Arc<Live>, primary: &Arc<[IpNet]>) {
+    fn store(&mut self, device: &Arc<Device>, live: &Arc<Live>) {
         let Some(&slot) = self.slots.get(&device.id) else {
             return;
         };
-        let entry = Entry::new(
-            device.clone(),
-            live.clone(),
-            primary.clone(),
-            self.suffix.clone(),
-        );
+        let entry = Entry::new(device.clone(), live.clone(), self.suffix.clone());
         if let Some(chunk) = self.chunks.get(slot / SIZE) {
             let with = chunk.with(slot % SIZE, Some(Arc::new(entry)));
             self.chunks.set(slot / SIZE, Arc::new(with));
         }
-    }
-
-    /// Elects routers again for the routes of a device that changed. A router that is online keeps
-    /// its route; otherwise the online device with the lowest id gets it, or, with nobody online,
-    /// the present one keeps it.
-    fn reelect(&mut self, old: Option<&Entry>, new: Option<(&Device, &Live)>) {
-        let subnets = |device: &Device| -> Vec<IpNet> {
-            if !device.authorized || device.expired {
-                return Vec::new();
-            }
-            device
-                .active_routes()
-                .filter(|r| !bowline_model::address::is_exit_route(r))
-                .copied()
-                .collect()
-        };
-        let before = old.map(|entry| subnets(&entry.device)).unwrap_or_default();
-        let after = new.map(|(device, _)| subnets(device)).unwrap_or_default();
-        let online_changed = old.map(|entry| entry.live.online) != new.map(|(_, live)| live.online);
-        if before == after && (before.is_empty() || !online_changed) {
-            return;
-        }
-        let Some(id) = old
-            .map(|entry| entry.device.id)
-            .or(new.map(|(device, _)| device.id))
-        else {
-            return;
-        };
-        for route in &before {
-            self.candidates.remove(&(*route, id));
-        }
-        for route in &after {
-            self.candidates.insert((*route, id));
-        }
-        let mut touched: Vec<IpNet> = before.into_iter().chain(after).collect();
-        touched.sort_unstable();
-        touched.dedup();
-        let mut moved: Vec<DeviceId> = Vec::new();
-        for route in touched {
-            let present = self.routers.get(&route).copied();
-            let elected = self.elect(route, present);
-            if elected == present {
-                continue;
-            }
-            moved.extend(present);
-            moved.extend(elected);
-            match elected {
-                Some(router) => self.routers.insert(route, router),
-                None => self.routers.remove(&route),
-            };
-        }
-        moved.sort_unstable();
-        moved.dedup();
-        for router in moved {
-            let Some(entry) = self.device(router).cloned() else {
-                continue;
-            };
-            let routes: Vec<IpNet> = entry
-                .device
-                .active_routes()
-                .filter(|route| self.routers.get(*route) == Some(&router))
-                .copied()
-                .collect();
-            self.store(&entry.device, &entry.live, &routes.into());
-        }
-    }
-
-    fn elect(&self, route: IpNet, present: Option<DeviceId>) -> Option<DeviceId> {
-        let (first, last) = (
-            DeviceId::new(1)?,
-            DeviceId::new(bowline_model::id::LIMIT - 1)?,
-        );
-        let candidates: Vec<DeviceId> = self
-            .candidates
-            .range((route, first)..=(route, last))
-            .map(|(_, id)| *id)
-            .collect();
-        let online = |id: &DeviceId| self.device(*id).is_some_and(|entry| entry.live.online);
-        let present = present.filter(|id| candidates.contains(id));
-        present
-            .filter(online)
-            .or_else(|| candidates.iter().copied().find(online))
-            .or(present)
-            .or_else(|| candidates.first().copied())
     }
 }

@@ -1,9 +1,22 @@
-//! Who sees whom. With the default policy every device sees every other; the policy engine's
-//! classes take this module's place when policies can be set.
+//! Who sees whom, and in which rendering: what the policy says, without devices that wait for
+//! approval, and for nobody whose key has expired.
 
-use crate::chunk::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 
-/// Whether a device is shown to anybody: it waits for no approval.
+use bowline_model::address::is_exit_route;
+use bowline_model::id::DeviceId;
+use bowline_policy::DeviceSet;
+use ipnet::IpNet;
+
+use crate::access::{Access, Perspective};
+use crate::chunk::{Entry, SIZE};
+use crate::snapshot::Snapshot;
+
+/// The most views that one snapshot remembers; there is one for each class of devices.
+const REMEMBERED: usize = 4096;
+
+/// Whether a device can be shown to anybody: it waits for no approval.
 pub fn is_shown(entry: &Entry) -> bool {
     entry.device.authorized
 }
@@ -11,4 +24,149 @@ pub fn is_shown(entry: &Entry) -> bool {
 /// Whether a device sees its peers: it is approved and its key has not expired.
 pub fn sees_peers(entry: &Entry) -> bool {
     entry.device.authorized && !entry.device.expired
+}
+
+/// How a peer is shown to a viewer, apart from what all viewers see alike.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Variant {
+    /// Without its IPv4 address.
+    pub without_ipv4: bool,
+    /// Its routes that the viewer is told of, sorted.
+    pub routes: Arc<[IpNet]>,
+}
+
+impl Variant {
+    /// Whether it is how most peers are shown.
+    pub fn is_plain(&self) -> bool {
+        !self.without_ipv4 && self.routes.is_empty()
+    }
+
+    /// The subnet routes among its routes.
+    pub fn subnets(&self) -> impl Iterator<Item = &IpNet> {
+        self.routes.iter().filter(|route| !is_exit_route(route))
+    }
+
+    /// Whether it is an exit node.
+    pub fn is_exit_node(&self) -> bool {
+        self.routes.iter().any(is_exit_route)
+    }
+}
+
+/// What all viewers of one perspective see of one snapshot.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Slots of the devices that are seen, the viewer's own perhaps among them.
+    pub(crate) seen: Arc<DeviceSet>,
+    /// No peer's IPv4 address is shown.
+    pub(crate) without_ipv4: bool,
+    /// Peers that are shown in another way than most, by slot; without IPv4 aside.
+    pub(crate) special: BTreeMap<usize, Variant>,
+}
+
+/// Views of one snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct SharedViews(Mutex<HashMap<Perspective, Arc<View>>>);
+
+impl View {
+    /// Bit per slot of a chunk: the devices in it that are seen.
+    pub(crate) fn mask(&self, chunk: usize) -> u64 {
+        u32::try_from(chunk).map_or(0, |chunk| self.seen.word(chunk))
+    }
+
+    /// How the device in a slot is shown.
+    pub(crate) fn variant(&self, slot: usize) -> Variant {
+        let variant = self.special.get(&slot).cloned().unwrap_or_default();
+        Variant {
+            without_ipv4: variant.without_ipv4 || self.without_ipv4,
+            ..variant
+        }
+    }
+
+    /// Peers of a chunk that are shown in another way than most, by slot within it.
+    pub(crate) fn special_in(&self, chunk: usize, mask: u64) -> Vec<(usize, Variant)> {
+        let start = chunk * SIZE;
+        self.special
+            .range(start..start + SIZE)
+            .map(|(slot, variant)| (slot - start, variant.clone()))
+            .filter(|(slot, _)| mask >> slot & 1 == 1)
+            .collect()
+    }
+
+    /// Slots whose devices two views show in different ways.
+    pub(crate) fn shown_otherwise(&self, other: &Self) -> Vec<usize> {
+        let one_way = |mine: &Self, theirs: &Self| -> Vec<usize> {
+            let special = mine.special.iter();
+            special
+                .filter(|(slot, variant)| theirs.special.get(slot) != Some(variant))
+                .map(|(slot, _)| *slot)
+                .collect()
+        };
+        let mut slots = one_way(self, other);
+        slots.extend(one_way(other, self));
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+
+    fn make(perspective: Perspective, viewer: DeviceId, snapshot: &Snapshot) -> Self {
+        let access: &Access = snapshot.access();
+        let seen = access.visible_to(perspective.class);
+        let sees = |slot: usize| {
+            u32::try_from(slot / SIZE).is_ok_and(|at| seen.word(at) >> (slot % SIZE) & 1 == 1)
+        };
+        let mut special: BTreeMap<usize, Variant> = BTreeMap::new();
+        for peer in access.routers() {
+            let Some(slot) = snapshot.slot(*peer).filter(|slot| sees(*slot)) else {
+                continue;
+            };
+            // What routes a viewer is told of is a matter of its class.
+            let routes = access.net().allowed_routes(viewer.get(), peer.get());
+            if !routes.is_empty() {
+                special.entry(slot).or_default().routes = routes.into();
+            }
+        }
+        for peer in access.without_ipv4() {
+            if let Some(slot) = snapshot.slot(*peer).filter(|slot| sees(*slot)) {
+                special.entry(slot).or_default().without_ipv4 = true;
+            }
+        }
+        Self {
+            seen,
+            without_ipv4: perspective.without_ipv4,
+            special,
+        }
+    }
+}
+
+impl Snapshot {
+    /// How a device sees others; `None`: it sees nobody.
+    pub(crate) fn perspective(&self, viewer: &Entry) -> Option<Perspective> {
+        self.access()
+            .perspective(viewer.device.id)
+            .filter(|_| sees_peers(viewer))
+    }
+
+    /// What a viewer sees, shared by all viewers of its class.
+    pub(crate) fn view(&self, perspective: Perspective, viewer: DeviceId) -> Arc<View> {
+        if let Ok(views) = self.shared.views.0.lock()
+            && let Some(view) = views.get(&perspective)
+        {
+            return view.clone();
+        }
+        let view = Arc::new(View::make(perspective, viewer, self));
+        if let Ok(mut views) = self.shared.views.0.lock() {
+            if views.len() >= REMEMBERED {
+                views.clear();
+            }
+            views.insert(perspective, view.clone());
+        }
+        view
+    }
+
+    /// Whether one device is told of another.
+    pub fn is_visible(&self, viewer: DeviceId, peer: DeviceId) -> bool {
+        let shown = self.device(peer).is_some_and(|entry| is_shown(entry));
+        let sees = self.device(viewer).is_some_and(|entry| sees_peers(entry));
+        shown && sees && self.compiled().visible(viewer.get(), peer.get())
+    }
 }

@@ -120,6 +120,7 @@ fn device(id: u64, total: u64, numbers: &mut Numbers) -> Device {
         attributes: Attributes::new(),
         services: Vec::new(),
         online: true,
+        slot: None,
     }
 }
 

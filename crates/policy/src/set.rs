@@ -185,6 +185,16 @@ impl DeviceSet {
         })
     }
 
+    /// The devices with the places `64 * index` to `64 * index + 63`, a bit each. For callers that
+    /// number the devices themselves.
+    pub fn word(&self, index: u32) -> u64 {
+        let words = u32::try_from(WORDS).unwrap_or(1);
+        self.chunk(index / words)
+            .and_then(|chunk| chunk.get((index % words) as usize))
+            .copied()
+            .unwrap_or(0)
+    }
+
     /// How many devices are in the set.
     pub fn len(&self) -> usize {
         let words = self.chunks.iter().flat_map(|(_, chunk)| chunk.iter());

@@ -70,6 +70,9 @@ pub struct Device {
     pub services: Vec<String>,
     /// Connected. A connected router is primary before one that is not.
     pub online: bool,
+    /// Its place in sets of devices, where the caller has a numbering of its own: all devices of a
+    /// tailnet have one then, each another. `None`: whichever is free.
+    pub slot: Option<u32>,
 }
 
 /// A change of the tailnet.

@@ -241,6 +241,7 @@ fn blank(name: String, owner: Owner, id: u64) -> Device {
         attributes: Attributes::new(),
         services: Vec::new(),
         online: true,
+        slot: None,
     }
 }
 

@@ -172,12 +172,14 @@ pub fn derp_map(
             stun_port: stun.map_or(-1, |bound| i32::from(settings.stun.told_port(bound.port()))),
             derp_port: derp.told_port(bound.port()),
             insecure_for_tests: pin.is_some(),
+            ..Relay::default()
         };
         let region = Region {
             id,
             code: derp.region_code.as_str().to_owned(),
             name: derp.region_name.as_str().to_owned(),
             nodes: vec![node],
+            ..Region::default()
         };
         map.regions.insert(id, region);
     }

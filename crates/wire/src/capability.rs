@@ -20,3 +20,9 @@ pub const FILE_SHARING: &str = "https://tailscale.com/cap/file-sharing";
 pub const DEFAULT_AUTO_UPDATE: &str = "default-auto-update";
 /// Do not look for captive portals: our relays do not serve port 80.
 pub const NO_CAPTIVE_PORTAL_DETECTION: &str = "disable-captive-portal-detection";
+/// The node is an exit node that may be suggested to people.
+pub const SUGGEST_EXIT_NODE: &str = "suggest-exit-node";
+/// One route for all addresses of the tailnet instead of one for each peer.
+pub const ONE_CGNAT_ON: &str = "one-cgnat?v=true";
+/// The opposite.
+pub const ONE_CGNAT_OFF: &str = "one-cgnat?v=false";

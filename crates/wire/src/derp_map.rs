@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 /// All relays. A client without one never starts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -17,33 +18,42 @@ pub struct DerpMap {
 }
 
 /// A region: relays that are meshed with each other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Region {
     /// Its id; own regions are 900 to 999.
-    #[serde(rename = "RegionID")]
+    #[serde(rename = "RegionID", default)]
     pub id: u32,
     /// Short code.
-    #[serde(rename = "RegionCode")]
+    #[serde(rename = "RegionCode", default)]
     pub code: String,
     /// Name that people see.
-    #[serde(rename = "RegionName")]
+    #[serde(rename = "RegionName", default)]
     pub name: String,
+    /// Where it is, in degrees north.
+    #[serde(rename = "Latitude", default, skip_serializing_if = "Option::is_none")]
+    pub latitude: Option<Number>,
+    /// Where it is, in degrees east.
+    #[serde(rename = "Longitude", default, skip_serializing_if = "Option::is_none")]
+    pub longitude: Option<Number>,
+    /// Clients do not choose it as their home.
+    #[serde(rename = "Avoid", default, skip_serializing_if = "std::ops::Not::not")]
+    pub avoid: bool,
     /// Its relays; never empty.
-    #[serde(rename = "Nodes")]
+    #[serde(rename = "Nodes", default)]
     pub nodes: Vec<Relay>,
 }
 
 /// One relay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Relay {
     /// Unique over all regions.
-    #[serde(rename = "Name")]
+    #[serde(rename = "Name", default)]
     pub name: String,
     /// Region that it is in.
-    #[serde(rename = "RegionID")]
+    #[serde(rename = "RegionID", default)]
     pub region_id: u32,
     /// Host name; the certificate is for it.
-    #[serde(rename = "HostName")]
+    #[serde(rename = "HostName", default)]
     pub host_name: String,
     /// Expected certificate name, or `sha256-raw:<hex>` to pin a self-signed one.
     #[serde(rename = "CertName", default, skip_serializing_if = "String::is_empty")]
@@ -60,6 +70,20 @@ pub struct Relay {
     /// TCP port; 0: 443.
     #[serde(rename = "DERPPort", default, skip_serializing_if = "is_zero_u16")]
     pub derp_port: u16,
+    /// It answers STUN and relays nothing.
+    #[serde(
+        rename = "STUNOnly",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub stun_only: bool,
+    /// It answers on port 80, for finding captive portals.
+    #[serde(
+        rename = "CanPort80",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub can_port80: bool,
     /// Do not check the certificate (a pin in `CertName` is still checked since 1.82).
     #[serde(
         rename = "InsecureForTests",

@@ -15,7 +15,6 @@ pub mod capability;
 pub mod derp_map;
 pub mod dns;
 pub mod fields;
-pub mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hostinfo;

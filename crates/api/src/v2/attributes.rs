@@ -22,34 +22,8 @@ use crate::v2::devices::device_id;
 fn attributes(device: &Device) -> Value {
     let mut attributes = Map::new();
     let mut expiries = Map::new();
-    let facts = &device.facts;
-    let mut set = |key: &str, value: Value| attributes.insert(key.to_owned(), value);
-    let version = facts.client_version.split('-').next().unwrap_or("");
-    for (key, text) in [
-        ("node:os", facts.os.as_str()),
-        ("node:osVersion", &facts.os_version),
-        ("node:tsVersion", version),
-    ] {
-        if !text.is_empty() {
-            set(key, json!(text));
-        }
-    }
-    // The official releases: an even minor version is stable.
-    if let Some(minor) = version
-        .split('.')
-        .nth(1)
-        .and_then(|minor| minor.parse::<u32>().ok())
-    {
-        set(
-            "node:tsReleaseTrack",
-            json!(if minor % 2 == 0 { "stable" } else { "unstable" }),
-        );
-    }
-    if let Some(on) = facts.auto_update {
-        set("node:tsAutoUpdate", json!(on));
-    }
-    if let Some(on) = facts.state_encrypted {
-        set("node:tsStateEncrypted", json!(on));
+    for (key, value) in device.reported_attributes() {
+        attributes.insert(key, json!(value));
     }
     for (key, attribute) in &device.attributes {
         attributes.insert(key.clone(), json!(attribute.value));

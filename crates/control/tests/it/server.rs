@@ -36,12 +36,14 @@ fn derp_map() -> DerpMap {
         stun_port: 0,
         derp_port: 0,
         insecure_for_tests: false,
+        ..Relay::default()
     };
     let region = Region {
         id: 900,
         code: "own".to_owned(),
         name: "Own".to_owned(),
         nodes: vec![relay],
+        ..Region::default()
     };
     DerpMap {
         omit_default_regions: true,

@@ -30,5 +30,19 @@ pub fn own(entry: &Entry, snapshot: &Snapshot) -> BTreeMap<String, Vec<Value>> {
             Role::BillingAdmin | Role::Auditor | Role::Member => {}
         }
     }
+    let net = snapshot.compiled();
+    let given = net.caps_for(entry.device.id.get()).unwrap_or_default();
+    let given = given
+        .into_iter()
+        .map(|(name, values)| (name, values.unwrap_or_default()));
+    caps.extend(given);
+    // A setting of the policy for one operating system.
+    if entry.device.facts.os.eq_ignore_ascii_case("macos") {
+        match net.policy().settings().one_cgnat_route.as_str() {
+            "mac-always" => caps.insert(capability::ONE_CGNAT_ON.to_owned(), Vec::new()),
+            "mac-never" => caps.insert(capability::ONE_CGNAT_OFF.to_owned(), Vec::new()),
+            _ => None,
+        };
+    }
     caps
 }

@@ -1,40 +1,65 @@
-//! The packet filter of a device under the default policy: every device may reach every other,
-//! and the subnets behind it.
+//! The packet filter of a device: the policy's rules, narrowed to it.
 
-use bowline_model::address::is_exit_route;
-use bowline_wire::filter::{FilterRule, NetPortRange, PortRange};
+use std::collections::BTreeMap;
+
+use bowline_policy::FilterRule;
+use bowline_wire::map_response::BASE_FILTER;
 
 use crate::chunk::Entry;
+use crate::full::push_json;
 use crate::snapshot::Snapshot;
 use crate::visibility;
 
-/// The tailnet's own ranges: 100.64.0.0/10 without the part that belongs to `ChromeOS`, and the
-/// IPv6 range.
-const TAILNET: [&str; 3] = [
-    "100.64.0.0-100.115.91.255",
-    "100.115.94.0-100.127.255.255",
-    "fd7a:115c:a1e0::/48",
-];
-
-/// The rules of a device. Empty: it accepts nothing, because it waits for approval or its key has
-/// expired.
-pub fn rules(entry: &Entry, snapshot: &Snapshot) -> Vec<FilterRule> {
+/// The rules of a device by the name of their part. Empty: it accepts nothing, because no rule
+/// lets anybody in, or because it waits for approval or its key has expired.
+pub(crate) fn parts(entry: &Entry, snapshot: &Snapshot) -> BTreeMap<String, Vec<FilterRule>> {
+    let mut parts: BTreeMap<String, Vec<FilterRule>> = BTreeMap::new();
     if !visibility::sees_peers(entry) {
-        return Vec::new();
+        return parts;
     }
-    let mut src_ips: Vec<String> = TAILNET.iter().map(ToString::to_string).collect();
-    src_ips.extend(
-        snapshot
-            .routed()
-            .filter(|route| !is_exit_route(route))
-            .map(ToString::to_string),
-    );
-    vec![FilterRule {
-        src_ips,
-        dst_ports: vec![NetPortRange {
-            ip: "*".to_owned(),
-            ports: PortRange::ALL,
-        }],
-        ip_proto: Vec::new(),
-    }]
+    let access = snapshot.access();
+    let rules = access.net().placed_filters_for(entry.device.id.get());
+    for (place, rule) in rules.unwrap_or_default() {
+        parts
+            .entry(access.filter_name(place))
+            .or_default()
+            .push(rule);
+    }
+    parts
+}
+
+/// Appends `"PacketFilters":{…},`: all parts of a filter. One without rules has a part too, since
+/// clients keep the filter that they have when they are sent none.
+pub(crate) fn push(text: &mut String, parts: &BTreeMap<String, Vec<FilterRule>>) {
+    if parts.is_empty() {
+        let nothing: BTreeMap<&str, [FilterRule; 0]> = [(BASE_FILTER, [])].into();
+        push_field(text, &nothing);
+    } else {
+        push_field(text, parts);
+    }
+}
+
+/// Appends the parts that are others than before. A part that is gone is sent empty: that is the
+/// same to clients, and not all of them can read the `null` that would take its name away.
+pub(crate) fn push_changes(
+    text: &mut String,
+    old: &BTreeMap<String, Vec<FilterRule>>,
+    new: &BTreeMap<String, Vec<FilterRule>>,
+) {
+    let empty = Vec::new();
+    let changed = new
+        .iter()
+        .filter(|(name, rules)| old.get(*name) != Some(rules));
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    let parts: BTreeMap<&String, &Vec<FilterRule>> =
+        changed.chain(gone.map(|name| (name, &empty))).collect();
+    if !parts.is_empty() {
+        push_field(text, &parts);
+    }
+}
+
+fn push_field<T: serde::Serialize>(text: &mut String, parts: &T) {
+    text.push_str(r#""PacketFilters":"#);
+    push_json(text, parts);
+    text.push(',');
 }

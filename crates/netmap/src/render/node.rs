@@ -1,16 +1,16 @@
 //! Devices as nodes: for their peers, for themselves, and what changed between two states.
 
-use bowline_model::address::is_exit_route;
 use bowline_model::device::Device;
-use bowline_wire::hostinfo;
 use bowline_wire::node::{Node, PeerChange};
 use bowline_wire::user::TAGGED_DEVICES_ID;
+use bowline_wire::{capability, hostinfo};
 use bytes::Bytes;
 use ipnet::IpNet;
 
 use crate::chunk::Entry;
 use crate::render::caps;
 use crate::snapshot::Snapshot;
+use crate::visibility::Variant;
 
 /// Id of the user that clients see as the owner.
 pub fn owner_id(device: &Device) -> u64 {
@@ -20,13 +20,10 @@ pub fn owner_id(device: &Device) -> u64 {
     }
 }
 
+/// What is the same in all views; addresses and routes are not in it.
 fn base(entry: &Entry) -> Node {
     let device = &entry.device;
     let live = &entry.live;
-    let addresses: Vec<IpNet> = device.addresses().into_iter().map(IpNet::from).collect();
-    let mut allowed_ips = addresses.clone();
-    allowed_ips.extend(entry.primary_routes.iter());
-    allowed_ips.extend(device.active_routes().filter(|route| is_exit_route(route)));
     Node {
         id: device.id.get(),
         stable_id: device.id.stable(),
@@ -36,15 +33,15 @@ fn base(entry: &Entry) -> Node {
         key_expiry: device.effective_expiry(),
         machine: None,
         disco_key: live.disco_key,
-        addresses,
-        allowed_ips,
+        addresses: Vec::new(),
+        allowed_ips: Vec::new(),
         endpoints: live.endpoints.clone(),
         home_derp: live.home_derp,
         hostinfo: serde_json::Value::Null, // set by both callers
         created: device.created,
         cap: device.capability_version,
         tags: device.tags.iter().map(ToString::to_string).collect(),
-        primary_routes: entry.primary_routes.to_vec(),
+        primary_routes: Vec::new(),
         last_seen: if live.online { None } else { live.last_seen },
         online: live.online,
         machine_authorized: device.authorized,
@@ -53,25 +50,53 @@ fn base(entry: &Entry) -> Node {
     }
 }
 
-/// A device as its peers see it.
-pub fn peer(entry: &Entry) -> Node {
+fn addresses(device: &Device, without_ipv4: bool) -> Vec<IpNet> {
+    let shown = device.addresses().into_iter();
+    shown
+        .filter(|address| !(without_ipv4 && address.is_ipv4()))
+        .map(IpNet::from)
+        .collect()
+}
+
+/// A device as a peer is shown it.
+pub fn peer(entry: &Entry, variant: &Variant) -> Node {
+    let addresses = addresses(&entry.device, variant.without_ipv4);
+    let mut cap_map = std::collections::BTreeMap::new();
+    if variant.is_exit_node() {
+        // Source: recordings of the real service, `peer_caps`.
+        cap_map.insert(capability::SUGGEST_EXIT_NODE.to_owned(), Vec::new());
+    }
     Node {
         hostinfo: hostinfo::for_peers(&entry.device.hostinfo),
+        allowed_ips: addresses.iter().chain(&*variant.routes).copied().collect(),
+        primary_routes: variant.subnets().copied().collect(),
+        addresses,
+        cap_map,
         ..base(entry)
     }
 }
 
-/// A device as it sees itself: with its machine key, its whole host info and all capabilities;
-/// without what only peers need (endpoints, last seen), so that its own reports do not come back
-/// to it as changes.
+/// A device as it sees itself: with its machine key, its whole host info, all its routes and all
+/// capabilities; without what only peers need (endpoints, last seen), so that its own reports do
+/// not come back to it as changes.
 pub fn own(entry: &Entry, snapshot: &Snapshot) -> Node {
+    let device = &entry.device;
+    let access = snapshot.access();
+    let addresses = addresses(device, access.without_ipv4().contains(&device.id));
     Node {
-        machine: Some(entry.device.machine_key),
-        hostinfo: hostinfo::for_self(&entry.device.hostinfo),
+        machine: Some(device.machine_key),
+        hostinfo: hostinfo::for_self(&device.hostinfo),
         cap_map: caps::own(entry, snapshot),
         endpoints: Vec::new(),
         last_seen: None,
         online: true,
+        allowed_ips: addresses
+            .iter()
+            .chain(device.active_routes())
+            .copied()
+            .collect(),
+        primary_routes: access.net().primary_routes(device.id.get()),
+        addresses,
         ..base(entry)
     }
 }
@@ -104,11 +129,10 @@ pub enum PeerUpdate {
 /// Clients turn a complete node that differs little into a patch themselves: a home region or a
 /// last-seen time that was known once cannot be taken away by either (the engine never does), and
 /// endpoints only by an empty list, never by absence.
-pub fn update(old: &Entry, new: &Entry) -> PeerUpdate {
-    let same_record = std::sync::Arc::ptr_eq(&old.device, &new.device)
-        && old.primary_routes == new.primary_routes
-        && old.suffix == new.suffix;
-    if !same_record && !equal_but_for_live(old, new) {
+pub fn update(old: (&Entry, &Variant), new: (&Entry, &Variant)) -> PeerUpdate {
+    let ((old, old_variant), (new, variant)) = (old, new);
+    let same_record = std::sync::Arc::ptr_eq(&old.device, &new.device) && old.suffix == new.suffix;
+    if old_variant != variant || (!same_record && !equal_but_for_live(old, new, variant)) {
         return PeerUpdate::Full;
     }
     let (before, after) = (&old.live, &new.live);
@@ -164,12 +188,7 @@ pub fn went_offline(old: &Entry, new: &Entry) -> Option<PeerChange> {
 }
 
 /// Whether two states of a device look the same to peers, soft state apart.
-fn equal_but_for_live(old: &Entry, new: &Entry) -> bool {
-    let with_new_live = Entry::new(
-        old.device.clone(),
-        new.live.clone(),
-        old.primary_routes.clone(),
-        old.suffix.clone(),
-    );
-    peer(&with_new_live) == peer(new)
+fn equal_but_for_live(old: &Entry, new: &Entry, variant: &Variant) -> bool {
+    let with_new_live = Entry::new(old.device.clone(), new.live.clone(), old.suffix.clone());
+    peer(&with_new_live, variant) == peer(new, variant)
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bowline_model::device::{Device, Live};
+use bowline_model::device::{Attribute, AttributeValue, Device, Live};
 use bowline_model::dns::{Dns, Resolver};
+use bowline_model::policy_file::PolicyFile;
 use bowline_model::user::{Role, User};
 use bowline_netmap::snapshot::Snapshot;
 use proptest::prelude::*;
@@ -40,7 +41,65 @@ pub(crate) enum Step {
     Derp(u8),
     Domain(u8),
     Suffix(u8),
+    Policy(u8),
+    Attribute(u64, u8),
+    Ssh(u64, bool),
 }
+
+/// Policies that differ in everything that devices are told because of them.
+pub(crate) const POLICIES: [&str; 8] = [
+    r#"{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#,
+    r#"{"acls": []}"#,
+    r#"{
+        "tagOwners": {"tag:ci": []},
+        "acls": [
+            {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]},
+            {"action": "accept", "src": ["user1@example.com"], "dst": ["tag:ci:22,80"]},
+        ],
+        "ssh": [{"action": "check", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["root"]}],
+    }"#,
+    r#"{
+        "tagOwners": {"tag:ci": []},
+        "acls": [
+            {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]},
+            {"action": "accept", "src": ["autogroup:admin"], "dst": ["10.0.0.0/8:443"]},
+            {"action": "accept", "src": ["user1@example.com"], "dst": ["tag:ci:22,80"]},
+        ],
+        "ssh": [
+            {"action": "accept", "src": ["user2@example.com"], "dst": ["tag:ci"], "users": ["autogroup:nonroot"]},
+            {"action": "check", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["root"]},
+        ],
+        "nodeAttrs": [{"target": ["user3@example.com"], "attr": ["disable-ipv4", "funnel"]}],
+    }"#,
+    r#"{
+        "tagOwners": {"tag:ci": []},
+        "grants": [
+            {"src": ["autogroup:member"], "dst": ["192.168.1.0/24"], "ip": ["tcp:443"], "via": ["tag:ci"]},
+            {"src": ["tag:ci"], "dst": ["autogroup:member"], "app": {"example.com/cap": [{"a": 1}]}},
+            {"src": ["autogroup:member"], "dst": ["autogroup:internet"], "ip": ["*"]},
+        ],
+        "nodeAttrs": [{"target": ["tag:ci"], "attr": ["custom:one"]}],
+        "OneCGNATRoute": "mac-always",
+    }"#,
+    r#"{
+        "postures": {"posture:good": ["custom:x == 1"]},
+        "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"], "srcPosture": ["posture:good"]}],
+        "derpMap": {"Regions": {"901": null, "910": {"RegionID": 910, "RegionCode": "p", "RegionName": "P", "Nodes": [{"Name": "910a", "RegionID": 910, "HostName": "relay.example.org"}]}}},
+    }"#,
+    r#"{
+        "disableIPv4": true,
+        "grants": [{"src": ["autogroup:admin"], "dst": ["*"], "ip": ["*"]}],
+    }"#,
+    r#"{
+        "tagOwners": {"tag:ci": []},
+        "acls": [
+            {"action": "accept", "src": ["user2@example.com"], "dst": ["192.168.1.0/24:*", "user3@example.com:1-100"]},
+            {"action": "accept", "src": ["10.0.0.0/8"], "dst": ["user1@example.com:80"]},
+            {"action": "accept", "proto": "udp", "src": ["autogroup:tagged"], "dst": ["autogroup:member:53"]},
+        ],
+        "ssh": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["localpart:*@example.com"]}],
+    }"#,
+];
 
 fn step() -> impl Strategy<Value = Step> {
     let n = any::<u64>;
@@ -67,6 +126,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u8..5).prop_map(Step::Derp),
         1 => (0u8..3).prop_map(Step::Domain),
         1 => (0u8..3).prop_map(Step::Suffix),
+        3 => (0u8..8).prop_map(Step::Policy),
+        2 => (n(), 0u8..3).prop_map(|(n, k)| Step::Attribute(n, k)),
+        1 => (n(), any::<bool>()).prop_map(|(n, k)| Step::Ssh(n, k)),
     ]
 }
 
@@ -89,6 +151,7 @@ pub(crate) struct World {
     pub(crate) snapshot: Snapshot,
     pub(crate) devices: BTreeMap<u64, (Device, Live)>,
     pub(crate) users: BTreeMap<u64, User>,
+    pub(crate) policy: Option<PolicyFile>,
     newest: u64,
     clock: u64,
 }
@@ -103,6 +166,7 @@ impl World {
                 .map(|n| (n, (device(n), Live::default())))
                 .collect(),
             users: (1..=4).map(|n| (n, user(n))).collect(),
+            policy: None,
             newest: devices,
             clock: 100,
         }
@@ -260,6 +324,26 @@ impl World {
                     ..tailnet()
                 });
             }
+            Step::Policy(k) => {
+                let policy = PolicyFile {
+                    text: Some(POLICIES[usize::from(k)].to_owned()),
+                    updated: Some(now),
+                };
+                self.policy = Some(policy.clone());
+                self.snapshot.set_policy(policy);
+            }
+            Step::Attribute(n, k) => self.record(n, |device| {
+                let attribute = Attribute {
+                    value: AttributeValue::Number(i64::from(k)),
+                    expires: None,
+                };
+                device.attributes = if k == 0 {
+                    [].into()
+                } else {
+                    [("custom:x".to_owned(), attribute)].into()
+                };
+            }),
+            Step::Ssh(n, on) => self.record(n, |device| device.facts.ssh = on),
             Step::Suffix(k) => {
                 let name = self.snapshot.tailnet().name.clone();
                 self.snapshot.set_tailnet(bowline_model::tailnet::Tailnet {
@@ -276,12 +360,15 @@ impl History {
     /// Every publication, and the world at the end.
     pub(crate) fn play(&self) -> (Vec<Snapshot>, World) {
         let mut world = World::new(self.devices);
+        // Snapshots that are published have the policy applied, and each follows from the last.
+        world.snapshot.settle();
         let mut snapshots = vec![world.snapshot.clone()];
         for group in &self.groups {
             for step in group {
                 world.apply(step);
             }
             world.snapshot.publication += 1;
+            world.snapshot.settle();
             snapshots.push(world.snapshot.clone());
         }
         (snapshots, world)

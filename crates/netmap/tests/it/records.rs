@@ -146,8 +146,10 @@ pub(crate) fn region(number: u32, relays: &[&str]) -> Region {
                 stun_port: 3478,
                 derp_port: 443,
                 insecure_for_tests: !cert.is_empty(),
+                ..Relay::default()
             })
             .collect(),
+        ..Region::default()
     }
 }
 
@@ -175,9 +177,11 @@ pub(crate) fn snapshot(devices: u64) -> Snapshot {
 
 /// A changed copy with the next publication number.
 pub(crate) fn next(snapshot: &Snapshot, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
+    snapshot.settle();
     let mut next = snapshot.clone();
     next.publication += 1;
     change(&mut next);
+    next.settle();
     next
 }
 
@@ -207,7 +211,10 @@ pub(crate) fn decode(message: &Message, encoding: Encoding) -> Vec<u8> {
 /// A client that has got the full map.
 pub(crate) fn client(viewer: Viewer, snapshot: &Snapshot) -> ModelClient {
     let message = full::full(viewer, snapshot, at(5)).expect("the viewer is there");
-    let mut client = ModelClient::new(Rules::default());
+    let mut client = ModelClient::new(Rules {
+        both_addresses: false,
+        ..Rules::default()
+    });
     apply(&mut client, &decode(&message, viewer.encoding));
     client
 }

@@ -32,12 +32,16 @@ proptest! {
             let shown: Vec<u64> = client.peers().map(|(id, _)| id).collect();
             let sees = entry.device.authorized && !entry.device.expired;
             let expected: Vec<u64> = world.devices.iter()
-                .filter(|(id, (device, _))| sees && **id != number && device.authorized)
+                .filter(|(id, (device, _))| sees && **id != number && device.authorized
+                    && snapshot.compiled().visible(number, **id))
                 .map(|(id, _)| *id)
                 .collect();
             prop_assert_eq!(shown, expected);
             let state = client.state();
-            prop_assert_eq!(state["PacketFilters"].as_object().unwrap().is_empty(), !sees, "whoever sees nobody accepts nothing");
+            let filter = state["PacketFilter"].as_array().unwrap();
+            prop_assert!(filter.is_empty() || sees, "whoever sees nobody accepts nothing");
+            let allowed = snapshot.compiled().filters_for(number).unwrap_or_default();
+            prop_assert_eq!(filter.len(), if sees { allowed.len() } else { 0 });
             let peers = state["Peers"].to_string();
             for private in ["private", "00:11:22", "mkey:"] {
                 prop_assert!(!peers.contains(private), "{} in {}", private, peers);
@@ -226,5 +230,8 @@ fn a_subnet_route_goes_to_who_is_online_and_an_exit_route_to_everybody_who_offer
         );
     });
     advance(&mut client, viewer, &after, &back).unwrap();
-    assert!(has(&client, 2, "10.0.0.0/8"), "who has it keeps it");
+    assert!(
+        has(&client, 1, "10.0.0.0/8") && !has(&client, 2, "10.0.0.0/8"),
+        "who joined first has it back"
+    );
 }

@@ -13,6 +13,7 @@ use crate::topology::DeviceId;
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 use std::collections::HashMap;
+use std::hash::{Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -106,8 +107,15 @@ impl Compiled {
     /// The packet filter of a device, or `None` if there is no such device. No rule at all means
     /// that everything is denied.
     pub fn filters_for(&self, device: DeviceId) -> Option<Vec<FilterRule>> {
+        let placed = self.placed_filters_for(device)?;
+        Some(placed.into_iter().map(|(_, rule)| rule).collect())
+    }
+
+    /// The same, each rule with its place in the policy: an index into
+    /// [`rule_prints`](Self::rule_prints). Places ascend; several rules can have the same.
+    pub fn placed_filters_for(&self, device: DeviceId) -> Option<Vec<(usize, FilterRule)>> {
         let (slot, state) = self.state_of(device)?;
-        let mut out: Vec<FilterRule> = Vec::new();
+        let mut out: Vec<(usize, FilterRule)> = Vec::new();
         let mut last_place = None;
         for incoming in self.incoming(state) {
             let rule = incoming.rule;
@@ -128,15 +136,18 @@ impl Compiled {
                         continue;
                     }
                     match out.last_mut() {
-                        Some(merged) if last_place == Some(incoming.place) => {
+                        Some((_, merged)) if last_place == Some(incoming.place) => {
                             merged.dst_ports.append(&mut dst_ports);
                         }
-                        _ => out.push(FilterRule {
-                            src_ips,
-                            dst_ports,
-                            ip_proto: *protocol,
-                            cap_grants: Vec::new(),
-                        }),
+                        _ => out.push((
+                            incoming.place as usize,
+                            FilterRule {
+                                src_ips,
+                                dst_ports,
+                                ip_proto: *protocol,
+                                cap_grants: Vec::new(),
+                            },
+                        )),
                     }
                     last_place = Some(incoming.place);
                 }
@@ -147,17 +158,54 @@ impl Compiled {
                         .filter_map(|entry| self.cap_grant(state, rule, entry, capabilities));
                     let cap_grants: Vec<CapGrant> = grants.collect();
                     if !cap_grants.is_empty() {
-                        out.push(FilterRule {
+                        let rule = FilterRule {
                             src_ips,
                             dst_ports: Vec::new(),
                             ip_proto: None,
                             cap_grants,
-                        });
+                        };
+                        out.push((incoming.place as usize, rule));
                     }
                 }
             }
         }
         Some(out)
+    }
+
+    /// What each place of the policy's rules says, as a number: the same for the same rule of
+    /// another policy, wherever it stands there. Only what the file says counts, not who is in its
+    /// selectors now.
+    pub fn rule_prints(&self) -> Vec<u64> {
+        let program = &self.program;
+        let print = |rule: &RawRule| {
+            // The same in every run, so that tests do not depend on it.
+            let mut hasher = std::hash::DefaultHasher::new();
+            let selector = |atom: &crate::program::AtomId, hasher: &mut _| {
+                program.atom(*atom).hash(hasher);
+            };
+            if let Some(source) = program.source(rule.source) {
+                source
+                    .atoms
+                    .iter()
+                    .for_each(|atom| selector(atom, &mut hasher));
+                for posture in &source.postures {
+                    let named = program.postures.get(*posture);
+                    named.map(|(name, _)| name).hash(&mut hasher);
+                }
+            }
+            for entry in &rule.entries {
+                selector(&entry.atom, &mut hasher);
+                entry.ports.hash(&mut hasher);
+            }
+            rule.via.iter().for_each(|atom| selector(atom, &mut hasher));
+            match &rule.allows {
+                Allows::Ports(protocol) => protocol.hash(&mut hasher),
+                Allows::Capabilities(capabilities) => capabilities.hash(&mut hasher),
+            }
+            (rule.own_devices, rule.companion_of.is_some()).hash(&mut hasher);
+            hasher.finish()
+        };
+        program.rules.iter().map(print).collect()
     }
 
     /// The rules that concern a node, in the order in which they are sent.

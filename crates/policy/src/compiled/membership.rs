@@ -127,10 +127,18 @@ impl Compiled {
     pub(super) fn put_device(&mut self, device: Device, touched: &mut Touched) {
         let slot = match self.slots.get(&device.id) {
             Some(slot) => *slot,
-            None => self.free.pop_back().unwrap_or_else(|| {
-                self.devices.push_back(None);
-                u32::try_from(self.devices.len() - 1).unwrap_or(u32::MAX)
-            }),
+            None => match device.slot {
+                Some(slot) => {
+                    while self.devices.len() <= slot as usize {
+                        self.devices.push_back(None);
+                    }
+                    slot
+                }
+                None => self.free.pop_back().unwrap_or_else(|| {
+                    self.devices.push_back(None);
+                    u32::try_from(self.devices.len() - 1).unwrap_or(u32::MAX)
+                }),
+            },
         };
         let old = self.state(slot).cloned();
         if old.as_ref().is_some_and(|old| *old.device == device) {
@@ -156,7 +164,9 @@ impl Compiled {
         self.place(slot, old, None, touched);
         self.index_routes(slot, old_device.as_deref(), None, touched);
         self.evaluate_coverers(slot, old_device.as_deref(), None, touched);
-        self.free.push_back(slot);
+        if old_device.is_none_or(|device| device.slot.is_none()) {
+            self.free.push_back(slot);
+        }
         touched.gone.insert(id);
     }
 

@@ -120,6 +120,7 @@ fn device() -> impl Strategy<Value = Device> {
                 attributes,
                 services: Vec::new(),
                 online,
+                slot: None,
             },
         )
 }

@@ -21,6 +21,7 @@ fn device(id: u64, name: &str, owner: Owner) -> Device {
         attributes: Attributes::new(),
         services: Vec::new(),
         online: true,
+        slot: None,
     }
 }
 

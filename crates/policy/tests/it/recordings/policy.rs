@@ -142,6 +142,7 @@ fn topology(record: &Value, shape: &Value) -> Topology {
                 attributes: Attributes::new(),
                 services: Vec::new(),
                 online: true,
+                slot: None,
             })
             .collect(),
         ..Topology::default()

@@ -1,0 +1,466 @@
+//! What the policy makes of a tailnet, kept up to date with its snapshot.
+//!
+//! A snapshot's containers change at once; what the policy says of it is brought up to date when
+//! somebody asks, for all changes since the last time together. So a batch of joins is one change
+//! of the policy's sets.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bowline_model::device::AttributeValue;
+use bowline_model::id::{DeviceId, UserId};
+use bowline_model::policy_file::PolicyFile;
+use bowline_model::user::{Role, User};
+use bowline_policy::{
+    self as policy, Change, ClassId, Compiled, DEFAULT_POLICY, DeviceSet, Policy, Topology,
+};
+use bowline_wire::derp_map::{DerpMap, Region};
+use imbl::{HashMap, OrdSet};
+use serde::Deserialize;
+
+use crate::chunk::Entry;
+use crate::filter_names::FilterNames;
+use crate::snapshot::Snapshot;
+
+/// From so many devices on that changed at once, an empty net is better built than changed.
+const MANY: usize = 64;
+
+/// What is to be looked at again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pending {
+    pub(crate) devices: OrdSet<DeviceId>,
+    pub(crate) users: OrdSet<UserId>,
+    pub(crate) policy: Option<Arc<Policy>>,
+    pub(crate) derp_map: bool,
+}
+
+impl Pending {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.devices.is_empty() && self.users.is_empty() && self.policy.is_none() && !self.derp_map
+    }
+}
+
+/// How a viewer sees others: the same for all viewers of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Perspective {
+    pub(crate) class: ClassId,
+    /// IPv4 addresses are hidden from it.
+    pub(crate) without_ipv4: bool,
+}
+
+/// A policy applied to a snapshot. The numbers say at which change something was touched last, for
+/// comparing two states of one lineage; in another lineage all may differ.
+#[derive(Debug)]
+pub(crate) struct Access {
+    net: Compiled,
+    lineage: Arc<()>,
+    number: u64,
+    filters: HashMap<ClassId, u64>,
+    devices: HashMap<DeviceId, u64>,
+    ssh: HashMap<DeviceId, u64>,
+    routes: u64,
+    names: Arc<FilterNames>,
+    derp_map: Arc<DerpMap>,
+    /// Devices whose IPv4 address is hidden.
+    without_ipv4: OrdSet<DeviceId>,
+    /// Devices with approved routes.
+    routers: OrdSet<DeviceId>,
+    visible: Mutex<HashMap<ClassId, Arc<DeviceSet>>>,
+}
+
+impl Clone for Access {
+    fn clone(&self) -> Self {
+        let visible = self.visible.lock().map(|known| known.clone());
+        Self {
+            net: self.net.clone(),
+            lineage: self.lineage.clone(),
+            number: self.number,
+            filters: self.filters.clone(),
+            devices: self.devices.clone(),
+            ssh: self.ssh.clone(),
+            routes: self.routes,
+            names: self.names.clone(),
+            derp_map: self.derp_map.clone(),
+            without_ipv4: self.without_ipv4.clone(),
+            routers: self.routers.clone(),
+            visible: Mutex::new(visible.unwrap_or_default()),
+        }
+    }
+}
+
+/// Reads the text of a policy file record. One that cannot be read (a newer version's, say) allows
+/// nothing.
+pub(crate) fn parse(file: &PolicyFile) -> Arc<Policy> {
+    let text = file.text.as_deref().unwrap_or(DEFAULT_POLICY);
+    let closed = || Policy::parse(r#"{"acls": []}"#);
+    match Policy::parse(text).or_else(|_| closed()) {
+        Ok(policy) => Arc::new(policy),
+        Err(_) => unreachable!("the policy that allows nothing is a policy"),
+    }
+}
+
+impl Access {
+    /// A policy on an empty tailnet.
+    pub(crate) fn new(policy: Arc<Policy>, relays: &Arc<DerpMap>) -> Self {
+        let net = Compiled::new(policy, &Topology::default());
+        let mut access = Self {
+            names: Arc::new(FilterNames::default().follow(net.rule_prints())),
+            net,
+            lineage: Arc::default(),
+            number: 0,
+            filters: HashMap::new(),
+            devices: HashMap::new(),
+            ssh: HashMap::new(),
+            routes: 0,
+            derp_map: relays.clone(),
+            without_ipv4: OrdSet::new(),
+            routers: OrdSet::new(),
+            visible: Mutex::default(),
+        };
+        access.combine_relays(relays);
+        access
+    }
+
+    /// The state after what is pending.
+    pub(crate) fn advanced(&self, snapshot: &Snapshot, pending: &Pending) -> Self {
+        let mut next = self.clone();
+        next.number += 1;
+        let is_fresh = self.net.devices().next().is_none() && pending.devices.len() >= MANY;
+        if pending.policy.is_some() || is_fresh {
+            let policy = pending.policy.as_ref().unwrap_or(self.net.policy());
+            next.rebuild(policy, snapshot);
+        } else {
+            next.apply(snapshot, pending);
+        }
+        if pending.derp_map || pending.policy.is_some() {
+            next.combine_relays(snapshot.relays());
+        }
+        next
+    }
+
+    fn rebuild(&mut self, policy: &Arc<Policy>, snapshot: &Snapshot) {
+        let topology = Topology {
+            users: snapshot.users().map(|user| topology_user(user)).collect(),
+            devices: snapshot
+                .devices()
+                .filter_map(|entry| topology_device(entry, snapshot))
+                .collect(),
+            ..Topology::default()
+        };
+        self.net = Compiled::new(policy.clone(), &topology);
+        self.lineage = Arc::default();
+        self.filters.clear();
+        self.devices.clear();
+        self.ssh.clear();
+        self.names = Arc::new(self.names.follow(self.net.rule_prints()));
+        self.visible = Mutex::default();
+        let devices = &topology.devices;
+        let ids = |wanted: &dyn Fn(&policy::Device) -> bool| -> OrdSet<DeviceId> {
+            let found = devices.iter().filter(|device| wanted(device));
+            found
+                .filter_map(|device| DeviceId::new(device.id))
+                .collect()
+        };
+        self.routers = ids(&|device| !device.routes.is_empty());
+        self.without_ipv4 = if policy.hides_ipv4() {
+            ids(&|device| self.net.ipv4_disabled(device.id))
+        } else {
+            OrdSet::new()
+        };
+    }
+
+    fn apply(&mut self, snapshot: &Snapshot, pending: &Pending) {
+        let mut changes = Vec::with_capacity(pending.users.len() + pending.devices.len());
+        for user in pending.users.iter().filter_map(|id| snapshot.user(*id)) {
+            changes.push(Change::User(topology_user(user)));
+        }
+        let mut here = Vec::new();
+        let mut routers_changed = false;
+        for id in &pending.devices {
+            let device = snapshot
+                .device(*id)
+                .and_then(|entry| topology_device(entry, snapshot));
+            let routes = device
+                .as_ref()
+                .is_some_and(|device| !device.routes.is_empty());
+            let routed = if routes {
+                self.routers.insert(*id).is_some()
+            } else {
+                self.routers.remove(id).is_some()
+            };
+            routers_changed |= routes || routed;
+            let known = self.net.device(id.get());
+            let stays = |device: &policy::Device| known.is_none_or(|old| old.slot == device.slot);
+            // Who goes makes room for who comes.
+            if device.as_ref().is_none_or(|device| !stays(device)) {
+                changes.push(Change::DeviceGone(id.get()));
+            }
+            here.extend(device.map(|device| Change::Device(Box::new(device))));
+        }
+        changes.append(&mut here);
+        let impact = self.net.apply_all(changes);
+        let number = self.number;
+        if impact.routes || routers_changed {
+            self.routes = number;
+        }
+        for class in &impact.filters {
+            self.filters.insert(*class, number);
+        }
+        if let Ok(visible) = self.visible.get_mut() {
+            for class in &impact.visibility {
+                visible.remove(class);
+            }
+        }
+        let hides = self.net.policy().hides_ipv4();
+        for id in impact.devices.iter().filter_map(|id| DeviceId::new(*id)) {
+            if self.net.device(id.get()).is_none() {
+                self.devices.remove(&id);
+                self.ssh.remove(&id);
+                self.without_ipv4.remove(&id);
+                continue;
+            }
+            self.devices.insert(id, number);
+            if hides && self.net.ipv4_disabled(id.get()) {
+                self.without_ipv4.insert(id);
+            } else {
+                self.without_ipv4.remove(&id);
+            }
+            // A router that another device's change moves is in here too.
+            if self.routers.contains(&id) {
+                self.routes = number;
+            }
+        }
+        for id in &pending.devices {
+            if self.net.device(id.get()).is_none() {
+                self.devices.remove(id);
+                self.ssh.remove(id);
+                self.without_ipv4.remove(id);
+            }
+        }
+        for id in impact.ssh.iter().filter_map(|id| DeviceId::new(*id)) {
+            // Only those are told that listen.
+            if snapshot
+                .device(id)
+                .is_some_and(|entry| entry.device.facts.ssh)
+            {
+                self.ssh.insert(id, number);
+            }
+        }
+        self.forget_classes();
+    }
+
+    /// Classes that are gone leave nothing behind for long.
+    fn forget_classes(&mut self) {
+        let living = self.net.classes().count();
+        let net = &self.net;
+        let is_gone = |class: &ClassId| net.members(*class).is_none();
+        if self.filters.len() > 2 * living + MANY {
+            let gone: Vec<_> = self
+                .filters
+                .keys()
+                .filter(|class| is_gone(class))
+                .copied()
+                .collect();
+            for class in gone {
+                self.filters.remove(&class);
+            }
+        }
+        if let Ok(visible) = self.visible.get_mut()
+            && visible.len() > 2 * living + MANY
+        {
+            visible.retain(|class, _| !is_gone(class));
+        }
+    }
+
+    fn combine_relays(&mut self, relays: &Arc<DerpMap>) {
+        let own = self.net.policy().settings().derp_map.as_deref();
+        let combined = own.map_or_else(|| relays.clone(), |text| Arc::new(combine(relays, text)));
+        if *combined != *self.derp_map {
+            self.derp_map = combined;
+        }
+    }
+
+    /// The policy on the tailnet.
+    pub(crate) const fn net(&self) -> &Compiled {
+        &self.net
+    }
+
+    /// The server's relays, with what the policy says of them.
+    pub(crate) const fn derp_map(&self) -> &Arc<DerpMap> {
+        &self.derp_map
+    }
+
+    /// The name of the part of packet filters that a place of the policy is in.
+    pub(crate) fn filter_name(&self, place: usize) -> String {
+        self.names.get(place)
+    }
+
+    /// Devices with approved routes, by id.
+    pub(crate) const fn routers(&self) -> &OrdSet<DeviceId> {
+        &self.routers
+    }
+
+    /// Devices whose IPv4 address is hidden, by id.
+    pub(crate) const fn without_ipv4(&self) -> &OrdSet<DeviceId> {
+        &self.without_ipv4
+    }
+
+    /// How a device sees others; `None` where the policy does not know it.
+    pub(crate) fn perspective(&self, device: DeviceId) -> Option<Perspective> {
+        Some(Perspective {
+            class: self.net.class_of(device.get())?,
+            without_ipv4: self.without_ipv4.contains(&device),
+        })
+    }
+
+    /// The slots that a class sees. Made once, also for later states in which it is the same.
+    pub(crate) fn visible_to(&self, class: ClassId) -> Arc<DeviceSet> {
+        if let Ok(known) = self.visible.lock()
+            && let Some(set) = known.get(&class)
+        {
+            return set.clone();
+        }
+        let set = Arc::new(self.net.visible_to(class).unwrap_or_default());
+        if let Ok(mut known) = self.visible.lock() {
+            known.insert(class, set.clone());
+        }
+        set
+    }
+
+    fn is_of(&self, lineage: &Self) -> bool {
+        Arc::ptr_eq(&self.lineage, &lineage.lineage)
+    }
+
+    /// Whether the packet filter of a class may be another than in an earlier state.
+    pub(crate) fn filter_differs(&self, earlier: &Self, class: ClassId) -> bool {
+        !self.is_of(earlier) || self.filters.get(&class) != earlier.filters.get(&class)
+    }
+
+    /// Whether what a device is told of itself may be another.
+    pub(crate) fn device_differs(&self, earlier: &Self, device: DeviceId) -> bool {
+        !self.is_of(earlier)
+            || self.devices.get(&device) != earlier.devices.get(&device)
+            || (self.routes_differ(earlier)
+                && (self.routers.contains(&device) || earlier.routers.contains(&device)))
+    }
+
+    /// Whether a device's SSH policy may be another.
+    pub(crate) fn ssh_differs(&self, earlier: &Self, device: DeviceId) -> bool {
+        !self.is_of(earlier) || self.ssh.get(&device) != earlier.ssh.get(&device)
+    }
+
+    /// Whether somebody may be told of other routes.
+    pub(crate) fn routes_differ(&self, earlier: &Self) -> bool {
+        !self.is_of(earlier) || self.routes != earlier.routes
+    }
+}
+
+fn topology_user(user: &User) -> policy::User {
+    policy::User {
+        id: user.id.get(),
+        login: user.login_name.clone(),
+        role: match user.role {
+            Role::Owner => policy::Role::Owner,
+            Role::Admin => policy::Role::Admin,
+            Role::NetworkAdmin => policy::Role::NetworkAdmin,
+            Role::ItAdmin => policy::Role::ItAdmin,
+            Role::BillingAdmin => policy::Role::BillingAdmin,
+            Role::Auditor => policy::Role::Auditor,
+            Role::Member => policy::Role::Member,
+        },
+    }
+}
+
+/// A device as policies know it. One that waits for approval is not there at all, and one whose
+/// key has expired routes nothing.
+fn topology_device(entry: &Entry, snapshot: &Snapshot) -> Option<policy::Device> {
+    let device = &entry.device;
+    if !device.authorized {
+        return None;
+    }
+    let tags = || device.tags.iter().map(ToString::to_string).collect();
+    let owner = match device.user {
+        Some(user) if !device.is_tagged() => policy::Owner::User(user.get()),
+        _ => policy::Owner::Tags(tags()),
+    };
+    let routes: Vec<_> = if device.expired {
+        Vec::new()
+    } else {
+        device.active_routes().copied().collect()
+    };
+    Some(policy::Device {
+        id: device.id.get(),
+        name: device.name.clone(),
+        // Ids grow.
+        joined: device.id.get(),
+        owner,
+        addresses: device.addresses().to_vec(),
+        advertised: device.facts.advertised_routes.clone(),
+        attributes: attributes(device),
+        services: Vec::new(),
+        // Asked of routers only: others are not to be looked at each time they come and go.
+        online: entry.live.online && !routes.is_empty(),
+        routes,
+        slot: snapshot
+            .slot(device.id)
+            .and_then(|slot| u32::try_from(slot).ok()),
+    })
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "integers of attributes are at most 2^53 - 1"
+)]
+fn attributes(device: &bowline_model::device::Device) -> policy::Attributes {
+    let custom = device.attributes.iter();
+    let custom = custom.map(|(key, attribute)| (key.clone(), attribute.value.clone()));
+    let all = device.reported_attributes().into_iter().chain(custom);
+    all.map(|(key, value)| {
+        let value = match value {
+            AttributeValue::Bool(flag) => policy::AttributeValue::Bool(flag),
+            AttributeValue::Number(number) => policy::AttributeValue::Number(number as f64),
+            AttributeValue::String(text) => policy::AttributeValue::String(text),
+        };
+        (key, value)
+    })
+    .collect()
+}
+
+/// A policy's `derpMap`.
+#[derive(Deserialize)]
+struct OwnRelays {
+    #[serde(rename = "OmitDefaultRegions", alias = "omitDefaultRegions", default)]
+    omit_default_regions: bool,
+    #[serde(rename = "Regions", default)]
+    regions: BTreeMap<u32, Option<Region>>,
+}
+
+/// The server's relays with a policy's: its regions are added, and one that is `null` is taken
+/// away. Regions without a relay and maps without a region are of no use to clients.
+fn combine(relays: &DerpMap, text: &str) -> DerpMap {
+    let Ok(own) = serde_json::from_str::<OwnRelays>(text) else {
+        return relays.clone();
+    };
+    let mut combined = relays.clone();
+    if own.omit_default_regions {
+        combined.regions.clear();
+    }
+    for (id, region) in own.regions {
+        match region.filter(|region| !region.nodes.is_empty()) {
+            Some(mut region) => {
+                // The key says it; that it is said again is not asked of people.
+                region.id = id;
+                region
+                    .nodes
+                    .iter_mut()
+                    .for_each(|relay| relay.region_id = id);
+                combined.regions.insert(id, region)
+            }
+            None => combined.regions.remove(&id),
+        };
+    }
+    if combined.regions.is_empty() {
+        return relays.clone();
+    }
+    combined
+}
