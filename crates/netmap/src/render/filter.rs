@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bowline_policy::FilterRule;
 use bowline_wire::map_response::BASE_FILTER;
+use serde_json::json;
 
 use crate::chunk::Entry;
 use crate::full::push_json;
@@ -32,8 +33,7 @@ pub(crate) fn parts(entry: &Entry, snapshot: &Snapshot) -> BTreeMap<String, Vec<
 /// clients keep the filter that they have when they are sent none.
 pub(crate) fn push(text: &mut String, parts: &BTreeMap<String, Vec<FilterRule>>) {
     if parts.is_empty() {
-        let nothing: BTreeMap<&str, [FilterRule; 0]> = [(BASE_FILTER, [])].into();
-        push_field(text, &nothing);
+        push_field(text, &json!({ BASE_FILTER: [] }));
     } else {
         push_field(text, parts);
     }
