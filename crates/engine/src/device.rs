@@ -13,13 +13,11 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::actor::{Access, Actor, Scope};
+use crate::approval::{EXIT_ROUTES, ROUTES_MAX, approve_routes};
 use crate::draft::Draft;
 use crate::due::device_target;
 use crate::engine::Engine;
 use crate::failure::Refusal;
-
-/// The most routes that one device may have enabled.
-const ROUTES_MAX: usize = 1024;
 
 /// A free first label for a device, as near to the wanted one as possible: itself, then `-1`,
 /// `-2`, …. `own` may keep what it has.
@@ -171,6 +169,7 @@ impl Engine {
                 authorized,
                 ..device
             });
+            approve_routes(draft, id);
             Ok(())
         })
         .await
@@ -268,10 +267,7 @@ impl Engine {
             )));
         }
         if parsed.iter().any(is_exit_route) {
-            parsed.extend([
-                IpNet::V4(ipnet::Ipv4Net::default()),
-                IpNet::V6(ipnet::Ipv6Net::default()),
-            ]);
+            parsed.extend(EXIT_ROUTES);
         }
         address::sort_routes(&mut parsed);
         self.write(actor, move |draft| {

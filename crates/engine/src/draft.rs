@@ -1,6 +1,7 @@
 //! The draft that a change works on: a copy of the snapshot that notes what was touched.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bowline_model::audit::{ActorRef, AuditEvent, Target};
 use bowline_model::credential::Credential;
@@ -12,6 +13,7 @@ use bowline_model::record::{self, BodyError};
 use bowline_model::tailnet::Tailnet;
 use bowline_model::user::User;
 use bowline_netmap::snapshot::Snapshot;
+use bowline_policy::Policy;
 use bowline_store::{AuditRow, Column, Delete, Kind, Put};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -181,6 +183,12 @@ impl<'a> Draft<'a> {
     pub fn set_policy(&mut self, policy: PolicyFile) {
         self.record(Kind::Policy, self.snapshot.id().get(), true);
         self.snapshot.set_policy(policy);
+    }
+
+    /// Writes a policy file whose text has been read before.
+    pub fn set_parsed_policy(&mut self, file: PolicyFile, policy: Arc<Policy>) {
+        self.record(Kind::Policy, self.snapshot.id().get(), true);
+        self.snapshot.set_parsed_policy(file, policy);
     }
 
     /// Notes an audit event: the actor of this change did `action` to `target`.

@@ -10,6 +10,7 @@
 //! a tailnet's wall.
 
 pub mod actor;
+mod approval;
 pub mod attribute;
 pub mod clock;
 pub mod credential;
