@@ -5,5 +5,6 @@ mod bytes;
 mod history;
 mod law;
 mod message;
+mod policy;
 mod records;
 mod view;
