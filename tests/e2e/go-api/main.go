@@ -50,6 +50,7 @@ func main() {
 	run.expendable(need("BOWLINE_EXPENDABLE"))
 	run.keys()
 	run.dns()
+	run.policy()
 	run.refusals()
 	if err := record.Close(); err != nil {
 		fatal(err)
@@ -320,6 +321,64 @@ func (c *checks) dns() {
 		c.ok("get the new name servers", err)
 		c.equal("new name servers", servers, []string{"9.9.9.9"})
 	}
+}
+
+// policy reads, checks, changes and restores the policy file.
+func (c *checks) policy() {
+	policy := c.client.PolicyFile()
+	raw, err := policy.Raw(c.ctx)
+	if !c.ok("get the policy file as text", err) {
+		return
+	}
+	c.equal("its comments are kept", strings.Contains(raw.HuJSON, "//"), true)
+	c.equal("its ETag is there", len(strings.Trim(raw.ETag, `"`)), 64)
+	decoded, err := policy.Get(c.ctx)
+	if c.ok("get the policy file", err) {
+		c.equal("its rules", len(decoded.ACLs), 1)
+		c.equal("both forms have one ETag", decoded.ETag, raw.ETag)
+	}
+
+	const text = `{
+		// Kept as it is written.
+		"tagOwners": {"tag:web": ["autogroup:admin"]},
+		"acls": [{"action": "accept", "src": ["*"], "dst": ["tag:web:443"]}],
+		"tests": [{"src": "tag:web", "deny": ["tag:web:80"]}],
+	}
+`
+	c.ok("validate a policy", policy.Validate(c.ctx, text))
+	err = policy.Validate(c.ctx, strings.ReplaceAll(text, "deny", "accept"))
+	c.equal("a failing test is found", err != nil && strings.Contains(err.Error(), "test(s) failed"), true)
+	unchanged, err := policy.Raw(c.ctx)
+	if c.ok("get it again", err) {
+		c.equal("validating changes nothing", unchanged, raw)
+	}
+
+	c.status("set with an old hash", policy.Set(c.ctx, text, "0123"), http.StatusPreconditionFailed)
+	if !c.ok("set the policy file", policy.Set(c.ctx, text, raw.ETag)) {
+		return
+	}
+	kept, err := policy.Raw(c.ctx)
+	if c.ok("get what was set", err) {
+		c.equal("the text", kept.HuJSON, text)
+		c.equal("another ETag", kept.ETag != raw.ETag, true)
+	}
+	message := c.status("set one that fails its test",
+		policy.Set(c.ctx, strings.ReplaceAll(text, "deny", "accept"), ""), http.StatusBadRequest)
+	c.equal("it says so", message, "test(s) failed")
+
+	typed := tailscale.ACL{
+		Groups:    map[string][]string{"group:ops": {need("BOWLINE_OWNER")}},
+		TagOwners: map[string][]string{"tag:db": {"group:ops"}},
+		ACLs: []tailscale.ACLEntry{
+			{Action: "accept", Source: []string{"group:ops"}, Destination: []string{"tag:db:5432"}},
+		},
+	}
+	answer, err := policy.SetAndGet(c.ctx, typed, kept.ETag)
+	if c.ok("set a policy as an object", err) {
+		c.equal("its rules come back", answer.ACLs, typed.ACLs)
+		c.equal("its tag owners come back", answer.TagOwners, typed.TagOwners)
+	}
+	c.ok("set the first one again", policy.Set(c.ctx, raw.HuJSON, ""))
 }
 
 func (c *checks) refusals() {
