@@ -207,6 +207,7 @@ fn own_part(
     let (earlier, later) = (from.access(), to.access());
     let self_may_differ = !Arc::ptr_eq(old, new)
         || role(old, from) != role(new, to)
+        || from.tailnet().name != to.tailnet().name
         || later.device_differs(earlier, id);
     if self_may_differ {
         let (before, after) = (node::own(old, from), node::own(new, to));

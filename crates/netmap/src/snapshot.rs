@@ -158,6 +158,18 @@ impl Snapshot {
         self.access().net()
     }
 
+    /// The policy applied to this state, for questions about people and the policy file alone:
+    /// devices that changed just now may be missing. Costs nothing where only devices changed, so
+    /// that a batch of joins is still one change of the policy's sets.
+    pub fn compiled_for_people(&self) -> &Compiled {
+        let is_current = self.pending.users.is_empty() && self.pending.policy.is_none();
+        if self.access.get().is_none() && is_current {
+            self.earlier.net()
+        } else {
+            self.compiled()
+        }
+    }
+
     /// Applies the policy to this state now, rather than when somebody asks first.
     pub fn settle(&self) {
         let _ = self.access();

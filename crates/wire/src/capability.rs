@@ -26,3 +26,14 @@ pub const SUGGEST_EXIT_NODE: &str = "suggest-exit-node";
 pub const ONE_CGNAT_ON: &str = "one-cgnat?v=true";
 /// The opposite.
 pub const ONE_CGNAT_OFF: &str = "one-cgnat?v=false";
+/// SSH clients may set the environment variables that the policy lets them (`acceptEnv`).
+pub const SSH_ENVIRONMENT: &str = "ssh-env-vars";
+/// Sessions are started without `su`, and SFTP is served by the client itself: as the real service
+/// has it on every node.
+pub const SSH_BEHAVIOR_V1: &str = "ssh-behavior-v1";
+/// App connectors remember routes that they learnt over a restart.
+pub const STORE_APP_CONNECTOR_ROUTES: &str = "store-appc-routes";
+/// Clients find out how long their NAT keeps a path open.
+pub const PROBE_UDP_LIFETIME: &str = "probe-udp-lifetime";
+/// The tailnet's name for people, its one value.
+pub const TAILNET_DISPLAY_NAME: &str = "tailnet-display-name";

@@ -17,6 +17,12 @@ pub fn own(entry: &Entry, snapshot: &Snapshot) -> BTreeMap<String, Vec<Value>> {
     set(capability::FILE_SHARING, vec![]);
     set(capability::DEFAULT_AUTO_UPDATE, vec![json!(false)]);
     set(capability::NO_CAPTIVE_PORTAL_DETECTION, vec![]);
+    set(capability::SSH_ENVIRONMENT, vec![]);
+    set(capability::SSH_BEHAVIOR_V1, vec![]);
+    set(capability::STORE_APP_CONNECTOR_ROUTES, vec![]);
+    set(capability::PROBE_UDP_LIFETIME, vec![]);
+    let name = json!(snapshot.tailnet().name);
+    set(capability::TAILNET_DISPLAY_NAME, vec![name]);
     let owner = entry.device.user.filter(|_| !entry.device.is_tagged());
     if let Some(user) = owner.and_then(|id| snapshot.user(id)) {
         match user.role {

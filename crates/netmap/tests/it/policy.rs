@@ -69,7 +69,7 @@ fn a_rule_that_is_added_or_taken_away_is_one_part_of_the_filter() {
         "user 3 is not told of it"
     );
     let removed = next(&added, |draft| {
-        draft.set_policy(policy(&file(&[rule(22), other(6)])))
+        draft.set_policy(policy(&file(&[rule(22), other(6)])));
     });
     assert_eq!(
         told(1, &added, &removed).unwrap(),
