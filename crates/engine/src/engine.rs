@@ -175,6 +175,8 @@ impl Engine {
 
     /// Starts the writer of a tailnet that was loaded or just made.
     pub(crate) fn add(&self, snapshot: Snapshot) {
+        // Before the first copy: later states follow from this one.
+        snapshot.settle();
         let newest = snapshot
             .devices()
             .map(|entry| entry.device.id.get())
