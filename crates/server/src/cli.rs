@@ -8,6 +8,7 @@ mod init;
 mod key;
 mod lifetime;
 mod output;
+mod policy;
 mod secret_key;
 mod tailnet;
 mod tls;
@@ -29,6 +30,8 @@ use crate::config::{
 };
 use crate::telemetry;
 
+/// Exit code for what is refused or fails.
+const FAILED: u8 = 1;
 /// Exit code for what is typed wrong.
 const USAGE: u8 = 2;
 
@@ -90,6 +93,8 @@ Example:
     Key(Through<key::Command>),
     /// Devices: list, show, rename, delete, authorize, expire, routes
     Device(Through<device::Command>),
+    /// The policy file: check, fmt, test, preview, explain, diff, get, set
+    Policy(Through<policy::Command>),
     /// Tailnets of this server: create, list
     Tailnet(Through<tailnet::Command>),
 }
@@ -101,17 +106,22 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let is_serving = matches!(cli.command, Command::Serve(_));
+    let failed = match cli.command {
+        Command::Policy(_) => policy::NOT_DONE,
+        _ => FAILED,
+    };
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         // The reader, such as `head`, has had enough.
         Err(error) if !is_serving && is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
-            if is_typed_wrong(&error) {
-                ExitCode::from(USAGE)
+            let code = if is_typed_wrong(&error) {
+                USAGE
             } else {
-                ExitCode::FAILURE
-            }
+                failed
+            };
+            ExitCode::from(code)
         }
     }
 }
@@ -197,9 +207,13 @@ fn load(common: &CommonFlags, serve: ServeFlags) -> Result<Loaded> {
     Ok(Settings::load(&flags, &Environment::of_process())?)
 }
 
-fn run(cli: Cli) -> Result<()> {
+/// Runs a command, and passes its exit code: 0 but for those that have others for what they found.
+fn run(cli: Cli) -> Result<u8> {
     let common = cli.common;
-    match cli.command {
+    let done = match cli.command {
+        Command::Policy(Through { target, command }) => {
+            return policy::run(&common, &target, command);
+        }
         Command::Serve(flags) => {
             let loaded = load(&common, flags)?;
             telemetry::start_log(&loaded.settings.log)?;
@@ -235,14 +249,15 @@ fn run(cli: Cli) -> Result<()> {
                 tailnet::run(command, session).await
             })
         }
-    }
+    };
+    done.map(|()| 0)
 }
 
-fn through_api(
+fn through_api<T>(
     common: &CommonFlags,
     target: &TargetFlags,
-    command: impl AsyncFnOnce(&mut Session) -> Result<()>,
-) -> Result<()> {
+    command: impl AsyncFnOnce(&mut Session) -> Result<T>,
+) -> Result<T> {
     // One thread: a command is one request after the other.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

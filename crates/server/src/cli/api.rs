@@ -7,9 +7,11 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Router;
 use axum::body::Body;
 use bowline_engine::Engine;
+use bowline_policy::Failure;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, IF_MATCH};
+use http::request::Builder;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::SendRequest;
 use serde::de::DeserializeOwned;
@@ -55,6 +57,7 @@ pub(super) struct Api {
 
 /// An answer of 2xx.
 pub(super) struct Answer {
+    headers: HeaderMap,
     body: Bytes,
 }
 
@@ -66,6 +69,18 @@ impl Answer {
             "" => "{}",
             text => text,
         })
+    }
+
+    /// The body as it came, to the last byte.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The `ETag` without its quotes; empty where there is none.
+    pub(super) fn etag(&self) -> &str {
+        let value = self.headers.get(ETAG);
+        let value = value.and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().trim_matches('"')
     }
 
     /// The JSON, read.
@@ -80,7 +95,18 @@ impl Answer {
 pub(super) struct Refused {
     /// Its status.
     pub(super) status: StatusCode,
-    message: String,
+    /// Its text.
+    pub(super) message: String,
+    /// Tests of a policy file that failed.
+    pub(super) data: Vec<Failure>,
+}
+
+/// A policy file or its tests on the way to the API.
+pub(super) struct PolicyText<'a> {
+    /// HuJSON.
+    pub(super) text: &'a str,
+    /// `If-Match`, quoted.
+    pub(super) if_match: Option<String>,
 }
 
 impl Api {
@@ -100,7 +126,17 @@ impl Api {
     /// # Errors
     /// [`Refused`], or that no answer came.
     pub(super) async fn get(&mut self, path: &str) -> Result<Answer> {
-        self.send(Method::GET, path, None).await
+        self.send(self.request(Method::GET, path)?, Bytes::new())
+            .await
+    }
+
+    /// `GET` of one form of what is there.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) async fn get_as(&mut self, path: &str, accept: &'static str) -> Result<Answer> {
+        let request = self.request(Method::GET, path)?.header(ACCEPT, accept);
+        self.send(request, Bytes::new()).await
     }
 
     /// `POST` with a JSON body.
@@ -108,7 +144,29 @@ impl Api {
     /// # Errors
     /// As [`Self::get`].
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Answer> {
-        self.send(Method::POST, path, Some(body)).await
+        let request = self
+            .request(Method::POST, path)?
+            .header(CONTENT_TYPE, "application/json");
+        self.send(request, Bytes::from(body.to_string())).await
+    }
+
+    /// `POST` of a policy file.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) async fn post_policy(
+        &mut self,
+        path: &str,
+        policy: PolicyText<'_>,
+    ) -> Result<Answer> {
+        let mut request = self
+            .request(Method::POST, path)?
+            .header(CONTENT_TYPE, "application/hujson");
+        if let Some(etag) = policy.if_match {
+            request = request.header(IF_MATCH, etag);
+        }
+        self.send(request, Bytes::from(policy.text.to_owned()))
+            .await
     }
 
     /// `DELETE`.
@@ -116,11 +174,11 @@ impl Api {
     /// # Errors
     /// As [`Self::get`].
     pub(super) async fn delete(&mut self, path: &str) -> Result<Answer> {
-        self.send(Method::DELETE, path, None).await
+        self.send(self.request(Method::DELETE, path)?, Bytes::new())
+            .await
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
-        let bytes = Bytes::from(body.map(Value::to_string).unwrap_or_default());
+    fn request(&self, method: Method, path: &str) -> Result<Builder> {
         let prefix = match &self.way {
             Way::Connection { prefix, .. } => prefix.as_str(),
             Way::InProcess { .. } => "",
@@ -128,14 +186,15 @@ impl Api {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{prefix}/api/v2/{path}"));
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
         if let Some(name) = &self.tailnet {
             let value = HeaderValue::from_str(name)
                 .with_context(|| format!("{name:?} is no name of a tailnet"))?;
             request = request.header(bowline_api::OPERATOR_TAILNET, value);
         }
+        Ok(request)
+    }
+
+    async fn send(&mut self, mut request: Builder, bytes: Bytes) -> Result<Answer> {
         let answered = async {
             match &mut self.way {
                 Way::Connection {
@@ -161,7 +220,7 @@ impl Api {
                 }
             }
         };
-        let (status, body) = tokio::time::timeout(ANSWER_TIMEOUT, answered)
+        let (status, answer) = tokio::time::timeout(ANSWER_TIMEOUT, answered)
             .await
             .map_err(|_| {
                 let seconds = ANSWER_TIMEOUT.as_secs();
@@ -169,15 +228,17 @@ impl Api {
             })?
             .context("the server did not answer; look at its log")?;
         if status.is_success() {
-            return Ok(Answer { body });
+            return Ok(answer);
         }
-        Err(self.refused(status, &body).into())
+        Err(self.refused(status, &answer.body).into())
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> Refused {
         #[derive(serde::Deserialize)]
-        struct Message {
+        struct Told {
             message: String,
+            #[serde(default)]
+            data: Value,
         }
         let is_remote = matches!(
             &self.way,
@@ -186,9 +247,12 @@ impl Api {
                 ..
             }
         );
-        let mut message = match serde_json::from_slice::<Message>(body) {
-            Ok(told) => told.message,
-            Err(_) => format!("the server answered {status}; is it a Bowline server?"),
+        let (mut message, data) = match serde_json::from_slice::<Told>(body) {
+            Ok(told) => (told.message, told.data),
+            Err(_) => (
+                format!("the server answered {status}; is it a Bowline server?"),
+                Value::Null,
+            ),
         };
         if is_remote && status == StatusCode::UNAUTHORIZED {
             message
@@ -197,7 +261,11 @@ impl Api {
         if self.tailnet.is_none() && message == "there are several tailnets: name one" {
             message.push_str(" with --tailnet; bowline tailnet list shows them");
         }
-        Refused { status, message }
+        Refused {
+            status,
+            message,
+            data: serde_json::from_value(data).unwrap_or_default(),
+        }
     }
 
     /// Ends it: what this process wrote itself is flushed.
@@ -212,17 +280,20 @@ impl Api {
     }
 }
 
-async fn collect<B>(response: http::Response<B>) -> Result<(StatusCode, Bytes)>
+async fn collect<B>(response: http::Response<B>) -> Result<(StatusCode, Answer)>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let status = response.status();
-    match Limited::new(response.into_body(), ANSWER_LIMIT)
-        .collect()
-        .await
-    {
-        Ok(body) => Ok((status, body.to_bytes())),
+    let (head, body) = response.into_parts();
+    match Limited::new(body, ANSWER_LIMIT).collect().await {
+        Ok(body) => {
+            let answer = Answer {
+                headers: head.headers,
+                body: body.to_bytes(),
+            };
+            Ok((head.status, answer))
+        }
         Err(error) => bail!("the answer broke off: {error}"),
     }
 }

@@ -64,6 +64,11 @@ impl TargetFlags {
         self.server.as_deref()
     }
 
+    /// Whether a server or a tailnet is named.
+    pub(super) fn is_named(&self) -> bool {
+        self.server.is_some() || self.tailnet.is_some()
+    }
+
     /// The API of the server elsewhere at `url`.
     pub(super) async fn remote(&self, url: &str) -> Result<Api> {
         let token = self.token()?;
