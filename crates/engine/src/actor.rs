@@ -38,6 +38,9 @@ pub enum Principal {
 pub enum Scope {
     /// `devices:core`.
     DevicesCore,
+    /// `devices:core` again, for tags: network administrators may assign every tag and change
+    /// nothing else of a device.
+    DevicesTags,
     /// `devices:routes`.
     DevicesRoutes,
     /// `devices:posture_attributes`.
@@ -58,8 +61,9 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::DevicesCore,
+        Self::DevicesTags,
         Self::DevicesRoutes,
         Self::DevicesPostureAttributes,
         Self::AuthKeys,
@@ -73,7 +77,7 @@ impl Scope {
     /// The API's word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::DevicesCore => "devices:core",
+            Self::DevicesCore | Self::DevicesTags => "devices:core",
             Self::DevicesRoutes => "devices:routes",
             Self::DevicesPostureAttributes => "devices:posture_attributes",
             Self::AuthKeys => "auth_keys",
@@ -106,6 +110,7 @@ pub fn role_may(role: Role, scope: Scope, access: Access) -> bool {
                 matches!(role, NetworkAdmin | ItAdmin)
             }
             Scope::DevicesCore
+            | Scope::DevicesTags
             | Scope::DevicesRoutes
             | Scope::PolicyFile
             | Scope::Dns
@@ -116,6 +121,7 @@ pub fn role_may(role: Role, scope: Scope, access: Access) -> bool {
             scope,
             Scope::PolicyFile
                 | Scope::Dns
+                | Scope::DevicesTags
                 | Scope::DevicesRoutes
                 | Scope::DevicesPostureAttributes
                 | Scope::AuthKeys
@@ -124,6 +130,7 @@ pub fn role_may(role: Role, scope: Scope, access: Access) -> bool {
         (ItAdmin, Access::Write) => matches!(
             scope,
             Scope::DevicesCore
+                | Scope::DevicesTags
                 | Scope::DevicesPostureAttributes
                 | Scope::AuthKeys
                 | Scope::ApiAccessTokens

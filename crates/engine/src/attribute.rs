@@ -76,13 +76,27 @@ fn check_key(key: &str) -> Result<(), Refusal> {
     ))
 }
 
-/// Refuses a value of another type than the tailnet has for the key, and a key that differs from
-/// another one only by case. `own` is the device that is being written with its new attributes.
+/// Refuses a value of another type than the policy's `attrConfig` or the tailnet has for the key,
+/// and a key that differs from another one only by case.
 fn check_against_tailnet(
     snapshot: &Snapshot,
     key: &str,
     value: &AttributeValue,
 ) -> Result<(), Refusal> {
+    let policy = snapshot.compiled().policy();
+    let declared = policy.attribute_config().iter().find(|it| it.name == key);
+    if let Some(declared) = declared {
+        let wanted = match declared.kind.as_str() {
+            "bool" => "boolean",
+            kind => kind,
+        };
+        if wanted != value.type_name() {
+            return Err(Refusal::invalid(format!(
+                "attribute {key} is declared as {wanted} in the policy file, not {}",
+                value.type_name()
+            )));
+        }
+    }
     for entry in snapshot.devices() {
         for (other, attribute) in &entry.device.attributes {
             if other == key {

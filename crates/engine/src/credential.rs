@@ -1,6 +1,5 @@
 //! Auth keys and API access tokens: make, list, revoke, check.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bowline_model::audit::Target;
@@ -8,7 +7,6 @@ use bowline_model::credential::{AuthKey, Credential, Kind, LIFETIME_MAX_SECONDS,
 use bowline_model::id::{KeyId, UserId};
 pub use bowline_model::secret::Minted;
 use bowline_model::secret::{Presented, SecretKind};
-use bowline_model::tag::Tag;
 use bowline_model::user::Status;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -17,6 +15,7 @@ use crate::actor::{Access, Actor, Principal, Scope};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::failure::{Refusal, StoreFailure};
+use crate::tag;
 
 /// What a new auth key is to be.
 #[derive(Debug, Clone, Default)]
@@ -117,19 +116,9 @@ pub(crate) fn mint_token(
     Ok((minted, credential))
 }
 
-/// Refuses tags that the policy lets nobody assign. The default policy has no tag owners.
-pub(crate) fn check_tags(tags: &[String]) -> Result<BTreeSet<Tag>, Refusal> {
-    if tags.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    Err(Refusal::Invalid(format!(
-        "requested tags [{}] are invalid or not permitted",
-        tags.join(" ")
-    )))
-}
-
 impl Engine {
-    /// Makes an auth key for a user: the actor's own, or, with the role for it, another's.
+    /// Makes an auth key for a user: the actor's own, or, with the role for it, another's. Its tags
+    /// are such as the actor may assign.
     ///
     /// # Errors
     /// `NotPermitted` without the role; `Invalid` for a lifetime, description or tags that cannot
@@ -145,9 +134,10 @@ impl Engine {
         }
         check_description(&new.description)?;
         lifetime(new.expiry_seconds)?;
-        let tags = check_tags(&new.tags)?;
         let user = self.owner_of_new(actor, user)?;
+        let maker = actor.clone();
         self.write(actor, move |draft| {
+            let tags = tag::permitted(draft.view(), &maker, &new.tags)?;
             let (id, minted) = mint(draft, SecretKind::Auth)?;
             let now = draft.now();
             let credential = Credential {

@@ -1,5 +1,6 @@
-//! Devices: rename, approve, expire, route, move, delete.
+//! Devices: rename, approve, tag, expire, route, move, delete.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -7,9 +8,11 @@ use bowline_model::address::{self, is_exit_route};
 use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
 use bowline_model::name;
+use bowline_model::tag::Tag;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::actor::{Access, Actor, Scope};
@@ -18,6 +21,7 @@ use crate::draft::Draft;
 use crate::due::device_target;
 use crate::engine::Engine;
 use crate::failure::Refusal;
+use crate::tag;
 
 /// A free first label for a device, as near to the wanted one as possible: itself, then `-1`,
 /// `-2`, …. `own` may keep what it has.
@@ -48,6 +52,23 @@ pub(crate) fn free_name(snapshot: &Snapshot, wanted: &str, own: Option<DeviceId>
         }
     }
     name::candidate(wanted, high)
+}
+
+/// When the node key of a device expires that gets these tags. Keys of tagged devices never do; one
+/// that becomes a person's must not stay so for good, and has the time that a login would give it.
+fn expiry_with(draft: &mut Draft<'_>, device: &Device, tags: &BTreeSet<Tag>) -> Option<Timestamp> {
+    if !tags.is_empty() || device.key_expiry.is_some() {
+        return device.key_expiry;
+    }
+    let days = i64::from(draft.view().tailnet().settings.devices_key_duration_days);
+    let expiry = draft.now() + SignedDuration::from_hours(24 * days);
+    draft.audit(
+        "UPDATE",
+        device_target(device, Some("KEY_EXPIRY_TIME")),
+        Value::Null,
+        json!(expiry),
+    );
+    Some(expiry)
 }
 
 fn need(actor: &Actor, scope: Scope) -> Result<(), Refusal> {
@@ -330,25 +351,46 @@ impl Engine {
         .await
     }
 
-    /// Replaces a device's tags. The default policy has no tag owners, so only the empty set is
-    /// possible for now.
+    /// Replaces a device's tags. The first take it from its user; without any it goes back to who
+    /// registered it. When its node key expires stays as it is, until it logs in again.
     ///
     /// # Errors
-    /// `Invalid` naming the tags that may not be assigned; `NotFound`.
-    #[expect(
-        clippy::unused_async,
-        reason = "it writes as soon as a policy can name tag owners"
-    )]
+    /// `Invalid` naming the tags that the policy does not let the actor assign, or none where
+    /// nobody is left who could own the device; `NotFound`.
     pub async fn set_device_tags(
         &self,
         actor: &Actor,
         id: DeviceId,
-        tags: &[String],
+        tags: Vec<String>,
     ) -> Result<(), Refusal> {
-        need(actor, Scope::DevicesCore)?;
-        self.device(actor, id)?;
-        crate::credential::check_tags(tags)?;
-        Ok(())
+        need(actor, Scope::DevicesTags)?;
+        let assigning = actor.clone();
+        self.write(actor, move |draft| {
+            let device = find(draft, id)?;
+            let tags = tag::permitted(draft.view(), &assigning, &tags)?;
+            if tags == device.tags {
+                return Ok(());
+            }
+            let user = device.user.filter(|id| draft.view().user(*id).is_some());
+            if tags.is_empty() && user.is_none() {
+                return Err(tag::refused::<&str>(&[]));
+            }
+            draft.audit(
+                "UPDATE",
+                device_target(&device, Some("ACL_TAGS")),
+                json!(device.tags),
+                json!(tags),
+            );
+            let key_expiry = expiry_with(draft, &device, &tags);
+            draft.put_device(Device {
+                key_expiry,
+                tags,
+                ..device
+            });
+            approve_routes(draft, id);
+            Ok(())
+        })
+        .await
     }
 
     /// Whether a node key belongs to a device that may use the relay.

@@ -1,0 +1,287 @@
+//! The policy file: replace it, reset it, judge a proposed one.
+//!
+//! Source: `policy-language` facts, section 14; `api-behaviour` facts, section 5.7.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bowline_model::audit::Target;
+use bowline_model::policy_file::PolicyFile;
+use bowline_model::user::Role;
+use bowline_netmap::snapshot::Snapshot;
+use bowline_policy::{DEFAULT_POLICY, Diagnostic, Policy, hujson};
+use serde_json::json;
+
+use crate::actor::{Access, Actor, Scope};
+use crate::approval::approve_all_routes;
+use crate::engine::Engine;
+use crate::failure::StoreFailure;
+
+/// `If-Match` for a tailnet that still has its untouched default.
+const UNTOUCHED: &str = "ts-default";
+
+/// Domains where everybody can have an address, so that having one says nothing of who they work
+/// for: `user:*@gmail.com` must not be the members of a tailnet.
+const PUBLIC_MAIL: [&str; 30] = [
+    "126.com",
+    "163.com",
+    "aol.com",
+    "duck.com",
+    "fastmail.com",
+    "gmail.com",
+    "gmx.at",
+    "gmx.ch",
+    "gmx.com",
+    "gmx.de",
+    "gmx.net",
+    "googlemail.com",
+    "hey.com",
+    "hotmail.com",
+    "icloud.com",
+    "live.com",
+    "mac.com",
+    "mail.com",
+    "mail.ru",
+    "me.com",
+    "msn.com",
+    "outlook.com",
+    "pm.me",
+    "proton.me",
+    "protonmail.com",
+    "qq.com",
+    "web.de",
+    "yahoo.com",
+    "yandex.ru",
+    "zoho.com",
+];
+
+/// Which policy file must be in force for another to take its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// One with this `ETag`, without quotes.
+    Etag(String),
+    /// The default that nobody has touched yet.
+    Untouched,
+}
+
+impl Expected {
+    /// Reads the value of `If-Match`. Official clients send it with quotes, older ones without.
+    pub fn parse(header: &str) -> Self {
+        let header = header.trim();
+        let bare = header
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+            .unwrap_or(header);
+        if bare == UNTOUCHED {
+            Self::Untouched
+        } else {
+            Self::Etag(bare.to_owned())
+        }
+    }
+
+    fn holds(&self, file: &PolicyFile) -> bool {
+        match self {
+            Self::Etag(tag) => etag(text(file)) == *tag,
+            Self::Untouched => file.text.is_none(),
+        }
+    }
+}
+
+/// Why a policy file was not set. Nothing has changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PolicyRefused {
+    /// The actor's role or scopes do not allow it.
+    #[error("calling actor does not have enough permissions to perform this function")]
+    NotPermitted,
+    /// Another policy file is in force than the caller knows. Clients match on the text.
+    #[error("precondition failed, invalid old hash")]
+    Outdated,
+    /// It is not for this tailnet, or one of its tests fails.
+    #[error("{0}")]
+    Wrong(Box<Diagnostic>),
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreFailure),
+}
+
+impl From<Diagnostic> for PolicyRefused {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Wrong(Box::new(diagnostic))
+    }
+}
+
+/// The text of a policy file, which is the default until somebody sets one.
+pub fn text(file: &PolicyFile) -> &str {
+    file.text.as_deref().unwrap_or(DEFAULT_POLICY)
+}
+
+/// The `ETag` of a policy file, without quotes: the SHA-256 of the text in canonical layout, in
+/// lower-case hexadecimal. `gitops-pusher` computes the same of its file.
+pub fn etag(text: &str) -> String {
+    // Only what was parsed is ever stored; a text of a newer version may be no HuJSON to this one.
+    let formatted = hujson::format(text).unwrap_or_else(|_| text.to_owned());
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, formatted.as_bytes());
+    let mut hex = String::with_capacity(64);
+    for byte in hash.as_ref() {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
+/// The domains that are a tailnet's own: that of its organisation name, and that of its owner.
+///
+/// Not those of its other users. The real service refuses `user:*@example.org` in a tailnet of
+/// example.com with an administrator from example.org (recordings `ssh-b4`, `ssh-d1`): to invite
+/// somebody must not open the policy to everybody who has an address beside theirs. The owner's
+/// counts because an organisation name may be any word here. Where people can get an address just
+/// so, the domain is nobody's own.
+fn domains(snapshot: &Snapshot) -> Vec<String> {
+    let owners = snapshot.users().filter(|user| user.role == Role::Owner);
+    let logins = owners.map(|user| user.login_name.as_str());
+    let mut domains: Vec<String> = logins
+        .chain([snapshot.tailnet().name.as_str()])
+        .map(|name| name.rsplit('@').next().unwrap_or(name).to_lowercase())
+        // "github" and "passkey" stand behind the @ of many and are no domains.
+        .filter(|domain| domain.contains('.') && !PUBLIC_MAIL.contains(&domain.as_str()))
+        .collect();
+    domains.dedup();
+    domains
+}
+
+/// Whether a policy could be a tailnet's: it speaks of no other's domains.
+///
+/// # Errors
+/// The service's text for the first domain that is not the tailnet's.
+pub fn check_domains(snapshot: &Snapshot, policy: &Policy) -> Result<(), Diagnostic> {
+    let domains = domains(snapshot);
+    policy.check_domains(domains.iter().map(String::as_str))
+}
+
+/// Whether a policy could be put into force on a tailnet as it is: its domains, then its tests.
+/// Returns what is odd about it and does not keep it out.
+///
+/// # Errors
+/// What is wrong, with the failed tests.
+pub fn judge(
+    snapshot: &Snapshot,
+    policy: &Arc<Policy>,
+) -> Result<Vec<bowline_policy::Failure>, Diagnostic> {
+    check_domains(snapshot, policy)?;
+    let compiled = snapshot.compiled().with_policy(policy);
+    compiled.run_tests()?;
+    Ok(compiled.unsynced_groups())
+}
+
+impl Engine {
+    /// Puts a policy into force, or with `None` the default again. Its tests run first, and routes
+    /// that it approves are enabled, all in one step. The text that is in force already changes
+    /// nothing. Returns the file as it is then.
+    ///
+    /// # Errors
+    /// `Outdated` where another file than the expected one is in force; `Wrong` with what is wrong
+    /// on this tailnet.
+    pub async fn set_policy_file(
+        &self,
+        actor: &Actor,
+        policy: Option<Arc<Policy>>,
+        expected: Option<Expected>,
+    ) -> Result<Arc<PolicyFile>, PolicyRefused> {
+        if !actor.may(Scope::PolicyFile, Access::Write) {
+            return Err(PolicyRefused::NotPermitted);
+        }
+        let is_reset = policy.is_none();
+        let policy = match policy {
+            Some(policy) => policy,
+            None => Arc::new(
+                Policy::parse(DEFAULT_POLICY)
+                    .map_err(|_| StoreFailure::Defect("the default policy is wrong"))?,
+            ),
+        };
+        self.write(actor, move |draft| {
+            let old = draft.view().policy().clone();
+            if expected
+                .as_ref()
+                .is_some_and(|expected| !expected.holds(&old))
+            {
+                return Err(PolicyRefused::Outdated);
+            }
+            check_domains(draft.view(), &policy)?;
+            let new = if is_reset {
+                PolicyFile {
+                    text: None,
+                    updated: None,
+                }
+            } else {
+                PolicyFile {
+                    text: Some(policy.text().to_owned()),
+                    updated: Some(draft.now()),
+                }
+            };
+            if new.text == old.text {
+                draft.view().compiled().run_tests()?;
+                return Ok(old);
+            }
+            let tailnet = draft.view().tailnet().clone();
+            draft.audit(
+                "UPDATE",
+                Target::tailnet(tailnet.id, &tailnet.name, "ACL"),
+                json!(text(&old)),
+                json!(policy.text()),
+            );
+            // In the draft first, so that the tests, the routes and the publication share one
+            // compilation. A refusal leaves no trace of it.
+            draft.set_parsed_policy(new, policy.clone());
+            draft.view().compiled().run_tests()?;
+            approve_all_routes(draft);
+            Ok(draft.view().policy().clone())
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_match_is_read_with_and_without_quotes() {
+        for text in ["\"ts-default\"", "ts-default", " \"ts-default\" "] {
+            assert_eq!(Expected::parse(text), Expected::Untouched, "{text}");
+        }
+        for text in ["\"abc\"", "abc"] {
+            assert_eq!(Expected::parse(text), Expected::Etag("abc".to_owned()));
+        }
+        // What is no tag of ours matches nothing.
+        for text in ["", "\"\"", "\"", "*", "W/\"abc\"", "\"abc"] {
+            let file = PolicyFile {
+                text: Some("{}".to_owned()),
+                updated: None,
+            };
+            assert!(!Expected::parse(text).holds(&file), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_that_differ_in_layout_share_an_etag() {
+        // The hash of "{}" and a newline.
+        let known = "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356";
+        for text in ["{}", "{ }\n", "\n\n{}"] {
+            assert_eq!(etag(text), known, "{text:?}");
+        }
+        assert_ne!(etag("{} // why\n"), known);
+        assert_eq!(etag("no policy").len(), 64);
+    }
+
+    #[test]
+    fn the_default_policy_is_in_canonical_layout() {
+        assert_eq!(hujson::format(DEFAULT_POLICY).unwrap(), DEFAULT_POLICY);
+        assert!(Policy::parse(DEFAULT_POLICY).is_ok());
+    }
+
+    #[test]
+    fn public_mail_domains_are_sorted_and_in_lower_case() {
+        assert!(PUBLIC_MAIL.is_sorted());
+        assert!(PUBLIC_MAIL.iter().all(|name| *name == name.to_lowercase()));
+    }
+}
