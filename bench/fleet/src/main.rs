@@ -8,6 +8,7 @@ mod fleet;
 mod node;
 mod process;
 mod report;
+mod rules;
 mod scan;
 mod spawn;
 
@@ -35,6 +36,21 @@ struct Arguments {
     /// Start this bowline binary on a fresh data directory for each number of nodes
     #[arg(long, value_name = "PROGRAM")]
     spawn: Option<PathBuf>,
+
+    /// Policy file of a server that is started. It should let every node see every other: that is
+    /// what is waited for
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "spawn",
+        conflicts_with = "rules"
+    )]
+    policy: Option<PathBuf>,
+
+    /// Instead of a policy file: one with so many rules about 200 groups and 100 tags, beside the
+    /// one that lets every node see every other
+    #[arg(long, requires = "spawn")]
+    rules: Option<u32>,
 
     /// API access token, to make an auth key and to rename
     #[arg(long, env = "FLEET_TOKEN", hide_env_values = true)]
@@ -104,11 +120,14 @@ fn main() -> anyhow::Result<()> {
     reason = "the figures are what this program is for"
 )]
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let written = arguments.rules.map(rules::write).transpose()?;
+    let policy = written.as_ref().map(tempfile::NamedTempFile::path);
+    let policy = policy.or(arguments.policy.as_deref());
     let mut reports = Vec::new();
     let mut failure = None;
     for nodes in &arguments.nodes {
         let spawned = match &arguments.spawn {
-            Some(program) => Some(spawn::Spawned::start(program).await?),
+            Some(program) => Some(spawn::Spawned::start(program, policy).await?),
             None => None,
         };
         let token = spawned.as_ref().map(|spawned| spawned.token.clone());

@@ -24,18 +24,19 @@ pub(crate) struct Spawned {
 }
 
 impl Spawned {
-    /// Makes a data directory with an owner and starts `program` on it.
-    pub(crate) async fn start(program: &Path) -> anyhow::Result<Self> {
+    /// Makes a data directory with an owner, and a policy if there is one, and starts `program` on
+    /// it.
+    pub(crate) async fn start(program: &Path, policy: Option<&Path>) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
         let directory = data.path().join("data");
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
             .local_addr()?
             .port();
         let listen = format!("127.0.0.1:{port}");
-        let command = |name: &str| {
+        let command = |name: &[&str]| {
             let mut command = Command::new(program);
             command
-                .arg(name)
+                .args(name)
                 .arg("--data")
                 .arg(&directory)
                 // None of these is measured, but the server does not start without a relay.
@@ -47,7 +48,7 @@ impl Spawned {
                 .kill_on_drop(true);
             command
         };
-        let output = command("init")
+        let output = command(&["init"])
             .args(["--owner", "fleet@example.com", "--json"])
             .stdout(Stdio::piped())
             .output()
@@ -65,7 +66,15 @@ impl Spawned {
             .context("`init --json` printed no token")?
             .to_owned();
 
-        let mut child = command("serve")
+        if let Some(policy) = policy {
+            let status = command(&["policy", "set"])
+                .arg(policy)
+                .stdout(Stdio::null())
+                .status()
+                .await?;
+            ensure!(status.success(), "`policy set` ended with {status}");
+        }
+        let mut child = command(&["serve"])
             .args(["--listen", &listen])
             .env("BOWLINE_LOG_LEVEL", "warn")
             .stdout(Stdio::null())
