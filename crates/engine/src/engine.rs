@@ -84,6 +84,11 @@ pub(crate) struct Inner {
     pub(crate) streams: CancellationToken,
     /// Serialises the making of tailnets.
     pub(crate) making: tokio::sync::Mutex<()>,
+    /// Devices that wait for somebody to say whose they are.
+    pub(crate) logins: crate::login::Logins,
+    /// SSH sessions that wait to be confirmed, and those that were.
+    pub(crate) ssh_checks: crate::ssh_check::Checks,
+    pub(crate) ssh_confirmations: crate::ssh_check::Confirmations,
 }
 
 /// One tailnet of this process.
@@ -165,6 +170,9 @@ impl Engine {
             stop: CancellationToken::new(),
             streams: CancellationToken::new(),
             making: tokio::sync::Mutex::new(()),
+            logins: crate::login::room(),
+            ssh_checks: crate::ssh_check::room(),
+            ssh_confirmations: crate::ssh_check::Confirmations::default(),
         }));
         for (id, _) in engine.0.store.tailnets().await? {
             let snapshot = engine.load(id).await?;
@@ -303,6 +311,8 @@ impl Engine {
 
     /// Lets every writer look at the clock: what is due is done. For tests that move the clock.
     pub async fn tick(&self) {
+        self.0.logins.sweep(self.now());
+        self.0.ssh_checks.sweep(self.now());
         for id in self.tailnets() {
             if let Some(handle) = self.handle(id) {
                 let (reply, done) = oneshot::channel();

@@ -10,6 +10,7 @@
 //! a tailnet's wall.
 
 pub mod actor;
+mod admit;
 mod approval;
 pub mod attribute;
 pub mod clock;
@@ -22,20 +23,25 @@ mod due;
 mod engine;
 pub mod failure;
 mod load;
+pub mod login;
 pub mod policy_file;
 pub mod register;
 pub mod report;
 pub mod session;
 pub mod settings;
+pub mod ssh_check;
 mod tag;
 pub mod tailnet;
 pub mod user;
+mod waiting;
 mod writer;
 
 pub use actor::{Access, Actor, Principal, Scope};
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use engine::{Engine, Event, OpenError, Settings};
 pub use failure::{Refusal, StoreFailure};
+pub use login::{Followed, Login, LoginState};
 pub use register::{Registered, Registration, RegistrationRefused};
 pub use report::Report;
 pub use session::Stream;
+pub use ssh_check::{SshAnswer, SshCheck, SshSession};

@@ -4,22 +4,18 @@
 //! with the same auth key and machine key but a new node key, so a one-off key stays good for the
 //! device that it made until that device has opened a map stream.
 
-use std::collections::BTreeSet;
-
-use bowline_model::address;
 use bowline_model::audit::ActorRef;
 use bowline_model::credential::{AuthKey, Credential, Kind, Use};
 use bowline_model::device::{Device, HostFacts};
-use bowline_model::id::{DeviceId, TailnetId, UserId};
+use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::{MachineKey, NodeKey};
-use bowline_model::name;
 use bowline_model::record::RawJson;
 use bowline_model::secret::{Presented, SecretKind};
 use bowline_model::user::Status;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::device::free_name;
+use crate::admit::{Admission, Asking, Continued, admit, continued, granted};
 use crate::draft::Draft;
 use crate::due::device_target;
 use crate::engine::Engine;
@@ -94,6 +90,9 @@ pub enum RegistrationRefused {
     /// The device asked for tags that it may not have.
     #[error("requested tags [{0}] are invalid or not permitted")]
     Tags(String),
+    /// A device that is to wait for its login tells too much of itself to keep.
+    #[error("the device's host info is too large")]
+    HostinfoTooLarge,
     /// It could not be stored: the client tries again.
     #[error(transparent)]
     Store(#[from] StoreFailure),
@@ -239,48 +238,6 @@ impl Engine {
     }
 }
 
-/// Whether a device belongs to whom an auth key registers for.
-fn has_owner(device: &Device, owner: Option<UserId>, key: &AuthKey) -> bool {
-    if key.tags.is_empty() {
-        !device.is_tagged() && device.user == owner
-    } else {
-        device.tags == key.tags
-    }
-}
-
-/// The device that a registration continues, when it is no new one.
-fn continued(
-    draft: &Draft<'_>,
-    request: &Registration,
-    owner: Option<UserId>,
-    key: &AuthKey,
-) -> Option<Device> {
-    let view = draft.view();
-    let is_ours = |device: &Device| device.machine_key == request.machine_key;
-    let same_owner = |device: &Device| has_owner(device, owner, key);
-    let by_key = |node_key: &NodeKey| {
-        view.device_by_node_key(node_key)
-            .map(|entry| (*entry.device).clone())
-    };
-    by_key(&request.node_key)
-        .filter(is_ours)
-        .or_else(|| {
-            request
-                .old_node_key
-                .as_ref()
-                .and_then(by_key)
-                .filter(|d| is_ours(d) && same_owner(d))
-        })
-        // The same installation logs in again as the same owner, after it forgot its node key.
-        .or_else(|| {
-            view.devices_by_machine_key(request.machine_key)
-                .map(|entry| &entry.device)
-                .filter(|device| same_owner(device))
-                .max_by_key(|device| device.id)
-                .map(|device| (**device).clone())
-        })
-}
-
 fn with_auth_key(
     draft: &mut Draft<'_>,
     request: &Registration,
@@ -309,11 +266,6 @@ fn with_auth_key(
                 tailnet,
                 device: entry.device.id,
             });
-        }
-        // Nobody's key renews what is somebody else's. With a new node key the client asks for a
-        // device of its own.
-        if !has_owner(&entry.device, credential.user, &key) {
-            return Ok(Registered::KeyExpired);
         }
     }
     if credential.revoked.is_some() {
@@ -346,78 +298,32 @@ fn with_auth_key(
     if !may_act {
         return Err(RegistrationRefused::OwnerGone);
     }
-    let asked: BTreeSet<&str> = request
-        .facts
-        .request_tags
-        .iter()
-        .map(String::as_str)
-        .collect();
-    let unowned: Vec<&str> = asked
-        .into_iter()
-        .filter(|tag| !key.tags.iter().any(|own| own.as_str() == *tag))
-        .collect();
-    if !unowned.is_empty() {
-        return Err(RegistrationRefused::Tags(unowned.join(" ")));
-    }
-
-    let now = draft.now();
-    let days = i64::from(draft.view().tailnet().settings.devices_key_duration_days);
-    let expiry = (key.tags.is_empty()).then(|| now + SignedDuration::from_hours(24 * days));
-    let expiry = match (expiry, request.expiry) {
-        (Some(ours), Some(asked)) => Some(ours.min(asked)),
-        (ours, _) => ours,
+    let admission = Admission {
+        user: owner,
+        tags: granted(
+            draft,
+            &request.facts.request_tags,
+            &Asking::AuthKey(&credential, &key),
+        )?,
+        ephemeral: key.ephemeral,
+        preauthorized: key.preauthorized,
+        auth_key: Some(credential.id),
     };
-    let old = repeated.or_else(|| continued(draft, request, owner, &key));
-    let is_new = old.is_none();
-    let mut device = match old {
-        Some(device) => device,
-        None => new_device(draft, request, &key, owner)?,
-    };
-    let previous = device.node_key;
-    device.node_key = request.node_key;
-    device.seen &= previous == request.node_key;
-    device.lock_key.clone_from(&request.lock_key);
-    device.key_expiry = expiry;
-    device.expired = false;
-    device.ephemeral = key.ephemeral || request.ephemeral;
-    device.auth_key = Some(credential.id);
-    device.authorized |= key.preauthorized;
-    device.capability_version = request.capability_version;
-    device.hostinfo = request.hostinfo.clone();
-    if !device.name_given && device.facts.hostname != request.facts.hostname {
-        device.name = free_name(
-            draft.view(),
-            &name::sanitise(&request.facts.hostname),
-            Some(device.id),
-        );
-    }
-    device.facts = request.facts.clone();
-
-    let action = if is_new { "CREATE" } else { "LOGIN" };
-    let new = json!({
-        "addresses": device.addresses(),
-        "nodeKey": device.node_key,
-        "expires": device.key_expiry,
-        "ephemeral": device.ephemeral,
-        "user": owner.map(UserId::stable),
-        "tags": device.tags,
-    });
-    draft.audit(
-        action,
-        device_target(&device, None),
-        if is_new {
-            Value::Null
-        } else {
-            json!({"nodeKey": previous})
+    let old = match repeated {
+        Some(device) => Some(device),
+        None => match continued(draft, request, &admission)? {
+            Continued::As(device) => Some(*device),
+            Continued::New => None,
+            Continued::SomebodyElse => return Ok(Registered::KeyExpired),
         },
-        new,
-    );
+    };
+    let device = admit(draft, request, &admission, old)?;
     if !key.reusable {
         let used = Use {
-            at: now,
+            at: draft.now(),
             machine_key: request.machine_key,
             node_key: request.node_key,
-            device: device.id,
+            device,
         };
         let kind = Kind::Auth(AuthKey {
             used: Some(used),
@@ -428,58 +334,5 @@ fn with_auth_key(
             ..(*credential).clone()
         });
     }
-    let id = device.id;
-    draft.put_device(device);
-    Ok(Registered::In {
-        tailnet,
-        device: id,
-    })
-}
-
-fn new_device(
-    draft: &mut Draft<'_>,
-    request: &Registration,
-    key: &AuthKey,
-    owner: Option<UserId>,
-) -> Result<Device, StoreFailure> {
-    let view = draft.view();
-    let id = DeviceId::new(draft.new_id()).ok_or(StoreFailure::Defect("ran out of ids"))?;
-    // A machine that was approved once needs no approval for another of its users.
-    let known = view
-        .devices_by_machine_key(request.machine_key)
-        .any(|entry| entry.device.authorized);
-    let needs_approval = view.tailnet().settings.device_approval_on;
-    let ipv4 = (0..1000)
-        .filter_map(|_| address::ipv4_from_random(u32::from_le_bytes(draft.random())))
-        .find(|address| view.device_by_ipv4(*address).is_none())
-        .ok_or(StoreFailure::Defect("the tailnet has no free IPv4 address"))?;
-    // Unique in the server by its 80 random bits, and the database refuses the improbable rest.
-    let ipv6 = (0..1000)
-        .find_map(|_| address::ipv6_from_random(draft.random()))
-        .ok_or(StoreFailure::Defect("no usable random bytes"))?;
-    Ok(Device {
-        id,
-        user: owner,
-        tags: key.tags.clone(),
-        machine_key: request.machine_key,
-        node_key: request.node_key,
-        lock_key: String::new(),
-        name: free_name(view, &name::sanitise(&request.facts.hostname), None),
-        name_given: false,
-        ipv4,
-        ipv6,
-        created: draft.now(),
-        key_expiry: None,
-        key_expiry_disabled: false,
-        expired: false,
-        authorized: !needs_approval || key.preauthorized || known,
-        ephemeral: false,
-        auth_key: None,
-        seen: false,
-        capability_version: 0,
-        hostinfo: RawJson::empty_object(),
-        facts: request.facts.clone(),
-        enabled_routes: Vec::new(),
-        attributes: std::collections::BTreeMap::new(),
-    })
+    Ok(Registered::In { tailnet, device })
 }

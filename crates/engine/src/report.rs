@@ -1,16 +1,28 @@
 //! What a device reports about itself: endpoints, home relay, host info.
+//!
+//! Most of it is published at once and stored soon after. What has an effect that is a change of its
+//! own, other tags or routes, is decided in a durable change with an audit event.
+//!
+//! Source: `control-protocol` facts, sections 4.10 and 5.1.
 
 use std::net::SocketAddr;
 
+use bowline_model::audit::ActorRef;
 use bowline_model::device::{Device, HostFacts, Live};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::DiscoKey;
 use bowline_model::name;
 use bowline_model::record::RawJson;
 
+use serde_json::json;
+
+use crate::admit::{Asking, granted, tag_texts};
+use crate::approval::approve_routes;
 use crate::device::free_name;
 use crate::draft::Draft;
+use crate::due::device_target;
 use crate::engine::Engine;
+use crate::failure::StoreFailure;
 
 /// A device's report. Absent: it said nothing of this.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,7 +42,7 @@ pub struct Report {
 impl Engine {
     /// Takes a report in. Published at once; soft state is flushed in batches, and reported facts
     /// are durable within a second. What did not change changes nothing for anybody.
-    pub async fn report(&self, tailnet: TailnetId, device: DeviceId, report: Report) {
+    pub async fn report(&self, tailnet: TailnetId, device: DeviceId, mut report: Report) {
         let Some(handle) = self.handle(tailnet) else {
             return;
         };
@@ -40,13 +52,95 @@ impl Engine {
         // says otherwise may still be on its way.
         let Some(entry) = entry else { return };
         if is_settled
-            && record(&entry.device, &report).is_none()
+            && differs(&entry.device, &report).is_none()
             && live(&entry.live, &report).is_none()
         {
             return;
         }
+        if asks(&entry.device, &report) {
+            let asked = report.clone();
+            let decided: Result<(), StoreFailure> = self
+                .write_as(tailnet, ActorRef::System, move |draft| {
+                    decide(draft, device, &asked);
+                    Ok(())
+                })
+                .await;
+            if let Err(error) = decided {
+                tracing::error!(%error, tailnet.id = %tailnet, device.id = %device, "could not store what a device asks for");
+                // As if it had not said so: it is asked again with the next report.
+                report.hostinfo = None;
+            }
+        }
         Self::soften(&handle, move |draft| apply(draft, device, &report)).await;
     }
+}
+
+/// Whether a device asks for other tags or advertises other routes than it did.
+fn asks(old: &Device, report: &Report) -> bool {
+    report.hostinfo.as_ref().is_some_and(|(_, new)| {
+        new.request_tags != old.facts.request_tags
+            || new.advertised_routes != old.facts.advertised_routes
+    })
+}
+
+/// Takes host info in that asks for something, and decides about it.
+fn decide(draft: &mut Draft<'_>, id: DeviceId, report: &Report) {
+    let Some(old) = draft.view().device(id).map(|entry| entry.device.clone()) else {
+        return;
+    };
+    let Some(new) = record(draft, &old, report) else {
+        return;
+    };
+    draft.act_as(ActorRef::Device {
+        id,
+        name: old.name.clone(),
+    });
+    match retag(draft, &old, &new) {
+        Some(retagged) => draft.put_device(retagged),
+        None => draft.report_device(new),
+    }
+    approve_routes(draft, id);
+}
+
+/// The device with the tags that it asks for now, or logged out where it may not have them: then
+/// somebody must log in again. `None` where it asks for nothing else.
+fn retag(draft: &mut Draft<'_>, old: &Device, device: &Device) -> Option<Device> {
+    let asked = &device.facts.request_tags;
+    let wanted = tag_texts(asked);
+    let own: Vec<String> = device.tags.iter().map(ToString::to_string).collect();
+    if wanted == tag_texts(&old.facts.request_tags) || wanted == own || device.expired {
+        return None;
+    }
+    let by = match device.user {
+        Some(user) if !device.is_tagged() => Asking::User(user),
+        _ => Asking::Device(&device.tags),
+    };
+    // Without tags it would be somebody's: they must log in for that.
+    let tags = granted(draft, asked, &by)
+        .ok()
+        .filter(|tags| !tags.is_empty());
+    let mut new = device.clone();
+    if let Some(tags) = tags {
+        draft.audit(
+            "UPDATE",
+            device_target(device, Some("ACL_TAGS")),
+            json!(device.tags),
+            json!(tags),
+        );
+        new.tags = tags;
+    } else {
+        let now = draft.now();
+        draft.audit(
+            "EXPIRED",
+            device_target(device, Some("KEY_EXPIRY_TIME")),
+            json!(device.effective_expiry()),
+            json!(now),
+        );
+        new.key_expiry = Some(now);
+        new.key_expiry_disabled = false;
+        new.expired = true;
+    }
+    Some(new)
 }
 
 fn live(old: &Live, report: &Report) -> Option<Live> {
@@ -66,7 +160,7 @@ fn live(old: &Live, report: &Report) -> Option<Live> {
     (live != *old).then_some(live)
 }
 
-fn record(old: &Device, report: &Report) -> Option<Device> {
+fn differs(old: &Device, report: &Report) -> Option<Device> {
     let mut device = old.clone();
     if report.capability_version != 0 {
         device.capability_version = report.capability_version;
@@ -78,18 +172,24 @@ fn record(old: &Device, report: &Report) -> Option<Device> {
     (device != *old).then_some(device)
 }
 
+/// The record after a report; `None` where it says nothing new.
+fn record(draft: &Draft<'_>, old: &Device, report: &Report) -> Option<Device> {
+    let mut device = differs(old, report)?;
+    if !device.name_given && device.facts.hostname != old.facts.hostname {
+        device.name = free_name(
+            draft.view(),
+            &name::sanitise(&device.facts.hostname),
+            Some(device.id),
+        );
+    }
+    Some(device)
+}
+
 fn apply(draft: &mut Draft<'_>, id: DeviceId, report: &Report) {
     let Some(entry) = draft.view().device(id).cloned() else {
         return;
     };
-    if let Some(mut device) = record(&entry.device, report) {
-        if !device.name_given && device.facts.hostname != entry.device.facts.hostname {
-            device.name = free_name(
-                draft.view(),
-                &name::sanitise(&device.facts.hostname),
-                Some(id),
-            );
-        }
+    if let Some(device) = record(draft, &entry.device, report) {
         draft.report_device(device);
     }
     if let Some(live) = live(&entry.live, report) {

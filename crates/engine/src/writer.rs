@@ -257,8 +257,8 @@ impl Writer {
     }
 
     async fn commit(&mut self, mut works: Vec<Box<dyn Work>>, forced: bool) {
-        let is_due = self.is_due()
-            && (forced || self.retry_at.is_none_or(|at| at <= Instant::now()));
+        let is_due =
+            self.is_due() && (forced || self.retry_at.is_none_or(|at| at <= Instant::now()));
         let reports_due = self.report_at.is_some_and(|at| at <= Instant::now());
         if works.is_empty() && !is_due && !reports_due {
             return;
@@ -423,7 +423,7 @@ impl Writer {
     /// The transaction of a draft and of what was reported; `None` when there is nothing to store.
     fn batch(&self, draft: &Draft<'_>) -> Result<Option<(Batch, Vec<usize>)>, record::BodyError> {
         let (mut puts, mut jobs, deletes) = draft.rows()?;
-        for device in &self.reported {
+        for device in self.reported.union(&draft.changes.reported) {
             let id = device.get();
             if draft.changes.rows.contains_key(&(Kind::Device as u8, id)) {
                 continue;

@@ -218,6 +218,15 @@ impl Net {
         self.engine.snapshot(self.tailnet).unwrap()
     }
 
+    /// Puts a policy into force.
+    pub(crate) async fn set_policy(&self, text: &str) {
+        let policy = bowline_policy::Policy::parse(text).unwrap();
+        self.engine
+            .set_policy_file(&self.admin, Some(Arc::new(policy)), None)
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn key_with(&self, new: NewAuthKey) -> (String, KeyId) {
         self.key_of(None, new).await
     }

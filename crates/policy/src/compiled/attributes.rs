@@ -1,8 +1,8 @@
 //! Node attributes: what a policy adds to a node's capabilities.
 
 use super::Compiled;
-use crate::program::touch;
-use crate::topology::DeviceId;
+use crate::program::{AtomId, touch};
+use crate::topology::{DeviceId, Owner};
 use ipnet::IpNet;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -100,12 +100,29 @@ impl Compiled {
         let Some((_, state)) = self.state_of(device) else {
             return Vec::new();
         };
+        self.pools(|atom| state.standing.flags(atom) & touch::OWN != 0)
+    }
+
+    /// The same for a device that is yet to join, by who will own it: it has no address so far
+    /// that could make it a target.
+    pub fn ip_pools_for(&self, owner: &Owner) -> Vec<IpNet> {
+        if self
+            .policy
+            .node_attrs
+            .iter()
+            .all(|entry| entry.ip_pool.is_empty())
+        {
+            return Vec::new();
+        }
+        let mut atoms = Vec::new();
+        self.identity_atoms(owner, &mut atoms);
+        let everything = &self.program.matchers.everything;
+        self.pools(|atom| everything.contains(&atom) || atoms.iter().any(|(own, _)| *own == atom))
+    }
+
+    fn pools(&self, is_target: impl Fn(AtomId) -> bool) -> Vec<IpNet> {
         let entries = self.policy.node_attrs.iter().zip(&self.program.node_attrs);
-        let targeted = entries.filter(|(_, atoms)| {
-            atoms
-                .iter()
-                .any(|atom| state.standing.flags(*atom) & touch::OWN != 0)
-        });
+        let targeted = entries.filter(|(_, atoms)| atoms.iter().any(|atom| is_target(*atom)));
         targeted
             .flat_map(|(entry, _)| entry.ip_pool.iter().copied())
             .collect()

@@ -446,3 +446,38 @@ fn tags_are_applied_by_their_owners() {
     );
     assert_eq!(refused(Principal::Unlimited, &["tag:router"]), None);
 }
+
+#[test]
+fn a_device_that_is_yet_to_join_gets_the_pools_of_its_owner() {
+    let policy = r#"{
+        "tagOwners": {"tag:server": [], "tag:router": []},
+        "groups": {"group:dev": ["alice@example.com"]},
+        "nodeAttrs": [
+            {"target": ["group:dev"], "ipPool": ["100.81.0.0/16"]},
+            {"target": ["tag:server"], "ipPool": ["100.82.0.0/16"]},
+            {"target": ["autogroup:admin"], "ipPool": ["100.83.0.0/16"]},
+            {"target": ["100.64.0.9"], "ipPool": ["100.84.0.0/16"]},
+            {"target": ["tag:router"], "attr": ["funnel"]},
+        ],
+    }"#;
+    let net = compile(policy);
+    let tagged = |tags: &[&str]| Owner::Tags(tags.iter().map(|tag| (*tag).to_owned()).collect());
+    for (owner, pools) in [
+        (Owner::User(1), vec!["100.81.0.0/16"]),
+        (Owner::User(2), vec![]),
+        (Owner::User(3), vec!["100.83.0.0/16"]),
+        (tagged(&["tag:server"]), vec!["100.82.0.0/16"]),
+        (tagged(&["tag:router"]), vec![]),
+    ] {
+        let found: Vec<String> = net
+            .ip_pools_for(&owner)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, pools, "{owner:?}");
+    }
+    // One that is there by then has the same.
+    assert_eq!(net.ip_pools(1), net.ip_pools_for(&Owner::User(1)));
+    let everybody = compile(r#"{"nodeAttrs": [{"target": ["*"], "ipPool": ["100.85.0.0/24"]}]}"#);
+    assert_eq!(everybody.ip_pools_for(&Owner::User(2)).len(), 1);
+}

@@ -1,0 +1,358 @@
+//! Interactive logins: a device without an auth key waits until somebody says whose it is.
+//!
+//! Source: `control-protocol` facts, sections 4.4 and 4.5. Until people can sign in, somebody with
+//! the right to change devices confirms with the code that the device's user was shown. What waits
+//! belongs to no tailnet yet: whoever confirms takes the device into theirs.
+
+use std::sync::Arc;
+
+use bowline_model::audit::Target;
+use bowline_model::id::{DeviceId, TailnetId, UserId};
+use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::user::{Role, Status};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::actor::{Access, Actor, Principal, Scope};
+use crate::admit::{Admission, Asking, Continued, admit, continued, granted};
+use crate::draft::Draft;
+use crate::engine::Engine;
+use crate::failure::{Refusal, StoreFailure};
+use crate::register::{Registration, RegistrationRefused};
+use crate::waiting::{Waiting, WaitingRoom};
+
+/// How long a login waits.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(1);
+/// The most that wait at once.
+const LIMIT: usize = 2048;
+/// The most of host info that is kept for a device that has proved nothing, in bytes. Real ones have
+/// some two thousand.
+const HOSTINFO_LIMIT: usize = 32 * 1024;
+
+pub(crate) type Logins = WaitingRoom<(MachineKey, NodeKey), Arc<Registration>, LoginState>;
+
+pub(crate) fn room() -> Logins {
+    WaitingRoom::new(LIMIT, LIFETIME)
+}
+
+/// A login that somebody waits for.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Its code: 32 hexadecimal digits.
+    pub code: String,
+    /// What the device sent.
+    pub request: Arc<Registration>,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+    /// What became of it.
+    pub state: LoginState,
+}
+
+/// What became of a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginState {
+    /// Nobody has decided.
+    Waiting,
+    /// The device is in.
+    Confirmed {
+        /// Its tailnet.
+        tailnet: TailnetId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// Somebody refused it.
+    Refused,
+}
+
+/// What a device learns that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    /// It is in.
+    In {
+        /// Its tailnet.
+        tailnet: TailnetId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// Somebody refused it.
+    Refused,
+    /// There is no such login, or it waited too long: another begins.
+    Gone,
+    /// The server stops: the device asks again.
+    Stopping,
+}
+
+impl From<Waiting<Arc<Registration>, LoginState>> for Login {
+    fn from(waiting: Waiting<Arc<Registration>, LoginState>) -> Self {
+        Self {
+            code: waiting.code,
+            request: waiting.subject,
+            since: waiting.since,
+            expires: waiting.expires,
+            state: waiting.outcome.unwrap_or(LoginState::Waiting),
+        }
+    }
+}
+
+impl Engine {
+    /// Begins an interactive login; its code. The same request asked again has the same code.
+    ///
+    /// # Errors
+    /// When the device tells too much of itself to keep.
+    pub fn begin_login(&self, request: Registration) -> Result<String, RegistrationRefused> {
+        if request.hostinfo.as_str().len() > HOSTINFO_LIMIT {
+            return Err(RegistrationRefused::HostinfoTooLarge);
+        }
+        let key = (request.machine_key, request.node_key);
+        let random = &*self.0.random;
+        Ok(self
+            .0
+            .logins
+            .enter(self.now(), random, key, Arc::new(request), true))
+    }
+
+    /// Waits until a login is decided about. Only the device that began it learns anything.
+    pub async fn follow_login(
+        &self,
+        code: &str,
+        machine_key: MachineKey,
+        node_key: NodeKey,
+    ) -> Followed {
+        let is_own = |key: &(MachineKey, NodeKey)| *key == (machine_key, node_key);
+        let Some((mut outcome, expires)) = self.0.logins.follow(self.now(), code, is_own) else {
+            return Followed::Gone;
+        };
+        match self.outcome(&mut outcome, expires).await {
+            Ok(Some(LoginState::Confirmed { tailnet, device })) => {
+                // It may have been deleted since: then it starts again.
+                match self.find_device(&node_key) {
+                    Some(_) => Followed::In { tailnet, device },
+                    None => Followed::Gone,
+                }
+            }
+            Ok(Some(LoginState::Refused)) => Followed::Refused,
+            Ok(Some(LoginState::Waiting) | None) => Followed::Gone,
+            Err(Stopping) => Followed::Stopping,
+        }
+    }
+
+    /// Waits for a decision; `None` when nobody decides in time.
+    pub(crate) async fn outcome<O: Clone>(
+        &self,
+        outcome: &mut tokio::sync::watch::Receiver<Option<O>>,
+        expires: Timestamp,
+    ) -> Result<Option<O>, Stopping> {
+        let stop = self.ending();
+        loop {
+            if let Some(decided) = outcome.borrow_and_update().clone() {
+                return Ok(Some(decided));
+            }
+            let left = expires.duration_since(self.now());
+            let Ok(left) = std::time::Duration::try_from(left) else {
+                return Ok(None);
+            };
+            if left.is_zero() {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Err(Stopping),
+                changed = outcome.changed() => if changed.is_err() {
+                    // Forgotten; what was decided just before still counts.
+                    return Ok(outcome.borrow().clone());
+                },
+                () = tokio::time::sleep(left) => {}
+            }
+        }
+    }
+
+    /// A login by its code, for whoever was shown it.
+    pub fn login(&self, code: &str) -> Option<Login> {
+        self.0.logins.get(self.now(), code).map(Login::from)
+    }
+
+    /// Logins that wait, the oldest first. The operator sees all; others those of devices that
+    /// their tailnet knows, and all where there is no other tailnet.
+    ///
+    /// # Errors
+    /// `NotPermitted` without the role.
+    pub fn logins(&self, actor: &Actor) -> Result<Vec<Login>, Refusal> {
+        if !actor.may(Scope::DevicesCore, Access::Read) {
+            return Err(Refusal::NotPermitted);
+        }
+        let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
+        let sees_all = matches!(actor.principal, Principal::Operator) || self.tailnets().len() == 1;
+        let is_known = |request: &Registration| {
+            let mut devices = snapshot.devices_by_machine_key(request.machine_key);
+            devices.next().is_some()
+        };
+        let waiting = self.0.logins.list(self.now()).into_iter();
+        Ok(waiting
+            .map(Login::from)
+            .filter(|login| sees_all || is_known(&login.request))
+            .collect())
+    }
+
+    /// Lets a device in that waits. `user` is a login name or an id; absent: the actor, or the owner
+    /// of the tailnet where the operator acts. `tags` replace those that the device asks for.
+    ///
+    /// The tags that a device asks for itself must be the user's to assign, others the actor's.
+    ///
+    /// # Errors
+    /// `NotFound` when no such login waits; `NotPermitted` for another user without the role for it;
+    /// `Invalid` for a user who is not there or may not act, and for tags that are not permitted:
+    /// then it still waits.
+    pub async fn confirm_login(
+        &self,
+        actor: &Actor,
+        code: &str,
+        user: Option<&str>,
+        tags: Option<Vec<String>>,
+    ) -> Result<DeviceId, Refusal> {
+        need(actor)?;
+        let user = self.who(actor, user)?;
+        self.decide_login(actor, code, move |draft, actor, request| {
+            let device = confirm(draft, actor, request, user, tags.as_deref())?;
+            let tailnet = draft.view().id();
+            Ok(LoginState::Confirmed { tailnet, device })
+        })
+        .await
+        .and_then(|state| match state {
+            LoginState::Confirmed { device, .. } => Ok(device),
+            LoginState::Waiting | LoginState::Refused => Err(Refusal::NotFound),
+        })
+    }
+
+    /// Refuses a device that waits. It is told.
+    ///
+    /// # Errors
+    /// `NotFound` when no such login waits.
+    pub async fn refuse_login(&self, actor: &Actor, code: &str) -> Result<(), Refusal> {
+        need(actor)?;
+        let code_copy = code.to_owned();
+        self.decide_login(actor, code, move |draft, _, request| {
+            let target = Target {
+                id: code_copy.clone(),
+                name: request.facts.hostname.clone(),
+                kind: "LOGIN".to_owned(),
+                property: None,
+            };
+            let new = json!({"nodeKey": request.node_key});
+            draft.audit("DENY", target, Value::Null, new);
+            Ok(LoginState::Refused)
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Runs a decision to its end, whatever becomes of the caller: the device must learn of it.
+    async fn decide_login<F>(
+        &self,
+        actor: &Actor,
+        code: &str,
+        mut decide: F,
+    ) -> Result<LoginState, Refusal>
+    where
+        F: FnMut(&mut Draft<'_>, &Actor, &Registration) -> Result<LoginState, Refusal>
+            + Send
+            + 'static,
+    {
+        let logins = &self.0.logins;
+        let request = logins.claim(self.now(), code).ok_or(Refusal::NotFound)?;
+        let (engine, actor, code) = (self.clone(), actor.clone(), code.to_owned());
+        let work = async move {
+            let by = actor.clone();
+            let decided = engine
+                .write(&by, move |draft| decide(draft, &actor, &request))
+                .await;
+            let outcome = decided.as_ref().ok().copied();
+            engine.0.logins.settle(engine.now(), &code, outcome);
+            decided
+        };
+        self.0
+            .tasks
+            .spawn(work)
+            .await
+            .map_err(|_| Refusal::from(StoreFailure::Stopping))?
+    }
+
+    /// The user that a device is to belong to.
+    fn who(&self, actor: &Actor, named: Option<&str>) -> Result<UserId, Refusal> {
+        let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
+        let own = actor.user();
+        let Some(named) = named else {
+            let owner = || snapshot.users().find(|user| user.role == Role::Owner);
+            return own
+                .or_else(|| owner().map(|user| user.id))
+                .ok_or(Refusal::NotFound);
+        };
+        let user = UserId::parse(named)
+            .and_then(|id| snapshot.user(id))
+            .or_else(|| snapshot.user_by_login(named))
+            .ok_or_else(|| Refusal::invalid(format!("there is no user {named:?}")))?;
+        if own.is_some_and(|own| own != user.id) && !actor.may(Scope::Users, Access::Write) {
+            return Err(Refusal::NotPermitted);
+        }
+        Ok(user.id)
+    }
+}
+
+/// The server stops while somebody waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stopping;
+
+fn need(actor: &Actor) -> Result<(), Refusal> {
+    if actor.may(Scope::DevicesCore, Access::Write) {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
+    }
+}
+
+fn confirm(
+    draft: &mut Draft<'_>,
+    actor: &Actor,
+    request: &Registration,
+    user: UserId,
+    tags: Option<&[String]>,
+) -> Result<DeviceId, Refusal> {
+    let is_active = draft
+        .view()
+        .user(user)
+        .is_some_and(|user| user.status == Status::Active);
+    if !is_active {
+        return Err(Refusal::invalid("the user is suspended or gone"));
+    }
+    let asked = &request.facts.request_tags;
+    let tags = match tags {
+        Some(tags) => crate::tag::permitted(draft.view(), actor, tags)?,
+        None => granted(draft, asked, &Asking::User(user)).map_err(refusal)?,
+    };
+    let admission = Admission {
+        user: Some(user),
+        tags,
+        ephemeral: false,
+        preauthorized: false,
+        auth_key: None,
+    };
+    let old = match continued(draft, request, &admission).map_err(refusal)? {
+        // It came in by an auth key meanwhile.
+        Continued::As(device) if device.node_key == request.node_key && !device.expired => {
+            return Ok(device.id);
+        }
+        Continued::As(device) => Some(*device),
+        Continued::New => None,
+        Continued::SomebodyElse => {
+            return Err(Refusal::invalid("the device belongs to another user"));
+        }
+    };
+    Ok(admit(draft, request, &admission, old)?)
+}
+
+fn refusal(refused: RegistrationRefused) -> Refusal {
+    match refused {
+        RegistrationRefused::Store(failure) => failure.into(),
+        other => Refusal::Invalid(other.to_string()),
+    }
+}

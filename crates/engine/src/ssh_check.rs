@@ -1,0 +1,293 @@
+//! SSH sessions that the policy wants confirmed (`"action": "check"`).
+//!
+//! The device that a session goes to asks whether it may begin. Confirmations are remembered in
+//! memory for the rule's period; a restart forgets them, and people confirm once more. Until people
+//! can sign in, somebody with the right to change devices confirms with the code that the session's
+//! user was shown.
+//!
+//! Source: `control-protocol` facts, section 8.3 (ts-go `ssh/tailssh/tailssh.go`).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use bowline_model::device::Device;
+use bowline_model::id::{DeviceId, TailnetId, UserId};
+use bowline_model::key::MachineKey;
+use bowline_model::tag::Tag;
+use bowline_policy::{CheckPeriod, SshDecision};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::actor::{Access, Actor, Scope};
+use crate::due::device_target;
+use crate::engine::Engine;
+use crate::failure::{Refusal, StoreFailure};
+use crate::login::Stopping;
+use crate::waiting::{Waiting, WaitingRoom};
+
+/// How long a session waits. Clients give up after half an hour.
+const LIFETIME: SignedDuration = SignedDuration::from_mins(20);
+/// The most that wait at once.
+const LIMIT: usize = 4096;
+/// The most confirmations that are remembered.
+const REMEMBERED: usize = 16 * 1024;
+
+pub(crate) type Checks = WaitingRoom<SshSession, SshSession, bool>;
+
+pub(crate) fn room() -> Checks {
+    WaitingRoom::new(LIMIT, LIFETIME)
+}
+
+/// A session that is to begin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SshSession {
+    /// The tailnet of both devices.
+    pub tailnet: TailnetId,
+    /// Where it comes from.
+    pub source: DeviceId,
+    /// Where it goes to.
+    pub target: DeviceId,
+    /// The local user there.
+    pub user: String,
+}
+
+/// A session that waits for somebody to confirm it.
+#[derive(Debug, Clone)]
+pub struct SshCheck {
+    /// Its code: 32 hexadecimal digits.
+    pub code: String,
+    /// The session.
+    pub session: SshSession,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+    /// What somebody decided: whether it may begin.
+    pub decided: Option<bool>,
+}
+
+impl From<Waiting<SshSession, bool>> for SshCheck {
+    fn from(waiting: Waiting<SshSession, bool>) -> Self {
+        Self {
+            code: waiting.code,
+            session: waiting.subject,
+            since: waiting.since,
+            expires: waiting.expires,
+            decided: waiting.outcome,
+        }
+    }
+}
+
+/// What a device is told about a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshAnswer {
+    /// It may begin.
+    Accept,
+    /// It may not; a sentence for its user.
+    Reject(&'static str),
+    /// Somebody must confirm it, by this code; the device asks again with it.
+    Ask(String),
+}
+
+const NOT_PERMITTED: &str = "the tailnet's policy does not allow this session";
+const REFUSED: &str = "the session was refused";
+const TOO_LATE: &str = "nobody confirmed the session in time";
+
+/// Who confirmed sessions: by both devices, and the owner that the source had then.
+#[derive(Debug, Default)]
+pub(crate) struct Confirmations(Mutex<HashMap<(TailnetId, DeviceId, DeviceId), Confirmation>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Confirmation {
+    user: Option<UserId>,
+    tags: BTreeSet<Tag>,
+    at: Timestamp,
+}
+
+impl Confirmations {
+    fn note(&self, session: &SshSession, source: &Device, at: Timestamp) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            let oldest = known.iter().min_by_key(|(_, confirmation)| confirmation.at);
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                known.remove(&oldest);
+            }
+        }
+        let confirmation = Confirmation {
+            user: source.user,
+            tags: source.tags.clone(),
+            at,
+        };
+        known.insert(
+            (session.tailnet, session.source, session.target),
+            confirmation,
+        );
+    }
+
+    fn holds(
+        &self,
+        session: &SshSession,
+        source: &Device,
+        period: CheckPeriod,
+        now: Timestamp,
+    ) -> bool {
+        let CheckPeriod::Seconds(seconds) = period else {
+            return false;
+        };
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (session.tailnet, session.source, session.target);
+        known.get(&key).is_some_and(|confirmation| {
+            confirmation.user == source.user
+                && confirmation.tags == source.tags
+                && now.duration_since(confirmation.at) < SignedDuration::from_secs(seconds)
+        })
+    }
+}
+
+impl Engine {
+    /// The tailnet in which a machine has a device with this id.
+    pub fn tailnet_of(&self, machine_key: MachineKey, device: DeviceId) -> Option<TailnetId> {
+        self.tailnets().into_iter().find(|tailnet| {
+            let snapshot = self.snapshot(*tailnet);
+            let entry = snapshot
+                .as_ref()
+                .and_then(|snapshot| snapshot.device(device));
+            entry.is_some_and(|entry| entry.device.machine_key == machine_key)
+        })
+    }
+
+    /// What the policy says about a session now; a session between devices of which one is not
+    /// there or not visible to the other is one that it does not allow.
+    fn ssh_decision(&self, session: &SshSession) -> SshDecision {
+        let Some(snapshot) = self.snapshot(session.tailnet) else {
+            return SshDecision::Deny;
+        };
+        let is_good = |id| {
+            snapshot
+                .device(id)
+                .is_some_and(|entry| entry.device.authorized && !entry.device.expired)
+        };
+        let (source, target) = (session.source.get(), session.target.get());
+        let net = snapshot.compiled();
+        if !is_good(session.source) || !is_good(session.target) || !net.visible(target, source) {
+            return SshDecision::Deny;
+        }
+        net.ssh_decision(source, target, &session.user)
+    }
+
+    /// Whether a session may begin, as its target asks. With the code of a session that somebody
+    /// must confirm it waits for that; `None` when the server stops.
+    pub async fn ssh_answer(&self, session: SshSession, code: Option<&str>) -> Option<SshAnswer> {
+        let period = match self.ssh_decision(&session) {
+            SshDecision::Accept => return Some(SshAnswer::Accept),
+            SshDecision::Deny => return Some(SshAnswer::Reject(NOT_PERMITTED)),
+            SshDecision::Check(period) => period,
+        };
+        if self.is_confirmed(&session, period) {
+            return Some(SshAnswer::Accept);
+        }
+        let checks = &self.0.ssh_checks;
+        let followed = code.and_then(|code| checks.follow(self.now(), code, |own| *own == session));
+        let Some((mut outcome, expires)) = followed else {
+            // Where each session is to be confirmed, no two have one code.
+            let shared = period != CheckPeriod::Always;
+            let key = session.clone();
+            let code = checks.enter(self.now(), &*self.0.random, key, session, shared);
+            return Some(SshAnswer::Ask(code));
+        };
+        match self.outcome(&mut outcome, expires).await {
+            Err(Stopping) => None,
+            Ok(None) => Some(SshAnswer::Reject(TOO_LATE)),
+            Ok(Some(false)) => Some(SshAnswer::Reject(REFUSED)),
+            // The policy may be another by now.
+            Ok(Some(true)) => Some(match self.ssh_decision(&session) {
+                SshDecision::Accept | SshDecision::Check(_) => SshAnswer::Accept,
+                SshDecision::Deny => SshAnswer::Reject(NOT_PERMITTED),
+            }),
+        }
+    }
+
+    fn is_confirmed(&self, session: &SshSession, period: CheckPeriod) -> bool {
+        let snapshot = self.snapshot(session.tailnet);
+        let source = snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.device(session.source));
+        source.is_some_and(|entry| {
+            let now = self.now();
+            self.0
+                .ssh_confirmations
+                .holds(session, &entry.device, period, now)
+        })
+    }
+
+    /// A session by its code, for whoever was shown it.
+    pub fn ssh_check(&self, code: &str) -> Option<SshCheck> {
+        self.0.ssh_checks.get(self.now(), code).map(SshCheck::from)
+    }
+
+    /// Sessions of the actor's tailnet that wait, the oldest first.
+    ///
+    /// # Errors
+    /// `NotPermitted` without the role.
+    pub fn ssh_checks(&self, actor: &Actor) -> Result<Vec<SshCheck>, Refusal> {
+        if !actor.may(Scope::DevicesCore, Access::Read) {
+            return Err(Refusal::NotPermitted);
+        }
+        let waiting = self.0.ssh_checks.list(self.now()).into_iter();
+        Ok(waiting
+            .map(SshCheck::from)
+            .filter(|check| check.session.tailnet == actor.tailnet)
+            .collect())
+    }
+
+    /// Confirms a session that waits, or refuses it.
+    ///
+    /// # Errors
+    /// `NotPermitted` without the role; `NotFound` when no such session waits in the actor's tailnet.
+    pub async fn decide_ssh_check(
+        &self,
+        actor: &Actor,
+        code: &str,
+        accept: bool,
+    ) -> Result<(), Refusal> {
+        if !actor.may(Scope::DevicesCore, Access::Write) {
+            return Err(Refusal::NotPermitted);
+        }
+        let checks = &self.0.ssh_checks;
+        self.ssh_check(code)
+            .filter(|check| check.session.tailnet == actor.tailnet)
+            .ok_or(Refusal::NotFound)?;
+        let session = checks.claim(self.now(), code).ok_or(Refusal::NotFound)?;
+        let (engine, actor, code) = (self.clone(), actor.clone(), code.to_owned());
+        let work = async move {
+            let asked = session.clone();
+            let decided = engine
+                .write(&actor, move |draft| {
+                    let view = draft.view();
+                    let device = |id| view.device(id).map(|entry| entry.device.clone());
+                    let (source, target) = (device(asked.source), device(asked.target));
+                    let (Some(source), Some(target)) = (source, target) else {
+                        return Err(Refusal::NotFound);
+                    };
+                    let action = if accept { "APPROVE" } else { "DENY" };
+                    let new = json!({"source": source.id.stable(), "sourceName": source.name, "user": asked.user});
+                    draft.audit(action, device_target(&target, Some("SSH_SESSION")), Value::Null, new);
+                    Ok((source, draft.now()))
+                })
+                .await;
+            if let Ok((source, at)) = &decided
+                && accept
+            {
+                engine.0.ssh_confirmations.note(&session, source, *at);
+            }
+            let outcome = decided.is_ok().then_some(accept);
+            engine.0.ssh_checks.settle(engine.now(), &code, outcome);
+            decided.map(|_| ())
+        };
+        self.0
+            .tasks
+            .spawn(work)
+            .await
+            .map_err(|_| Refusal::from(StoreFailure::Stopping))?
+    }
+}

@@ -1,0 +1,287 @@
+//! Interactive logins, confirmed by somebody else.
+
+use bowline_engine::{Actor, Followed, LoginState, Registered, Registration};
+use bowline_model::id::DeviceId;
+use bowline_model::user::Role;
+use jiff::SignedDuration;
+
+use crate::net::{Net, machine_key, node_key, request};
+
+/// Registers without a key; the code of the login.
+async fn begin(net: &Net, request: Registration) -> String {
+    let outcome = net.try_register(request.clone()).await.unwrap();
+    assert_eq!(outcome, Registered::NeedsLogin);
+    net.engine.begin_login(request).unwrap()
+}
+
+async fn confirm(net: &Net, code: &str) -> DeviceId {
+    net.engine
+        .confirm_login(&net.admin, code, None, None)
+        .await
+        .unwrap()
+}
+
+/// A follower of login `number` that is at work by the time this returns.
+fn follow(net: &Net, code: &str, number: u64) -> tokio::task::JoinHandle<Followed> {
+    let (engine, code) = (net.engine.clone(), code.to_owned());
+    tokio::spawn(async move {
+        engine
+            .follow_login(&code, machine_key(number), node_key(number))
+            .await
+    })
+}
+
+#[tokio::test]
+async fn a_login_waits_until_somebody_says_whose_device_it_is() {
+    let net = Net::new().await;
+    let bob = net
+        .engine
+        .create_user(&net.admin, "bob@example.com", None, Role::Member)
+        .await
+        .unwrap();
+    let code = begin(&net, request(1, "")).await;
+    assert_eq!(
+        begin(&net, request(1, "")).await,
+        code,
+        "the same asked again"
+    );
+    let waiting = net.engine.logins(&net.admin).unwrap();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].request.facts.hostname, "host1");
+    assert_eq!(waiting[0].state, LoginState::Waiting);
+    let (one, two) = (follow(&net, &code, 1), follow(&net, &code, 1));
+    let device = net
+        .engine
+        .confirm_login(&net.admin, &code, Some("BOB@example.com"), None)
+        .await
+        .unwrap();
+    let tailnet = net.tailnet;
+    assert_eq!(one.await.unwrap(), Followed::In { tailnet, device });
+    assert_eq!(two.await.unwrap(), Followed::In { tailnet, device });
+    assert_eq!(net.device(device).user, Some(bob.id));
+    assert!(net.device(device).effective_expiry().is_some());
+    // The client that lost the answer asks once more, in either way.
+    assert_eq!(
+        follow(&net, &code, 1).await.unwrap(),
+        Followed::In { tailnet, device }
+    );
+    assert_eq!(net.register(request(1, "")).await, device);
+    assert!(net.engine.logins(&net.admin).unwrap().is_empty());
+    let again = net
+        .engine
+        .confirm_login(&net.admin, &code, None, None)
+        .await;
+    assert_eq!(again.unwrap_err().to_string(), "not found");
+    assert_eq!(net.audit().await.last().unwrap().0, "CREATE");
+    // Deleted, it begins anew.
+    net.engine.delete_device(&net.admin, device).await.unwrap();
+    assert_eq!(follow(&net, &code, 1).await.unwrap(), Followed::Gone);
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_or_too_old_ends_for_who_waits() {
+    let net = Net::new().await;
+    let refused = begin(&net, request(1, "")).await;
+    let waits = follow(&net, &refused, 1);
+    net.engine.refuse_login(&net.admin, &refused).await.unwrap();
+    assert_eq!(waits.await.unwrap(), Followed::Refused);
+    assert_eq!(net.audit().await.last().unwrap().0, "DENY");
+    assert_eq!(
+        follow(&net, &refused, 1).await.unwrap(),
+        Followed::Refused,
+        "and for who asks again"
+    );
+    assert!(
+        net.engine
+            .confirm_login(&net.admin, &refused, None, None)
+            .await
+            .is_err()
+    );
+    let late = begin(&net, request(2, "")).await;
+    let waits = follow(&net, &late, 2);
+    tokio::task::yield_now().await;
+    net.pass(SignedDuration::from_hours(1)).await;
+    assert_eq!(waits.await.unwrap(), Followed::Gone);
+    assert!(net.engine.login(&late).is_none());
+    assert!(
+        net.engine
+            .confirm_login(&net.admin, &late, None, None)
+            .await
+            .is_err()
+    );
+    assert_ne!(begin(&net, request(2, "")).await, late);
+    assert_eq!(net.snapshot().device_count(), 0);
+}
+
+#[tokio::test]
+async fn only_the_device_that_began_a_login_learns_of_it() {
+    let net = Net::new().await;
+    let code = begin(&net, request(1, "")).await;
+    assert_eq!(follow(&net, &code, 2).await.unwrap(), Followed::Gone);
+    let stranger = net
+        .engine
+        .follow_login(&code, machine_key(2), node_key(1))
+        .await;
+    assert_eq!(stranger, Followed::Gone);
+    assert_eq!(
+        follow(&net, "0123456789abcdef0123456789abcdef", 1)
+            .await
+            .unwrap(),
+        Followed::Gone
+    );
+}
+
+#[tokio::test]
+async fn a_device_whose_key_has_expired_logs_in_again_as_itself() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let before = net.device(device);
+    net.engine.expire_device(&net.admin, device).await.unwrap();
+    assert_eq!(
+        net.try_register(request(1, "")).await.unwrap(),
+        Registered::KeyExpired
+    );
+    let again = Registration {
+        node_key: node_key(11),
+        old_node_key: Some(node_key(1)),
+        ..request(1, "")
+    };
+    let code = begin(&net, again).await;
+    assert_eq!(
+        net.device(device).node_key,
+        node_key(1),
+        "nothing changes while it waits"
+    );
+    assert_eq!(confirm(&net, &code).await, device);
+    let after = net.device(device);
+    assert_eq!(
+        (
+            after.addresses(),
+            &after.name,
+            after.node_key,
+            after.expired
+        ),
+        (before.addresses(), &before.name, node_key(11), false)
+    );
+    assert_eq!(net.audit().await.last().unwrap().0, "LOGIN");
+}
+
+#[tokio::test]
+async fn tags_are_those_that_the_user_owns_or_that_whoever_confirms_gives() {
+    let net = Net::new().await;
+    for login in ["bob@example.com", "eve@example.com"] {
+        net.engine
+            .create_user(&net.admin, login, None, Role::Member)
+            .await
+            .unwrap();
+    }
+    net.set_policy(r#"{"tagOwners": {"tag:ci": ["bob@example.com"]}}"#)
+        .await;
+    let mut asks = request(1, "");
+    asks.facts.request_tags = vec!["tag:ci".to_owned()];
+    let code = begin(&net, asks).await;
+    let by = async |user: &str, tags: Option<&[&str]>| {
+        let tags = tags.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect());
+        net.engine
+            .confirm_login(&net.admin, &code, Some(user), tags)
+            .await
+    };
+    let refused = by("eve@example.com", None).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "requested tags [tag:ci] are invalid or not permitted"
+    );
+    let refused = by("bob@example.com", Some(&["tag:no"])).await.unwrap_err();
+    assert!(refused.to_string().contains("[tag:no]"), "{refused}");
+    let refused = by("nobody@example.com", None).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("there is no user"),
+        "{refused}"
+    );
+    // It still waits.
+    let device = by("bob@example.com", None).await.unwrap();
+    assert!(net.device(device).is_tagged() && net.device(device).key_expiry_disabled);
+    let mut asks = request(2, "");
+    asks.facts.request_tags = vec!["tag:ci".to_owned()];
+    let code = begin(&net, asks).await;
+    let device = net
+        .engine
+        .confirm_login(&net.admin, &code, Some("eve@example.com"), Some(Vec::new()))
+        .await
+        .unwrap();
+    assert!(!net.device(device).is_tagged());
+    let code = begin(&net, request(3, "")).await;
+    let device = net
+        .engine
+        .confirm_login(
+            &net.admin,
+            &code,
+            Some("eve@example.com"),
+            Some(vec!["tag:ci".to_owned()]),
+        )
+        .await
+        .unwrap();
+    assert!(net.device(device).is_tagged());
+}
+
+#[tokio::test]
+async fn a_confirmed_device_waits_for_approval_where_the_tailnet_wants_it() {
+    let net = Net::new().await;
+    let edit = bowline_engine::settings::SettingsEdit {
+        device_approval_on: Some(true),
+        ..Default::default()
+    };
+    net.engine.edit_settings(&net.admin, edit).await.unwrap();
+    let code = begin(&net, request(1, "")).await;
+    let device = confirm(&net, &code).await;
+    assert!(!net.device(device).authorized);
+}
+
+#[tokio::test]
+async fn a_login_is_confirmed_into_the_tailnet_of_who_confirms() {
+    let net = Net::new().await;
+    let made = net
+        .engine
+        .create_tailnet("eve@example.org", None)
+        .await
+        .unwrap();
+    let eve = net.engine.authenticate(made.token.expose()).unwrap();
+    net.join(1).await;
+    let known = Registration {
+        node_key: node_key(11),
+        old_node_key: Some(node_key(1)),
+        ..request(1, "")
+    };
+    begin(&net, known).await;
+    let code = begin(&net, request(2, "")).await;
+    // A tailnet is shown the devices that it knows, the operator all.
+    let seen = |actor: &Actor| net.engine.logins(actor).unwrap().len();
+    assert_eq!((seen(&net.admin), seen(&eve)), (1, 0));
+    assert_eq!(seen(&Actor::operator(net.tailnet)), 2);
+    let device = net
+        .engine
+        .confirm_login(&eve, &code, None, None)
+        .await
+        .unwrap();
+    let (tailnet, _, entry) = net.engine.find_device(&node_key(2)).unwrap();
+    assert_eq!((tailnet, entry.device.id), (made.tailnet, device));
+    assert_eq!(entry.device.user, eve.user());
+    // The operator, who is no user: it is the owner's.
+    let code = begin(&net, request(3, "")).await;
+    let operator = Actor::operator(net.tailnet);
+    let device = net
+        .engine
+        .confirm_login(&operator, &code, None, None)
+        .await
+        .unwrap();
+    assert_eq!(net.device(device).user, net.admin.user());
+}
+
+#[tokio::test]
+async fn a_server_that_stops_sends_away_who_waits() {
+    let net = Net::new().await;
+    let code = begin(&net, request(1, "")).await;
+    let waits = follow(&net, &code, 1);
+    net.engine.end_streams();
+    assert_eq!(waits.await.unwrap(), Followed::Stopping);
+}

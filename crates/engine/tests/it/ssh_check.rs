@@ -1,0 +1,249 @@
+//! SSH sessions that the policy allows, denies, or wants confirmed.
+
+use bowline_engine::credential::NewAuthKey;
+use bowline_engine::{SshAnswer, SshSession};
+use bowline_model::id::DeviceId;
+use bowline_model::user::Role;
+use jiff::SignedDuration;
+
+use crate::net::{Net, machine_key, request};
+
+/// Ann's laptop may be reached by Bob's, after a confirmation.
+fn policy(period: &str) -> String {
+    format!(
+        r#"{{
+            "acls": [{{"action": "accept", "src": ["*"], "dst": ["*:*"]}}],
+            "ssh": [
+                {{"action": "accept", "src": ["bob@example.com"], "dst": ["tag:free"], "users": ["root"]}},
+                {{"action": "check", "src": ["bob@example.com"], "dst": ["tag:box"], "users": ["root"], "checkPeriod": "{period}"}},
+            ],
+            "tagOwners": {{"tag:box": [], "tag:free": []}},
+        }}"#
+    )
+}
+
+struct Pair {
+    net: Net,
+    source: DeviceId,
+    target: DeviceId,
+    free: DeviceId,
+}
+
+impl Pair {
+    async fn new(period: &str) -> Self {
+        let net = Net::new().await;
+        let bob = net
+            .engine
+            .create_user(&net.admin, "bob@example.com", None, Role::Member)
+            .await
+            .unwrap();
+        net.set_policy(&policy(period)).await;
+        let (key, _) = net.key_of(Some(bob.id), NewAuthKey::default()).await;
+        let source = net.register(request(1, &key)).await;
+        let tagged = async |number: u64, tag: &str| {
+            let key = net.one_off().await;
+            let mut asks = request(number, &key);
+            asks.facts.request_tags = vec![tag.to_owned()];
+            net.register(asks).await
+        };
+        let (target, free) = (tagged(2, "tag:box").await, tagged(3, "tag:free").await);
+        Self {
+            net,
+            source,
+            target,
+            free,
+        }
+    }
+
+    fn session(&self, target: DeviceId, user: &str) -> SshSession {
+        SshSession {
+            tailnet: self.net.tailnet,
+            source: self.source,
+            target,
+            user: user.to_owned(),
+        }
+    }
+
+    async fn ask(&self) -> SshAnswer {
+        let session = self.session(self.target, "root");
+        self.net.engine.ssh_answer(session, None).await.unwrap()
+    }
+
+    async fn code(&self) -> String {
+        match self.ask().await {
+            SshAnswer::Ask(code) => code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn wait(&self, code: &str) -> tokio::task::JoinHandle<Option<SshAnswer>> {
+        let (engine, session) = (self.net.engine.clone(), self.session(self.target, "root"));
+        let code = code.to_owned();
+        tokio::spawn(async move { engine.ssh_answer(session, Some(&code)).await })
+    }
+
+    async fn decide(&self, code: &str, accept: bool) -> Result<(), bowline_engine::Refusal> {
+        self.net
+            .engine
+            .decide_ssh_check(&self.net.admin, code, accept)
+            .await
+    }
+}
+
+fn reason(answer: Option<SshAnswer>) -> &'static str {
+    match answer {
+        Some(SshAnswer::Reject(reason)) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_policy_accepts_and_denies_by_itself() {
+    let pair = Pair::new("1h").await;
+    let answer = async |session| pair.net.engine.ssh_answer(session, None).await;
+    let accepted = answer(pair.session(pair.free, "root")).await;
+    assert_eq!(accepted, Some(SshAnswer::Accept));
+    for session in [
+        pair.session(pair.free, "ann"),
+        SshSession {
+            source: pair.target,
+            ..pair.session(pair.free, "root")
+        },
+        SshSession {
+            source: DeviceId::new(1).unwrap(),
+            ..pair.session(pair.free, "root")
+        },
+    ] {
+        assert!(reason(answer(session).await).contains("policy"));
+    }
+    let engine = &pair.net.engine;
+    engine
+        .expire_device(&pair.net.admin, pair.source)
+        .await
+        .unwrap();
+    let answer = answer(pair.session(pair.free, "root")).await;
+    assert!(reason(answer).contains("policy"));
+}
+
+#[tokio::test]
+async fn a_confirmed_session_begins_and_is_remembered_for_the_period() {
+    let pair = Pair::new("1h").await;
+    let code = pair.code().await;
+    assert_eq!(pair.code().await, code, "the same session, asked again");
+    let checks = pair.net.engine.ssh_checks(&pair.net.admin).unwrap();
+    assert_eq!(checks.len(), 1);
+    assert_eq!(checks[0].session, pair.session(pair.target, "root"));
+    let waits = pair.wait(&code);
+    pair.decide(&code, true).await.unwrap();
+    assert_eq!(waits.await.unwrap(), Some(SshAnswer::Accept));
+    let events = pair.net.audit().await;
+    let last = events.last().unwrap();
+    assert_eq!((&*last.0, &*last.1), ("APPROVE", "SSH_SESSION"));
+    assert!(pair.decide(&code, true).await.is_err(), "once");
+    assert_eq!(pair.ask().await, SshAnswer::Accept);
+    pair.net.pass(SignedDuration::from_mins(59)).await;
+    assert_eq!(pair.ask().await, SshAnswer::Accept);
+    pair.net.pass(SignedDuration::from_mins(1)).await;
+    assert_ne!(pair.code().await, code);
+}
+
+#[tokio::test]
+async fn a_confirmation_is_no_longer_good_for_another_owner_of_the_source() {
+    let pair = Pair::new("1h").await;
+    let code = pair.code().await;
+    pair.decide(&code, true).await.unwrap();
+    assert_eq!(pair.ask().await, SshAnswer::Accept);
+    let tags = vec!["tag:free".to_owned()];
+    let engine = &pair.net.engine;
+    engine
+        .set_device_tags(&pair.net.admin, pair.source, tags)
+        .await
+        .unwrap();
+    let wider = policy("1h").replace(
+        r#""src": ["bob@example.com"]"#,
+        r#""src": ["bob@example.com", "tag:free"]"#,
+    );
+    pair.net.set_policy(&wider).await;
+    assert!(matches!(pair.ask().await, SshAnswer::Ask(_)));
+}
+
+#[tokio::test]
+async fn a_refused_or_forgotten_session_does_not_begin() {
+    let pair = Pair::new("1h").await;
+    let code = pair.code().await;
+    let waits = pair.wait(&code);
+    pair.decide(&code, false).await.unwrap();
+    assert_eq!(reason(waits.await.unwrap()), "the session was refused");
+    let code = pair.code().await;
+    let waits = pair.wait(&code);
+    tokio::task::yield_now().await;
+    pair.net.pass(SignedDuration::from_mins(20)).await;
+    assert_eq!(
+        reason(waits.await.unwrap()),
+        "nobody confirmed the session in time"
+    );
+    // A code that nobody knows, or of another session, is as none.
+    for code in ["nothing", &pair.code().await] {
+        let other = SshSession {
+            target: pair.free,
+            ..pair.session(pair.free, "root")
+        };
+        pair.net
+            .set_policy(
+                &policy("1h").replace("accept\", \"src\": [\"bob", "check\", \"src\": [\"bob"),
+            )
+            .await;
+        let answer = pair.net.engine.ssh_answer(other, Some(code)).await;
+        assert!(matches!(answer, Some(SshAnswer::Ask(_))), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_changed_meanwhile_has_the_last_word() {
+    let pair = Pair::new("1h").await;
+    let code = pair.code().await;
+    let waits = pair.wait(&code);
+    tokio::task::yield_now().await;
+    let without = policy("1h").replace(
+        r#""users": ["root"], "checkPeriod""#,
+        r#""users": ["ann"], "checkPeriod""#,
+    );
+    pair.net.set_policy(&without).await;
+    pair.decide(&code, true).await.unwrap();
+    assert!(reason(waits.await.unwrap()).contains("policy"));
+}
+
+#[tokio::test]
+async fn where_each_session_is_to_be_confirmed_none_is_remembered() {
+    let pair = Pair::new("always").await;
+    let (one, two) = (pair.code().await, pair.code().await);
+    assert_ne!(one, two);
+    let (first, second) = (pair.wait(&one), pair.wait(&two));
+    pair.decide(&one, true).await.unwrap();
+    pair.decide(&two, false).await.unwrap();
+    assert_eq!(first.await.unwrap(), Some(SshAnswer::Accept));
+    assert_eq!(reason(second.await.unwrap()), "the session was refused");
+    assert!(matches!(pair.ask().await, SshAnswer::Ask(_)));
+}
+
+#[tokio::test]
+async fn sessions_of_another_tailnet_are_neither_seen_nor_decided() {
+    let pair = Pair::new("1h").await;
+    let made = pair
+        .net
+        .engine
+        .create_tailnet("eve@example.org", None)
+        .await
+        .unwrap();
+    let eve = pair.net.engine.authenticate(made.token.expose()).unwrap();
+    let code = pair.code().await;
+    assert!(pair.net.engine.ssh_checks(&eve).unwrap().is_empty());
+    let refused = pair.net.engine.decide_ssh_check(&eve, &code, true).await;
+    assert_eq!(refused.unwrap_err().to_string(), "not found");
+    let engine = &pair.net.engine;
+    assert_eq!(
+        engine.tailnet_of(machine_key(2), pair.target),
+        Some(pair.net.tailnet)
+    );
+    assert_eq!(engine.tailnet_of(machine_key(1), pair.target), None);
+}

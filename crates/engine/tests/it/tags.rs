@@ -1,0 +1,440 @@
+//! Tags at registration and in reports, routes and addresses by the policy.
+
+use bowline_engine::credential::NewAuthKey;
+use bowline_engine::{Actor, Registered, Registration, RegistrationRefused, Report};
+use bowline_model::device::{Device, HostFacts};
+use bowline_model::id::{DeviceId, UserId};
+use bowline_model::record::RawJson;
+use bowline_model::user::Role;
+use jiff::SignedDuration;
+
+use crate::net::{Net, node_key, request};
+
+const POLICY: &str = r#"{
+    "tagOwners": {
+        "tag:ci": ["bob@example.com"],
+        "tag:deploy": ["tag:ci"],
+        "tag:router": [],
+    },
+    "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+    "autoApprovers": {
+        "routes": {"10.0.0.0/8": ["tag:router"], "10.9.0.0/16": ["bob@example.com"]},
+        "exitNode": ["tag:router"],
+    },
+}"#;
+
+struct Tagged {
+    net: Net,
+    bob: UserId,
+}
+
+impl Tagged {
+    async fn new() -> Self {
+        let net = Net::new().await;
+        let bob = net
+            .engine
+            .create_user(&net.admin, "bob@example.com", None, Role::Member)
+            .await
+            .unwrap()
+            .id;
+        net.set_policy(POLICY).await;
+        Self { net, bob }
+    }
+
+    async fn key(&self, user: Option<UserId>, tags: &[&str]) -> String {
+        let new = NewAuthKey {
+            reusable: true,
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            ..NewAuthKey::default()
+        };
+        self.net.key_of(user, new).await.0
+    }
+
+    async fn bobs_key(&self) -> String {
+        self.key(Some(self.bob), &[]).await
+    }
+
+    fn tags(&self, device: DeviceId) -> Vec<String> {
+        self.net
+            .device(device)
+            .tags
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    async fn report(&self, device: DeviceId, change: impl FnOnce(&mut HostFacts)) {
+        let mut facts = self.net.device(device).facts.clone();
+        change(&mut facts);
+        let report = Report {
+            hostinfo: Some((RawJson::empty_object(), facts)),
+            ..Report::default()
+        };
+        self.net
+            .engine
+            .report(self.net.tailnet, device, report)
+            .await;
+        self.net.settle().await;
+    }
+
+    async fn ask(&self, device: DeviceId, tags: &[&str]) {
+        let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        self.report(device, |facts| facts.request_tags = tags).await;
+    }
+
+    async fn events_since(&self, count: usize) -> Vec<String> {
+        let events = self.net.audit().await.split_off(count);
+        let text = |(action, property): (String, String)| format!("{action} {property}");
+        events
+            .into_iter()
+            .map(text)
+            .map(|text| text.trim().to_owned())
+            .collect()
+    }
+}
+
+fn asking(request: Registration, tags: &[&str]) -> Registration {
+    let mut request = request;
+    request.facts.request_tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+    request
+}
+
+fn rotated(request: Registration, number: u64, old: u64) -> Registration {
+    Registration {
+        node_key: node_key(number),
+        old_node_key: Some(node_key(old)),
+        ..request
+    }
+}
+
+fn owner(device: &Device) -> (Option<UserId>, bool) {
+    (device.user, device.is_tagged())
+}
+
+#[tokio::test]
+async fn a_tagged_key_makes_a_device_that_is_nobodys_and_never_expires() {
+    let tagged = Tagged::new().await;
+    let key = tagged.key(None, &["tag:ci", "tag:router"]).await;
+    let device = tagged.net.register(request(1, &key)).await;
+    assert_eq!(tagged.tags(device), ["tag:ci", "tag:router"]);
+    let record = tagged.net.device(device);
+    assert!(record.key_expiry_disabled && record.effective_expiry().is_none());
+    tagged.net.pass(SignedDuration::from_hours(24 * 200)).await;
+    assert!(!tagged.net.device(device).expired);
+}
+
+#[tokio::test]
+async fn the_tags_of_a_users_device_are_those_that_the_user_owns() {
+    let tagged = Tagged::new().await;
+    let key = tagged.bobs_key().await;
+    let before = tagged.net.snapshot().seq;
+    for (asked, refused) in [
+        (&["tag:router"][..], "tag:router"),
+        (&["tag:ci", "tag:none", "tag:router"], "tag:none tag:router"),
+        (&["ci"], "ci"),
+    ] {
+        let refusal = tagged
+            .net
+            .try_register(asking(request(1, &key), asked))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            format!("requested tags [{refused}] are invalid or not permitted")
+        );
+    }
+    assert_eq!(tagged.net.snapshot().seq, before, "nothing changed");
+    // Through the tag that owns the other one, in any case, each once.
+    let asked = asking(request(1, &key), &["tag:deploy", "tag:CI", "tag:ci"]);
+    let device = tagged.net.register(asked).await;
+    assert_eq!(tagged.tags(device), ["tag:ci", "tag:deploy"]);
+    assert_eq!(owner(&tagged.net.device(device)), (Some(tagged.bob), true));
+    // The owner of the tailnet owns every tag that there is.
+    let key = tagged.key(None, &[]).await;
+    let device = tagged
+        .net
+        .register(asking(request(2, &key), &["tag:router"]))
+        .await;
+    assert_eq!(tagged.tags(device), ["tag:router"]);
+}
+
+#[tokio::test]
+async fn a_tagged_key_lets_devices_ask_for_its_own_tags_or_for_those_that_they_own() {
+    let tagged = Tagged::new().await;
+    let key = tagged.key(None, &["tag:ci", "tag:router"]).await;
+    for (number, asked, tags) in [
+        (
+            1,
+            &["tag:router", "tag:ci"][..],
+            &["tag:ci", "tag:router"][..],
+        ),
+        (2, &["tag:deploy"], &["tag:deploy"]),
+        (3, &[], &["tag:ci", "tag:router"]),
+    ] {
+        let device = tagged
+            .net
+            .register(asking(request(number, &key), asked))
+            .await;
+        assert_eq!(tagged.tags(device), tags);
+    }
+    // A part of its own is neither.
+    let refused = tagged
+        .net
+        .try_register(asking(request(4, &key), &["tag:router"]))
+        .await;
+    assert!(
+        matches!(&refused, Err(RegistrationRefused::Tags(tags)) if tags == "tag:router"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_device_goes_from_its_user_to_tags_and_back_and_stays_the_same() {
+    let tagged = Tagged::new().await;
+    let key = tagged.bobs_key().await;
+    let device = tagged.net.register(request(1, &key)).await;
+    let before = tagged.net.device(device);
+    assert!(before.effective_expiry().is_some());
+    let count = tagged.net.audit().await.len();
+    let to_tags = rotated(asking(request(1, &key), &["tag:ci"]), 11, 1);
+    assert_eq!(tagged.net.register(to_tags).await, device);
+    let after = tagged.net.device(device);
+    assert_eq!(
+        (&after.name, after.addresses(), after.node_key),
+        (&before.name, before.addresses(), node_key(11))
+    );
+    assert!(after.is_tagged() && after.effective_expiry().is_none());
+    assert_eq!(
+        tagged.events_since(count).await,
+        ["LOGIN", "UPDATE ACL_TAGS"]
+    );
+    let back = rotated(request(1, &key), 12, 11);
+    assert_eq!(tagged.net.register(back).await, device);
+    let after = tagged.net.device(device);
+    assert_eq!(owner(&after), (Some(tagged.bob), false));
+    assert!(after.effective_expiry().is_some());
+    // A tagged key of somebody else, and from there to that person.
+    let anns = tagged.key(None, &["tag:router"]).await;
+    assert_eq!(
+        tagged
+            .net
+            .register(rotated(request(1, &anns), 13, 12))
+            .await,
+        device
+    );
+    assert_eq!(tagged.tags(device), ["tag:router"]);
+    let anns = tagged.key(None, &[]).await;
+    assert_eq!(
+        tagged
+            .net
+            .register(rotated(request(1, &anns), 14, 13))
+            .await,
+        device
+    );
+    assert_eq!(
+        owner(&tagged.net.device(device)),
+        (tagged.net.admin.user(), false)
+    );
+    // One person's device never becomes another's.
+    let other = tagged.net.register(rotated(request(1, &key), 15, 14)).await;
+    assert_ne!(other, device);
+}
+
+#[tokio::test]
+async fn a_key_that_is_disabled_for_expiry_by_an_administrator_stays_so_between_logins() {
+    let tagged = Tagged::new().await;
+    let key = tagged.bobs_key().await;
+    let device = tagged.net.register(request(1, &key)).await;
+    let admin: &Actor = &tagged.net.admin;
+    tagged
+        .net
+        .engine
+        .set_key_expiry_disabled(admin, device, Some(true))
+        .await
+        .unwrap();
+    tagged.net.register(rotated(request(1, &key), 11, 1)).await;
+    assert!(tagged.net.device(device).key_expiry_disabled);
+}
+
+#[tokio::test]
+async fn a_device_that_asks_for_other_tags_gets_them_or_is_logged_out() {
+    let tagged = Tagged::new().await;
+    let key = tagged.bobs_key().await;
+    let device = tagged.net.register(request(1, &key)).await;
+    let stream = tagged.net.stream(device).await;
+    let count = tagged.net.audit().await.len();
+    tagged.ask(device, &["tag:ci"]).await;
+    assert_eq!(tagged.tags(device), ["tag:ci"]);
+    // Not a login: its key expires as it did.
+    assert!(tagged.net.device(device).effective_expiry().is_some());
+    assert_eq!(tagged.events_since(count).await, ["UPDATE ACL_TAGS"]);
+    // Its own tags own the next one; what it has already is no change.
+    tagged.ask(device, &["tag:deploy"]).await;
+    assert_eq!(tagged.tags(device), ["tag:deploy"]);
+    let count = tagged.net.audit().await.len();
+    tagged.ask(device, &["tag:deploy"]).await;
+    assert!(tagged.events_since(count).await.is_empty());
+    // Nobody owns that one by a tag: somebody must log in.
+    tagged.ask(device, &["tag:router"]).await;
+    let record = tagged.net.device(device);
+    assert!(record.expired && !tagged.net.engine.admits(&node_key(1)));
+    assert_eq!(tagged.tags(device), ["tag:deploy"]);
+    assert_eq!(
+        tagged.events_since(count).await,
+        ["EXPIRED KEY_EXPIRY_TIME"]
+    );
+    drop(stream);
+    // As a person that owns it: the same device again.
+    let anns = tagged.key(None, &[]).await;
+    let login = rotated(asking(request(1, &anns), &["tag:router"]), 11, 1);
+    assert_eq!(tagged.net.register(login).await, device);
+    assert_eq!(tagged.tags(device), ["tag:router"]);
+    // Without tags it would be somebody's: they must log in as well.
+    tagged.ask(device, &[]).await;
+    assert!(tagged.net.device(device).expired);
+}
+
+#[tokio::test]
+async fn tags_asked_for_are_decided_durably() {
+    let tagged = Tagged::new().await;
+    let key = tagged.bobs_key().await;
+    let device = tagged.net.register(request(1, &key)).await;
+    let mut facts = tagged.net.device(device).facts.clone();
+    facts.request_tags = vec!["tag:ci".to_owned()];
+    let report = Report {
+        hostinfo: Some((RawJson::empty_object(), facts)),
+        ..Report::default()
+    };
+    let tailnet = tagged.net.tailnet;
+    tagged.net.engine.report(tailnet, device, report).await;
+    let rows = tagged.net.engine.store().load(tailnet).await.unwrap();
+    let stored = rows
+        .rows
+        .iter()
+        .any(|row| row.id == device.get() && row.body.contains(r#""tags":["tag:ci"]"#));
+    assert!(stored, "before the report is answered");
+}
+
+#[tokio::test]
+async fn routes_that_the_policy_approves_are_enabled_when_they_are_advertised() {
+    let tagged = Tagged::new().await;
+    let routes = |list: &[&str]| -> Vec<ipnet::IpNet> {
+        list.iter().map(|route| route.parse().unwrap()).collect()
+    };
+    let key = tagged.key(None, &["tag:router"]).await;
+    let mut joins = request(1, &key);
+    joins.facts.advertised_routes = routes(&["10.1.0.0/16", "192.168.0.0/24"]);
+    let count = tagged.net.audit().await.len();
+    let router = tagged.net.register(joins).await;
+    assert_eq!(
+        tagged.net.device(router).enabled_routes,
+        routes(&["10.1.0.0/16"])
+    );
+    assert_eq!(
+        tagged.events_since(count).await,
+        ["CREATE", "UPDATE AUTO_APPROVED_ROUTES"]
+    );
+    let count = tagged.net.audit().await.len();
+    // Reported later, an exit node whole.
+    tagged
+        .report(router, |facts| {
+            facts.advertised_routes = routes(&["0.0.0.0/0", "10.1.0.0/16", "10.2.0.0/16"]);
+        })
+        .await;
+    assert_eq!(
+        tagged.net.device(router).enabled_routes,
+        routes(&["0.0.0.0/0", "10.1.0.0/16", "10.2.0.0/16", "::/0"])
+    );
+    assert_eq!(
+        tagged.events_since(count).await,
+        ["UPDATE AUTO_APPROVED_ROUTES"]
+    );
+    // What nobody approves is reported all the same, and leaves no event.
+    let count = tagged.net.audit().await.len();
+    tagged
+        .report(router, |facts| {
+            facts.advertised_routes = routes(&["172.16.0.0/24"]);
+        })
+        .await;
+    assert_eq!(
+        tagged.net.device(router).facts.advertised_routes,
+        routes(&["172.16.0.0/24"])
+    );
+    assert!(tagged.events_since(count).await.is_empty());
+    // An administrator who takes a route away is not overruled by a device that says the same again.
+    let own = tagged
+        .net
+        .register(request(2, &tagged.bobs_key().await))
+        .await;
+    let advertise = |facts: &mut HostFacts| facts.advertised_routes = routes(&["10.9.1.0/24"]);
+    tagged.report(own, advertise).await;
+    assert_eq!(
+        tagged.net.device(own).enabled_routes,
+        routes(&["10.9.1.0/24"])
+    );
+    tagged
+        .net
+        .engine
+        .set_device_routes(&tagged.net.admin, own, &[])
+        .await
+        .unwrap();
+    tagged.report(own, advertise).await;
+    tagged.net.register(request(2, "")).await;
+    assert!(tagged.net.device(own).enabled_routes.is_empty());
+}
+
+#[tokio::test]
+async fn a_new_device_gets_its_address_from_the_pool_of_its_owner() {
+    let tagged = Tagged::new().await;
+    let before = tagged
+        .net
+        .register(request(1, &tagged.bobs_key().await))
+        .await;
+    let address = tagged.net.device(before).ipv4;
+    let pools = POLICY.replacen(
+        '{',
+        r#"{"nodeAttrs": [
+            {"target": ["bob@example.com"], "ipPool": ["100.81.0.0/30"]},
+            {"target": ["tag:ci"], "ipPool": ["100.82.0.0/24"]},
+        ],"#,
+        1,
+    );
+    tagged.net.set_policy(&pools).await;
+    let key = tagged.bobs_key().await;
+    let pool: ipnet::Ipv4Net = "100.81.0.0/30".parse().unwrap();
+    for number in 2..6 {
+        let device = tagged.net.register(request(number, &key)).await;
+        let address = tagged.net.device(device).ipv4;
+        assert!(pool.contains(&address), "{address}");
+    }
+    // A device that finds it full joins all the same.
+    let device = tagged.net.register(request(6, &key)).await;
+    assert!(!pool.contains(&tagged.net.device(device).ipv4));
+    let ci = tagged.key(None, &["tag:ci"]).await;
+    let device = tagged.net.register(request(7, &ci)).await;
+    assert_eq!(tagged.net.device(device).ipv4.octets()[..3], [100, 82, 0]);
+    // Devices keep what they have, whoever they belong to.
+    assert_eq!(tagged.net.device(before).ipv4, address);
+    let kept = tagged.net.register(rotated(request(1, &ci), 11, 1)).await;
+    assert_eq!((kept, tagged.net.device(kept).ipv4), (before, address));
+}
+
+#[tokio::test]
+async fn an_ephemeral_or_preapproved_key_is_so_with_tags_too() {
+    let tagged = Tagged::new().await;
+    let (key, _) = tagged
+        .net
+        .key_with(NewAuthKey {
+            ephemeral: true,
+            preauthorized: true,
+            tags: vec!["tag:ci".to_owned()],
+            ..NewAuthKey::default()
+        })
+        .await;
+    let outcome = tagged.net.try_register(request(1, &key)).await.unwrap();
+    let Registered::In { device, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    let record = tagged.net.device(device);
+    assert!(record.ephemeral && record.authorized && record.is_tagged());
+}
