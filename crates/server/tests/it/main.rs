@@ -10,5 +10,6 @@ mod devices;
 mod documents;
 mod elsewhere;
 mod home;
+mod policy;
 mod refusals;
 mod serving;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::api::{PolicyText, Refused};
 use super::super::output::Session;
-use super::finding::Report;
+use super::finding::{Finding, Report};
 use super::source::Source;
 use super::{Context, FOUND, check, fmt, judge};
 
@@ -149,8 +149,11 @@ pub(super) fn set(context: &mut Context<'_>, args: &SetArgs) -> Result<u8> {
                  changed; get it with bowline policy get, and see what differs with bowline \
                  policy diff"
             };
-            super::super::report(&error.context(told));
-            return Ok(FOUND);
+            if !context.common.json {
+                super::super::report(&error.context(told));
+                return Ok(FOUND);
+            }
+            report.errors.push(Finding::whole(&source.name, told));
         }
         Err(error) => judge::add(&source, super::refusal(error)?.into(), &mut report),
     }
