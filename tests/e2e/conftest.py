@@ -92,7 +92,8 @@ def resolvers(network: Network) -> Iterator[Resolvers]:
 
 @pytest.fixture(scope="session")
 def openapi() -> OpenApi:
-    return OpenApi(setting("BOWLINE_OPENAPI", ROOT.parent / "shared/reference/tailscale-api.json"))
+    official = setting("BOWLINE_OPENAPI", ROOT.parent / "shared/reference/tailscale-api.json")
+    return OpenApi(official, ROOT / "openapi/api-v2.json")
 
 
 MakeServer = Callable[[str], Server]
