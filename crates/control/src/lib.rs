@@ -1,5 +1,5 @@
 //! The control protocol's server side: `/key`, `/ts2021`, and what runs inside the encrypted
-//! connection: registration and map streams.
+//! connection: registration and map streams, and decisions about SSH sessions.
 //!
 //! Handlers translate: `bowline_engine` decides, `bowline_netmap` renders. This crate never
 //! answers for a device whose machine key the connection has not proved, never holds up one
@@ -11,5 +11,6 @@ pub mod map;
 pub mod noise;
 pub mod register;
 pub mod server;
+mod ssh_action;
 
 pub use server::{Config, Control, Counters};

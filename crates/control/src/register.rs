@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bowline_engine::{Registered, Registration, RegistrationRefused, StoreFailure};
+use bowline_engine::{Followed, Registered, Registration, RegistrationRefused, StoreFailure};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_netmap::render::{node, profiles};
 use bowline_wire::capability;
@@ -27,7 +27,7 @@ pub(crate) async fn handle(
         Ok(body) => body,
         Err(response) => return *response,
     };
-    let request = match RegisterRequest::parse(&body) {
+    let mut request = match RegisterRequest::parse(&body) {
         Ok(request) => request,
         Err(error) => return bad_request(&error),
     };
@@ -47,7 +47,66 @@ pub(crate) async fn handle(
         }
         return response;
     }
-    let outcome = control.0.engine.register(registration(request, peer)).await;
+    let followup = std::mem::take(&mut request.followup);
+    let request = registration(request, peer);
+    let outcome = control.0.engine.register(request.clone()).await;
+    if matches!(outcome, Ok(Registered::NeedsLogin)) {
+        return interactive(control, &followup, request, peer).await;
+    }
+    answer(control, outcome, peer)
+}
+
+/// A device without an auth key: somebody must say whose it is. Its user is shown where to learn
+/// how; then it follows that address up, and that request is held until somebody has decided.
+async fn interactive(
+    control: &Control,
+    followup: &str,
+    request: Registration,
+    peer: &Peer,
+) -> Response<Body> {
+    let engine = &control.0.engine;
+    let followed = if followup.is_empty() {
+        Followed::Gone
+    } else {
+        let (machine_key, node_key) = (request.machine_key, request.node_key);
+        engine
+            .follow_login(code(followup), machine_key, node_key)
+            .await
+    };
+    match followed {
+        Followed::In { tailnet, device } => {
+            answer(control, Ok(Registered::In { tailnet, device }), peer)
+        }
+        Followed::Refused => answer(control, Err(RegistrationRefused::LoginRefused), peer),
+        Followed::Stopping => {
+            let text = "the server is stopping; try again";
+            text_response(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+        // Never the same address as before: clients take that for a login that does not begin.
+        Followed::Gone => match engine.begin_login(request) {
+            Ok(code) => {
+                let response = RegisterResponse {
+                    auth_url: format!("{}/login/{code}", control.0.config.url),
+                    ..RegisterResponse::empty()
+                };
+                json_response(StatusCode::OK, &response)
+            }
+            Err(refused) => answer(control, Err(refused), peer),
+        },
+    }
+}
+
+/// The code in a login's address.
+fn code(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or("");
+    path.rsplit('/').next().unwrap_or("")
+}
+
+fn answer(
+    control: &Control,
+    outcome: Result<Registered, RegistrationRefused>,
+    peer: &Peer,
+) -> Response<Body> {
     let counters = &control.0.counters;
     match outcome {
         Ok(Registered::In { tailnet, device }) => {
@@ -58,20 +117,13 @@ pub(crate) async fn handle(
                 None => text_response(StatusCode::CONFLICT, "the device was deleted meanwhile"),
             }
         }
-        Ok(Registered::LoggedOut | Registered::KeyExpired) => {
+        // The last has been answered before.
+        Ok(Registered::LoggedOut | Registered::KeyExpired | Registered::NeedsLogin) => {
             let response = RegisterResponse {
                 node_key_expired: true,
                 ..RegisterResponse::empty()
             };
             json_response(StatusCode::OK, &response)
-        }
-        Ok(Registered::NeedsLogin) => {
-            counters
-                .refused_registrations
-                .fetch_add(1, Ordering::Relaxed);
-            let text =
-                "this server lets devices in by auth key: run tailscale up --auth-key=tskey-auth-…";
-            json_response(StatusCode::OK, &RegisterResponse::refused(text))
         }
         Err(RegistrationRefused::Store(failure)) => {
             tracing::error!(error = %failure, "a registration could not be stored");

@@ -29,7 +29,7 @@ use tracing::Instrument;
 
 use crate::limit::Limiter;
 use crate::noise::{self, NoiseStream};
-use crate::{map, register};
+use crate::{map, register, ssh_action};
 
 /// Body of every answer of this crate.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -293,6 +293,9 @@ impl Control {
         match (request.method(), endpoint.as_str()) {
             (&Method::POST, "/machine/register") => register::handle(self, request, peer).await,
             (&Method::POST, "/machine/map") => map::handle(self, request, peer).await,
+            (&Method::GET, path) if path.starts_with(ssh_action::PATH) => {
+                ssh_action::handle(self, request, path, peer).await
+            }
             (_, "/machine/register" | "/machine/map") => {
                 text_response(StatusCode::METHOD_NOT_ALLOWED, "use POST")
             }

@@ -90,6 +90,9 @@ pub enum RegistrationRefused {
     /// The device asked for tags that it may not have.
     #[error("requested tags [{0}] are invalid or not permitted")]
     Tags(String),
+    /// Somebody refused the device that waited for its login.
+    #[error("the login was refused")]
+    LoginRefused,
     /// A device that is to wait for its login tells too much of itself to keep.
     #[error("the device's host info is too large")]
     HostinfoTooLarge,

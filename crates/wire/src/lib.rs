@@ -22,4 +22,5 @@ pub mod map_request;
 pub mod map_response;
 pub mod node;
 pub mod register;
+pub mod ssh_action;
 pub mod user;

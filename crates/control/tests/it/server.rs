@@ -108,6 +108,15 @@ impl Server {
         )
     }
 
+    /// Puts a policy into force.
+    pub(crate) async fn set_policy(&self, text: &str) {
+        let policy = bowline_policy::Policy::parse(text).unwrap();
+        self.engine
+            .set_policy_file(&self.admin, Some(Arc::new(policy)), None)
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn key(&self) -> String {
         let new = NewAuthKey {
             reusable: true,

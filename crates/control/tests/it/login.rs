@@ -1,0 +1,125 @@
+//! Devices without an auth key.
+
+use std::time::Duration;
+
+use bowline_testkit::client::Client;
+use serde_json::Value;
+
+use crate::server::Server;
+
+const URL: &str = "http://bowline.example.com/login/";
+
+/// Registers without a key; the code of the address to visit.
+async fn begin(client: &Client) -> String {
+    let answer = send(client, &client.register_request()).await;
+    assert_eq!(
+        (&answer["Error"], &answer["NodeKeyExpired"]),
+        (&"".into(), &false.into())
+    );
+    let url = answer["AuthURL"].as_str().unwrap();
+    url.strip_prefix(URL).unwrap().to_owned()
+}
+
+async fn send(client: &Client, request: &Value) -> Value {
+    client
+        .connect()
+        .await
+        .unwrap()
+        .register(request)
+        .await
+        .unwrap()
+}
+
+fn followup(client: &Client, code: &str) -> tokio::task::JoinHandle<Value> {
+    let client = client.clone();
+    let mut request = client.register_request();
+    request["Followup"] = format!("{URL}{code}").into();
+    tokio::spawn(async move { send(&client, &request).await })
+}
+
+#[tokio::test]
+async fn a_device_waits_until_it_is_confirmed_and_is_in() {
+    let server = Server::start().await;
+    let client = server.client(1);
+    let code = begin(&client).await;
+    let (one, two) = (followup(&client, &code), followup(&client, &code));
+    // Held: nothing is answered before somebody decides.
+    tokio::time::timeout(Duration::from_millis(200), async {
+        tokio::select! { _ = one => {}, _ = two => {} }
+    })
+    .await
+    .unwrap_err();
+    let again = followup(&client, &code);
+    let engine = &server.engine;
+    let device = engine
+        .confirm_login(&server.admin, &code, None, None)
+        .await
+        .unwrap();
+    let answer = again.await.unwrap();
+    assert_eq!(
+        (&answer["Login"]["LoginName"], &answer["AuthURL"]),
+        (&"ann@example.com".into(), &"".into())
+    );
+    assert_eq!(answer["MachineAuthorized"], true);
+    // And from now on it is known, with or without that address.
+    client.register(&client.register_request()).await.unwrap();
+    let late = followup(&client, &code).await.unwrap();
+    assert_eq!(late["MachineAuthorized"], true);
+    let stream = client
+        .stream(bowline_testkit::client::Compression::Zstd)
+        .await;
+    let stream = stream.unwrap();
+    assert_eq!(stream.map().node().unwrap()["ID"], device.get());
+}
+
+#[tokio::test]
+async fn a_refused_device_is_told_and_one_with_an_unknown_address_begins_anew() {
+    let server = Server::start().await;
+    let client = server.client(1);
+    let code = begin(&client).await;
+    let waits = followup(&client, &code);
+    server
+        .engine
+        .refuse_login(&server.admin, &code)
+        .await
+        .unwrap();
+    assert_eq!(waits.await.unwrap()["Error"], "the login was refused");
+    for code in ["0123456789abcdef0123456789abcdef", "", &code[1..]] {
+        let client = server.client(2);
+        let answer = followup(&client, code).await.unwrap();
+        let url = answer["AuthURL"].as_str().unwrap();
+        assert!(url.starts_with(URL) && !url.ends_with(&format!("/{code}")));
+    }
+    // Another device's address is as unknown.
+    let other = server.client(3);
+    let answer = followup(&other, &begin(&server.client(4)).await)
+        .await
+        .unwrap();
+    assert!(answer["AuthURL"].as_str().unwrap().starts_with(URL));
+    assert_eq!(
+        server
+            .engine
+            .snapshot(server.admin.tailnet)
+            .unwrap()
+            .device_count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn tags_that_are_not_permitted_are_refused_by_name() {
+    let server = Server::start().await;
+    let client = server
+        .client(1)
+        .with_hostinfo("RequestTags", serde_json::json!(["tag:ci"]));
+    let refused = client.join(&server.key().await).await.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("requested tags [tag:ci] are invalid or not permitted"),
+        "{refused}"
+    );
+    server.set_policy(r#"{"tagOwners": {"tag:ci": []}}"#).await;
+    let answer = client.join(&server.key().await).await.unwrap();
+    assert_eq!(answer["Login"]["LoginName"], "tagged-devices");
+}
