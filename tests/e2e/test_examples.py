@@ -30,6 +30,14 @@ def device(shared_tailnet: Tailnet) -> Client:
     return device
 
 
+def set_policy(api: Api, text: str) -> None:
+    """Sets the policy file; an empty text brings back the default."""
+    reply = api.curl.run(
+        ["-X", "POST", "-u", f"{api.token}:", f"{api.base}/tailnet/-/acl", "--data-binary", "@-"], body=text
+    )
+    assert reply.status == 200, reply
+
+
 @pytest.fixture(autouse=True)
 def settings(api: Api) -> Iterator[None]:
     api.set_dns(preferences={"magicDNS": True})
@@ -42,6 +50,8 @@ def the_object(role: str, tailnet: Tailnet, device: Client) -> dict[str, Any]:
     api = tailnet.api
     if role == "tailnet":
         return {"id": TAILNET}
+    if role == "etag":
+        return {"id": api.call("GET", "/tailnet/-/acl").headers["etag"].strip('"')}
     if role == "device":
         return api.device(device.device_id)
     if role == "expendable":
@@ -60,6 +70,8 @@ def the_object(role: str, tailnet: Tailnet, device: Client) -> dict[str, Any]:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_an_example_gets_what_the_document_prints(example: Example, tailnet: Tailnet, device: Client) -> None:
     api = tailnet.api
+    if example.policy is not None:
+        set_policy(api, example.policy)
     roles = {*example.ids.values(), *example.roles}
     objects = {role: the_object(role, tailnet, device) for role in roles}
     # The preferred form of a device's id.
@@ -77,7 +89,9 @@ def test_an_example_gets_what_the_document_prints(example: Example, tailnet: Tai
         arguments = example.arguments(tailnet.server.url, api.token, ids)
         reply = api.curl.run(arguments)
         assert reply.status == example.status, reply
-        if example.body is None:
+        if example.text is not None:
+            assert reply.content_type == "application/hujson" and reply.body.decode() == example.text
+        elif example.body is None:
             assert reply.body == b"", reply
         else:
             matcher.compare(json.loads(example.body), reply.json, exact=example.exact)
@@ -89,6 +103,8 @@ def test_an_example_gets_what_the_document_prints(example: Example, tailnet: Tai
     finally:
         for text in example.last:
             api.ok(call(text).method, call(text).path, call(text).sent)
+        if example.name.startswith("update policy") or example.policy is not None:
+            set_policy(api, "")
 
 
 def test_a_key_is_told_apart_by_its_prefix(api: Api) -> None:

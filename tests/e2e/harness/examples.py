@@ -43,6 +43,8 @@ class Example:
     request: str
     status: int
     body: str | None = None
+    text: str | None = None
+    policy: str | None = None
     exact: bool = False
     derived: bool = False
     path: str | None = None
@@ -62,6 +64,8 @@ class Example:
             if word.startswith(base):
                 if self.path is not None:
                     word = word.replace("...", self.path)
+                word = substitute(word, ids)
+            if word.startswith("If-Match:"):
                 word = substitute(word, ids)
             replaced.append(word)
         return replaced
@@ -91,10 +95,8 @@ def printed_commands(document: str) -> list[list[str]]:
 
     JSON inside them is compared without its white space.
     """
-    start = document.index("# Device\n")
-    policy, devices = document.index("## Policy File\n"), document.index("## List tailnet devices\n")
     introduction = document[: document.index("# APIs\n")]
-    text = introduction + document[start:policy] + document[devices:]
+    text = introduction + document[document.index("# Device\n") :]
     # A command starts a line, and ends with its code block.
     commands = re.findall(r"^curl .*?(?=^```|^#|^curl )", text, re.MULTILINE | re.DOTALL)
     return [normal_words(command) for command in commands]
