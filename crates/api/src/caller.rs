@@ -46,6 +46,8 @@ need! {
     DevicesRead = DevicesCore Read;
     /// Changes devices.
     DevicesWrite = DevicesCore Write;
+    /// Changes tags of devices.
+    TagsWrite = DevicesTags Write;
     /// Reads routes of devices.
     RoutesRead = DevicesRoutes Read;
     /// Changes routes of devices.

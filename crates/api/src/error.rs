@@ -1,8 +1,9 @@
-//! Failures as the API shows them: a status and `{"message": …}`.
+//! Failures as the API shows them: a status and `{"message": …}`, of policies with `data`.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bowline_engine::{Refusal, StoreFailure};
+use bowline_policy::Failure;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
@@ -22,6 +23,8 @@ pub struct ApiError {
     pub status: StatusCode,
     /// What the caller reads.
     pub message: String,
+    /// Failed tests of a policy, and warnings.
+    pub data: Vec<Failure>,
 }
 
 impl ApiError {
@@ -32,11 +35,20 @@ impl ApiError {
             message.truncate(end);
             message.push('…');
         }
-        Self { status, message }
+        Self {
+            status,
+            message,
+            data: Vec::new(),
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// A defect, which is logged where it is found.
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
     }
 
     pub(crate) fn not_found() -> Self {
@@ -84,8 +96,11 @@ impl From<Refusal> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({"message": self.message}).to_string();
-        let mut response = Response::new(Body::from(body));
+        let mut body = serde_json::json!({"message": self.message});
+        if !self.data.is_empty() {
+            body["data"] = serde_json::json!(self.data);
+        }
+        let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

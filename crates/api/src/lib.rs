@@ -14,10 +14,14 @@ mod operations;
 mod text;
 mod v2;
 
+use std::num::NonZero;
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use bowline_engine::Engine;
+use tokio::sync::Semaphore;
 
 pub use caller::OPERATOR_TAILNET;
 pub use error::ApiError;
@@ -33,6 +37,8 @@ pub struct ApiOptions {
     pub operator: bool,
     /// Largest request body in bytes.
     pub body_limit: usize,
+    /// Largest request body that has a policy file in it, in bytes.
+    pub policy_limit: usize,
 }
 
 impl Default for ApiOptions {
@@ -40,6 +46,7 @@ impl Default for ApiOptions {
         Self {
             operator: false,
             body_limit: 1024 * 1024,
+            policy_limit: 16 * 1024 * 1024,
         }
     }
 }
@@ -49,13 +56,20 @@ impl Default for ApiOptions {
 pub(crate) struct Api {
     pub(crate) engine: Engine,
     pub(crate) options: ApiOptions,
+    /// Work on policies that may run at a time.
+    pub(crate) heavy: Arc<Semaphore>,
 }
 
 /// The API over an engine, below `/api/v2`.
 pub fn router(engine: Engine, options: ApiOptions) -> Router {
-    let api = Api { engine, options };
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let api = Api {
+        engine,
+        options,
+        heavy: Arc::new(Semaphore::new(processors)),
+    };
     Router::new()
-        .nest("/api/v2", operations::routes())
+        .nest("/api/v2", operations::routes(options.policy_limit))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(middleware::from_fn(extract::request_id))

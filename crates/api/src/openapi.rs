@@ -70,7 +70,13 @@ fn operation_json(operation: Operation) -> Value {
         "responses": {"200": success, "default": reference("responses", "Error")},
     });
     if let Some(schema) = operation.body {
-        value["requestBody"] = json!({"required": true, "content": content(schema)});
+        // A policy file may be left out: the default, or the one in force.
+        let is_file = schema == "Policy";
+        let mut content = content(schema);
+        if is_file || schema == "PolicyOrTests" {
+            content["application/hujson"] = json!({"schema": {"type": "string"}});
+        }
+        value["requestBody"] = json!({"required": !is_file, "content": content});
     }
     match operation.requirement {
         Requirement::Nothing => value["security"] = json!([]),

@@ -2,11 +2,12 @@
 //! made. What an operation needs is read off its handler's first argument.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bowline_engine::{Access, Scope};
 
-use crate::caller::{Anyone, Caller, Need, PolicyRead, PolicyWrite, ServerOperator};
+use crate::caller::{Anyone, Caller, Need, ServerOperator};
 use crate::v2::{attributes, devices, dns, keys, policy, settings, tailnets, users};
 use crate::{Api, openapi};
 
@@ -93,6 +94,7 @@ struct Row {
     summary: &'static str,
     query: &'static [&'static str],
     body: Option<&'static str>,
+    has_policy: bool,
     answer: Option<&'static str>,
     serve: fn(MethodFilter) -> Served,
 }
@@ -116,6 +118,7 @@ const fn row(
         summary,
         query: &[],
         body: None,
+        has_policy: false,
         answer: None,
         serve,
     }
@@ -132,6 +135,12 @@ impl Row {
     const fn body(mut self, schema: &'static str) -> Self {
         self.body = Some(schema);
         self
+    }
+
+    /// Schema of the request's body, which has a policy file in it and so may be large.
+    const fn policy_body(mut self, schema: &'static str) -> Self {
+        self.has_policy = true;
+        self.body(schema)
     }
 
     /// Schema of the answer; without one it has an empty body.
@@ -257,14 +266,18 @@ const TABLE: &[Row] = &[
     row(Post, "/tailnet/{tailnet}/access-tokens", "createAccessToken", "Make an API access token", |m| by(keys::create_token)(m))
         .body("NewAccessToken").answer("Key"),
 
-    row(Get, "/tailnet/{tailnet}/acl", "getPolicyFile", "Get the policy file", |m| by(policy::get)(m))
+    row(Get, "/tailnet/{tailnet}/acl", "getPolicyFile", "Get the policy file", |m| by(policy::get::handler)(m))
         .query(&["details"]).answer("Policy"),
-    row(Post, "/tailnet/{tailnet}/acl", "setPolicyFile", "Replace the policy file; not served yet", |m| by(policy::not_yet::<PolicyWrite>)(m))
-        .answer("Policy"),
-    row(Post, "/tailnet/{tailnet}/acl/preview", "previewRuleMatches", "Preview a policy file; not served yet", |m| by(policy::not_yet::<PolicyRead>)(m))
-        .answer("Policy"),
-    row(Post, "/tailnet/{tailnet}/acl/validate", "validateAndTestPolicyFile", "Validate a policy file; not served yet", |m| by(policy::not_yet::<PolicyRead>)(m))
-        .answer("Policy"),
+    row(Post, "/tailnet/{tailnet}/acl", "setPolicyFile", "Replace the policy file, or reset it with an empty body", |m| by(policy::set::handler)(m))
+        .policy_body("Policy").answer("Policy"),
+    row(Post, "/tailnet/{tailnet}/acl/preview", "previewRuleMatches", "List the rules of a policy file that concern a user or an address; with an empty body of the one in force", |m| by(policy::preview::handler)(m))
+        .query(&["previewType", "previewFor"]).policy_body("Policy").answer("PolicyPreview"),
+    row(Post, "/tailnet/{tailnet}/acl/validate", "validateAndTestPolicyFile", "Check a policy file with its tests, or run tests against the one in force", |m| by(policy::validate::handler)(m))
+        .policy_body("PolicyOrTests").answer("PolicyVerdict"),
+    row(Post, "/tailnet/{tailnet}/acl/explain", "explainPolicyFile", "Say why a connection is allowed or denied", |m| by(policy::explain::handler)(m))
+        .policy_body("PolicyQuestion").answer("PolicyExplanation"),
+    row(Post, "/tailnet/{tailnet}/acl/diff", "diffPolicyFile", "Say what a proposed policy file would change", |m| by(policy::diff::handler)(m))
+        .policy_body("PolicyProposal").answer("PolicyDiff"),
 
     row(Get, NAMESERVERS, "listDnsNameservers", "List the global nameservers", |m| by(dns::nameservers)(m))
         .answer("Nameservers"),
@@ -321,8 +334,13 @@ pub fn operations() -> impl Iterator<Item = Operation> {
     })
 }
 
-pub(crate) fn routes() -> Router<Api> {
+/// The routes. Bodies with a policy file have a limit of their own.
+pub(crate) fn routes(policy_limit: usize) -> Router<Api> {
     TABLE.iter().fold(Router::new(), |router, row| {
-        router.route(row.path, (row.serve)(row.verb.filter()).route)
+        let mut route = (row.serve)(row.verb.filter()).route;
+        if row.has_policy {
+            route = route.layer(DefaultBodyLimit::max(policy_limit));
+        }
+        router.route(row.path, route)
     })
 }

@@ -1,6 +1,5 @@
 //! Devices: rename, approve, tag, expire, route, move, delete.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -8,11 +7,9 @@ use bowline_model::address::{self, is_exit_route};
 use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
 use bowline_model::name;
-use bowline_model::tag::Tag;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use ipnet::IpNet;
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::actor::{Access, Actor, Scope};
@@ -52,23 +49,6 @@ pub(crate) fn free_name(snapshot: &Snapshot, wanted: &str, own: Option<DeviceId>
         }
     }
     name::candidate(wanted, high)
-}
-
-/// When the node key of a device expires that gets these tags. Keys of tagged devices never do; one
-/// that becomes a person's must not stay so for good, and has the time that a login would give it.
-fn expiry_with(draft: &mut Draft<'_>, device: &Device, tags: &BTreeSet<Tag>) -> Option<Timestamp> {
-    if !tags.is_empty() || device.key_expiry.is_some() {
-        return device.key_expiry;
-    }
-    let days = i64::from(draft.view().tailnet().settings.devices_key_duration_days);
-    let expiry = draft.now() + SignedDuration::from_hours(24 * days);
-    draft.audit(
-        "UPDATE",
-        device_target(device, Some("KEY_EXPIRY_TIME")),
-        Value::Null,
-        json!(expiry),
-    );
-    Some(expiry)
 }
 
 fn need(actor: &Actor, scope: Scope) -> Result<(), Refusal> {
@@ -381,12 +361,7 @@ impl Engine {
                 json!(device.tags),
                 json!(tags),
             );
-            let key_expiry = expiry_with(draft, &device, &tags);
-            draft.put_device(Device {
-                key_expiry,
-                tags,
-                ..device
-            });
+            draft.put_device(Device { tags, ..device });
             approve_routes(draft, id);
             Ok(())
         })

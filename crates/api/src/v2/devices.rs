@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Api;
-use crate::caller::{Caller, DevicesRead, DevicesWrite, RoutesRead, RoutesWrite};
+use crate::caller::{Caller, DevicesRead, DevicesWrite, RoutesRead, RoutesWrite, TagsWrite};
 use crate::error::ApiError;
 use crate::extract::{Json, empty_object, json, nothing};
 use crate::v2::device_json::{DeviceJson, Fields};
@@ -252,7 +252,7 @@ pub(crate) struct TagsBody {
 ///
 /// Source: official OpenAPI document, `setDeviceTags`.
 pub(crate) async fn set_tags(
-    caller: Caller<DevicesWrite>,
+    caller: Caller<TagsWrite>,
     State(api): State<Api>,
     Path(id): Path<String>,
     Json(body): Json<TagsBody>,
@@ -261,7 +261,7 @@ pub(crate) async fn set_tags(
         .set_device_tags(
             &caller.actor,
             device_id(&id)?,
-            &body.tags.unwrap_or_default(),
+            body.tags.unwrap_or_default(),
         )
         .await?;
     Ok(empty_object())

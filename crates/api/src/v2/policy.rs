@@ -1,104 +1,190 @@
-//! The policy file. It can be read; setting it comes with the policy engine.
+//! The policy file: read, replace, try out, and ask.
+//!
+//! Source: `api-behaviour` facts, section 5.7; `policy-language` facts, section 14.
 
-use std::fmt::Write as _;
+pub(crate) mod diff;
+pub(crate) mod explain;
+pub(crate) mod get;
+pub(crate) mod preview;
+pub(crate) mod set;
+pub(crate) mod validate;
 
-use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::{FromRequest, Request};
 use axum::response::Response;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use bowline_policy::hujson;
+use bowline_engine::policy_file::{check_domains, etag};
+use bowline_model::id::TailnetId;
+use bowline_netmap::snapshot::Snapshot;
+use bowline_policy::{Diagnostic, Policy, hujson};
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG};
-use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::json;
+use http::{HeaderMap, HeaderValue};
 
 use crate::Api;
-use crate::caller::{Caller, Need, PolicyRead};
 use crate::error::ApiError;
-use crate::v2::devices::pairs;
+use crate::extract::bytes;
 
-/// The policy that is in force until policies can be set. Without the SSH rule of the policy crate's
-/// default: what is shown is what devices are told.
-const DEFAULT_POLICY: &str = "// The policy of a new tailnet.\n{\n\t// Who may connect to what. This rule lets every device reach \
-every other.\n\t\"acls\": [\n\t\t{\"action\": \"accept\", \"src\": [\"*\"], \"dst\": [\"*:*\"]},\n\t],\n}\n";
+/// Up to this size a text is read and written where it is asked for.
+const SMALL: usize = 64 * 1024;
+
+/// In which form a policy file is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it was written.
+    Hujson,
+    /// Plain JSON, without comments.
+    Json,
+}
+
+impl Form {
+    /// What a request accepts: HuJSON, unless it asks for JSON.
+    fn of(headers: &HeaderMap) -> Self {
+        let wants_json = headers
+            .get(ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.contains("application/json"));
+        if wants_json { Self::Json } else { Self::Hujson }
+    }
+
+    /// An answer with a policy file. The `ETag` is the same in every form.
+    fn answer(self, text: &str) -> Result<Response, ApiError> {
+        let (kind, body) = match self {
+            Self::Hujson => ("application/hujson", text.to_owned()),
+            Self::Json => ("application/json", hujson::to_json(text).map_err(broken)?),
+        };
+        Ok(tagged(kind, body, text))
+    }
+}
 
 fn broken(error: impl std::fmt::Display) -> ApiError {
     tracing::error!(%error, "the stored policy file cannot be read");
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
+    ApiError::internal()
 }
 
-/// `GET /tailnet/{tailnet}/acl`: the policy file as HuJSON, as JSON, or with details.
-///
-/// The `ETag` is the quoted SHA-256 of the formatted text, in every form.
-///
-/// Source: official OpenAPI document, `getPolicyFile`.
-pub(crate) async fn get(
-    caller: Caller<PolicyRead>,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let snapshot = api
-        .engine
-        .snapshot(caller.actor.tailnet)
-        .ok_or_else(ApiError::not_found)?;
-    let text = snapshot.policy().text.as_deref().unwrap_or(DEFAULT_POLICY);
-    let formatted = hujson::format(text).map_err(broken)?;
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, formatted.as_bytes());
-    let hex = hash
-        .as_ref()
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
-    let wants_details = pairs(query.as_deref())
-        .iter()
-        .any(|(key, value)| key == "details" && matches!(value.as_str(), "1" | "true"));
-    let wants_json = headers
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.contains("application/json"));
-    let (content_type, body) = if wants_details {
-        let encoded = BASE64_STANDARD.encode(text);
-        (
-            "application/json",
-            json!({"acl": encoded, "warnings": [], "errors": null}).to_string(),
-        )
-    } else if wants_json {
-        ("application/json", hujson::to_json(text).map_err(broken)?)
-    } else {
-        ("application/hujson", text.to_owned())
-    };
+/// An answer with the `ETag` of a policy file.
+fn tagged(kind: &'static str, body: String, text: &str) -> Response {
     let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{}\"", etag(text))) {
+        headers.insert(ETAG, value);
+    }
     response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Ok(etag) = HeaderValue::from_str(&format!("\"{hex}\"")) {
-        response.headers_mut().insert(ETAG, etag);
-    }
-    Ok(response)
 }
 
-/// Setting, previewing and validating come with the policy engine.
-pub(crate) async fn not_yet<N: Need>(_caller: Caller<N>) -> ApiError {
-    ApiError::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "the policy file cannot be changed yet: every device may reach every other",
-    )
+/// The body of a request that has a policy file, as it was sent. Line numbers are lines of it.
+pub(crate) struct PolicyBody {
+    bytes: Bytes,
+    /// The request said that it has no body, and not only brought none: then a connection that was
+    /// cut or a proxy that lost the body must not look like it.
+    has_none: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl<S: Send + Sync> FromRequest<S> for PolicyBody {
+    type Rejection = ApiError;
 
-    #[test]
-    fn the_default_policy_is_a_policy_and_formatted() {
-        assert_eq!(
-            hujson::format(DEFAULT_POLICY).as_deref(),
-            Ok(DEFAULT_POLICY)
-        );
-        assert!(bowline_policy::Policy::parse(DEFAULT_POLICY).is_ok());
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let has_none = request.body().is_end_stream();
+        let bytes = bytes(request, state).await?;
+        Ok(Self { bytes, has_none })
     }
+}
+
+impl PolicyBody {
+    /// The text, or `None` where the request said that it has no body.
+    fn into_text(self) -> Result<Option<String>, ApiError> {
+        if self.bytes.is_empty() {
+            return if self.has_none {
+                Ok(None)
+            } else {
+                Err(ApiError::bad_request("unexpected end of JSON input"))
+            };
+        }
+        text_of(self.bytes).map(Some)
+    }
+
+    fn into_some_text(self) -> Result<String, ApiError> {
+        if self.bytes.is_empty() {
+            return Err(ApiError::bad_request("unexpected end of JSON input"));
+        }
+        text_of(self.bytes)
+    }
+}
+
+fn text_of(bytes: Bytes) -> Result<String, ApiError> {
+    String::from_utf8(bytes.into()).map_err(|error| {
+        // The parser says where, in comments and strings alike.
+        match hujson::Value::parse(error.as_bytes()) {
+            Err(error) => ApiError::bad_request(error.to_string()),
+            Ok(_) => ApiError::bad_request("invalid body: not UTF-8"),
+        }
+    })
+}
+
+/// What the policy API answers of a policy that is refused: its first error.
+fn refused(diagnostic: Diagnostic) -> ApiError {
+    ApiError {
+        data: diagnostic.failures,
+        ..ApiError::bad_request(diagnostic.message)
+    }
+}
+
+/// Reads and checks a policy. Of several errors the first is told, as the real service does.
+fn parse(text: &str) -> Result<Arc<Policy>, Diagnostic> {
+    // To the language null is a file without sections, which allows everything. Whoever sends it
+    // lost a value on the way; nobody writes pages of comments around it.
+    if text.len() <= SMALL && hujson::Value::parse(text.as_bytes()).is_ok_and(|it| it.is_null()) {
+        let place = bowline_policy::Place { line: 1, column: 1 };
+        let message = "json: cannot use null where an object is expected";
+        return Err(Diagnostic::new(place, message));
+    }
+    Policy::parse(text).map(Arc::new).map_err(|errors| {
+        // There is at least one.
+        let first = errors.into_iter().next();
+        first.unwrap_or_else(|| Diagnostic::new(bowline_policy::Place::default(), "invalid policy"))
+    })
+}
+
+/// Reads a policy that is proposed for a tailnet.
+fn proposed(snapshot: &Snapshot, text: &str) -> Result<Arc<Policy>, Diagnostic> {
+    let policy = parse(text)?;
+    check_domains(snapshot, &policy)?;
+    Ok(policy)
+}
+
+fn snapshot(api: &Api, tailnet: TailnetId) -> Result<Arc<Snapshot>, ApiError> {
+    api.engine.snapshot(tailnet).ok_or_else(ApiError::not_found)
+}
+
+/// Runs work that follows the size of a text: a large one's beside the runtime.
+async fn sized<T, W>(api: &Api, size: usize, work: W) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    W: FnOnce() -> Result<T, ApiError> + Send + 'static,
+{
+    if size <= SMALL {
+        return work();
+    }
+    beside(api, work).await
+}
+
+/// Runs work on a policy, which may take seconds where it is large, on a thread where nobody else
+/// waits for it. No more of it runs at a time than the machine has processors.
+async fn beside<T, W>(api: &Api, work: W) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    W: FnOnce() -> Result<T, ApiError> + Send + 'static,
+{
+    let permit = api.heavy.clone().acquire_owned().await;
+    let span = tracing::Span::current();
+    let outcome = tokio::task::spawn_blocking(move || {
+        // Kept until the work is done, also where its caller has gone away.
+        let _permit = permit;
+        span.in_scope(work)
+    });
+    outcome.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "work on a policy ended early");
+        Err(ApiError::internal())
+    })
 }

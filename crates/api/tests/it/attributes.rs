@@ -222,3 +222,47 @@ async fn a_batch_is_all_or_nothing() {
             .contains("nodes")
     );
 }
+
+#[tokio::test]
+async fn a_policy_declares_the_type_of_an_attribute_and_asks_for_its_value() {
+    let server = Server::start().await;
+    let laptop = server.device(&server.tailnet, "laptop").await;
+    let desk = server.device(&server.tailnet, "desk").await;
+    server
+        .set_policy(
+            r#"{
+                "attrConfig": {"custom:tier": {"type": "number"}, "custom:on": {"type": "bool"}},
+                "postures": {"posture:high": ["custom:tier >= 3"]},
+                "acls": [{
+                    "action": "accept", "src": ["*"], "dst": ["*:22"],
+                    "srcPosture": ["posture:high"],
+                }],
+            }"#,
+        )
+        .await;
+    let set = async |key: &str, value: Value| {
+        let path = format!("/device/{laptop}/attributes/custom:{key}");
+        server.call("POST", &path, json!({"value": value})).await
+    };
+    for (key, value, message) in [
+        (
+            "tier",
+            json!("high"),
+            "attribute custom:tier is declared as number in the policy file, not string",
+        ),
+        (
+            "on",
+            json!(1),
+            "attribute custom:on is declared as boolean in the policy file, not number",
+        ),
+    ] {
+        assert_eq!(set(key, value).await.message(400), message);
+    }
+    set("on", json!(true)).await.ok();
+    set("free", json!("text")).await.ok();
+    let peers = || server.map(desk)["Peers"].as_array().map_or(0, Vec::len);
+    for (tier, seen) in [(2, 0), (3, 1), (1, 0)] {
+        set("tier", json!(tier)).await.ok();
+        assert_eq!(peers(), seen, "{tier}");
+    }
+}

@@ -1,23 +1,13 @@
 //! Devices.
 
 use bowline_model::id::DeviceId;
-use bowline_netmap::full::{Viewer, full};
-use bowline_wire::map_request::Encoding;
 use serde_json::{Value, json};
 
 use crate::server::Server;
 
 /// What a device is told.
 fn map(server: &Server, device: DeviceId) -> Value {
-    let snapshot = server.engine.snapshot(server.tailnet.id).unwrap();
-    let viewer = Viewer {
-        device,
-        version: 130,
-        encoding: Encoding::Plain,
-        log_upload: false,
-    };
-    let message = full(viewer, &snapshot, server.engine.now()).unwrap();
-    serde_json::from_slice(&message.payload()).unwrap()
+    server.map(device)
 }
 
 async fn pair() -> (Server, DeviceId, DeviceId) {
@@ -428,7 +418,7 @@ async fn a_name_is_a_label_or_full_name_unique_and_can_be_taken_back() {
 }
 
 #[tokio::test]
-async fn tags_without_an_owner_get_the_documented_refusal() {
+async fn tags_that_no_policy_declares_get_the_documented_refusal() {
     let (server, laptop, _) = pair().await;
     let path = format!("/device/{laptop}/tags");
     let message = server

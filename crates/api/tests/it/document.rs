@@ -57,6 +57,8 @@ fn operations_are_told_apart_and_official_ones_keep_their_names() {
         "createAccessToken",
         "createTailnet",
         "createUser",
+        "diffPolicyFile",
+        "explainPolicyFile",
         "getOpenapi",
         "listTailnets",
     ];

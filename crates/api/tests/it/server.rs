@@ -15,7 +15,9 @@ use bowline_model::device::HostFacts;
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::record::{self, RawJson};
+use bowline_netmap::full::{Viewer, full};
 use bowline_store::{Fault, Options, Point, Store};
+use bowline_wire::map_request::Encoding;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
@@ -103,8 +105,8 @@ impl Reply {
             String::from_utf8_lossy(&self.body)
         );
         let body = self.json();
-        let keys: Vec<&String> = body.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["message"]);
+        let mut keys = body.as_object().unwrap().keys();
+        assert!(keys.all(|key| key == "message" || key == "data"), "{body}");
         body["message"].as_str().unwrap().to_owned()
     }
 }
@@ -222,11 +224,27 @@ impl Server {
         path: &str,
         body: Vec<u8>,
     ) -> Reply {
+        let authorization = authorization.into();
+        let header = authorization.iter();
+        let headers: Vec<(&str, &str)> = header.map(|text| ("authorization", &**text)).collect();
+        self.send_with(as_operator, &headers, method, path, body)
+            .await
+    }
+
+    /// The same with whatever headers.
+    pub(crate) async fn send_with(
+        &self,
+        as_operator: bool,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Reply {
         let before = self.state().await;
         let path = format!("/api/v2{path}");
         let mut request = Request::builder().method(method).uri(&path);
-        if let Some(value) = authorization.into() {
-            request = request.header("authorization", value);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let router = if as_operator {
             &self.operator
@@ -274,10 +292,32 @@ impl Server {
 
     /// A `GET` of the owner of `example.com` with an `Accept` header.
     pub(crate) async fn get_as(&self, path: &str, accept: &str) -> Reply {
-        let request = Request::get(format!("/api/v2{path}"))
+        let token = bearer(&self.tailnet.token);
+        let headers = [("authorization", &*token), ("accept", accept)];
+        self.send_with(false, &headers, "GET", path, Vec::new())
+            .await
+    }
+
+    /// A `POST` of a policy file by the owner of `example.com`.
+    pub(crate) async fn post_policy(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        text: &str,
+    ) -> Reply {
+        let token = bearer(&self.tailnet.token);
+        let headers = [&[("authorization", &*token)], headers].concat();
+        let body = text.as_bytes().to_vec();
+        self.send_with(false, &headers, "POST", path, body).await
+    }
+
+    /// A `POST` whose body is announced, and does not come.
+    pub(crate) async fn post_lost_body(&self, path: &str) -> Reply {
+        // A stream does not know before it ends that it has nothing.
+        let body = futures_util::stream::empty::<Result<Vec<u8>, std::convert::Infallible>>();
+        let request = Request::post(format!("/api/v2{path}"))
             .header("authorization", bearer(&self.tailnet.token))
-            .header("accept", accept)
-            .body(Body::empty())
+            .body(Body::from_stream(body))
             .unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, answer) = response.into_parts();
@@ -286,6 +326,30 @@ impl Server {
             headers: parts.headers,
             body: answer.collect().await.unwrap().to_bytes().to_vec(),
         }
+    }
+
+    /// Puts a policy file into force.
+    pub(crate) async fn set_policy(&self, text: &str) {
+        let reply = self.post_policy("/tailnet/-/acl", &[], text).await;
+        assert_eq!(
+            reply.status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&reply.body)
+        );
+    }
+
+    /// What a device is told.
+    pub(crate) fn map(&self, device: DeviceId) -> Value {
+        let snapshot = self.engine.snapshot(self.tailnet.id).unwrap();
+        let viewer = Viewer {
+            device,
+            version: 130,
+            encoding: Encoding::Plain,
+            log_upload: false,
+        };
+        let message = full(viewer, &snapshot, self.engine.now()).unwrap();
+        serde_json::from_slice(&message.payload()).unwrap()
     }
 
     /// A request of the owner of `example.com`. A `null` body is none.

@@ -8,6 +8,7 @@ mod full_store;
 mod login;
 mod names;
 mod net;
+mod policy_file;
 mod presence;
 mod register;
 mod ssh_check;

@@ -1,0 +1,37 @@
+//! `POST /tailnet/{tailnet}/acl/diff`. An operation of ours.
+
+use axum::extract::State;
+use axum::response::Response;
+use bowline_policy::Connection;
+use serde::Deserialize;
+
+use super::{beside, proposed, refused, snapshot};
+use crate::Api;
+use crate::caller::{Caller, PolicyRead};
+use crate::error::ApiError;
+use crate::extract::{Json, Object, json};
+
+/// What to compare with the policy in force.
+#[derive(Deserialize)]
+pub(crate) struct DiffBody {
+    /// The proposed policy.
+    policy: String,
+    /// Open connections, of which those are told that it would cut.
+    connections: Option<Vec<Object<Connection>>>,
+}
+
+/// Says what a proposed policy would change on the tailnet as it is. Its tests are not run.
+pub(crate) async fn handler(
+    caller: Caller<PolicyRead>,
+    State(api): State<Api>,
+    Json(body): Json<DiffBody>,
+) -> Result<Response, ApiError> {
+    let snapshot = snapshot(&api, caller.actor.tailnet)?;
+    let diff = beside(&api, move || {
+        let policy = proposed(&snapshot, &body.policy).map_err(refused)?;
+        let connections = body.connections.unwrap_or_default().into_iter();
+        let connections: Vec<Connection> = connections.map(|Object(it)| it).collect();
+        Ok(snapshot.compiled().diff(&policy, &connections))
+    });
+    json(&diff.await?)
+}

@@ -1,0 +1,62 @@
+//! `POST /tailnet/{tailnet}/acl`.
+
+use axum::extract::State;
+use axum::response::Response;
+use bowline_engine::StoreFailure;
+use bowline_engine::policy_file::{Expected, PolicyRefused, text};
+use http::header::IF_MATCH;
+use http::{HeaderMap, StatusCode};
+
+use super::{Form, PolicyBody, parse, refused, sized};
+use crate::Api;
+use crate::caller::{Caller, PolicyWrite};
+use crate::error::ApiError;
+
+impl From<PolicyRefused> for ApiError {
+    fn from(refusal: PolicyRefused) -> Self {
+        match refusal {
+            PolicyRefused::NotPermitted => Self::forbidden(),
+            // Clients match on the text and the status: the Terraform provider on "(412)".
+            PolicyRefused::Outdated => {
+                Self::new(StatusCode::PRECONDITION_FAILED, refusal.to_string())
+            }
+            PolicyRefused::Wrong(diagnostic) => refused(*diagnostic),
+            PolicyRefused::Store(failure) => Self::from(failure),
+        }
+    }
+}
+
+/// Replaces the policy file; an empty body resets it to the default. What is wrong changes nothing.
+///
+/// Source: official OpenAPI document, `setPolicyFile`.
+pub(crate) async fn handler(
+    caller: Caller<PolicyWrite>,
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: PolicyBody,
+) -> Result<Response, ApiError> {
+    // What is no text is no tag that we gave.
+    let expected = headers
+        .get(IF_MATCH)
+        .map(|value| Expected::parse(value.to_str().unwrap_or_default()));
+    let policy = match body.into_text()? {
+        Some(text) => {
+            let size = text.len();
+            Some(sized(&api, size, move || parse(&text).map_err(refused)).await?)
+        }
+        None => None,
+    };
+    let file = api
+        .engine
+        .set_policy_file(&caller.actor, policy, expected)
+        .await?;
+    let form = Form::of(&headers);
+    let size = text(&file).len();
+    sized(&api, size, move || form.answer(text(&file))).await
+}
+
+impl From<StoreFailure> for ApiError {
+    fn from(failure: StoreFailure) -> Self {
+        Self::from(bowline_engine::Refusal::Store(failure))
+    }
+}
