@@ -11,5 +11,6 @@ mod documents;
 mod elsewhere;
 mod home;
 mod policy;
+mod policy_server;
 mod refusals;
 mod serving;

@@ -104,6 +104,10 @@ fn on_server(
     let body = json!({"policy": text, "connections": connections});
     match context.with_server(async |session| ask::ask(session, "diff", body).await) {
         Ok(answer) => Ok(Ok(answer)),
-        Err(error) => judge::blame(Some(new), error).map(Err),
+        Err(error) => {
+            let mut report = Report::default();
+            judge::add(new, super::refusal(error)?.into(), &mut report);
+            Ok(Err(report))
+        }
     }
 }

@@ -263,7 +263,7 @@ mod tests {
             "    2 |     \"a\": true,\n      |     ^^^\n"
         );
         assert_eq!(
-            mark("{\"\u{e4}\u{e4}\": \"x\\\"y\", 1}", 1, 9),
+            mark("{\"\u{e4}\u{e4}\": \"x\\\"y\", 1}", 1, 10),
             "    1 | {\"\u{e4}\u{e4}\": \"x\\\"y\", 1}\n      |        ^^^^^^\n"
         );
         // At the end of the file, where something is missing.

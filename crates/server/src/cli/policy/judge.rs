@@ -157,7 +157,9 @@ pub(super) fn add(source: &Source, verdict: Verdict, report: &mut Report) {
         report.errors.extend(findings);
         return;
     }
-    let place = stated.or_else(|| finder?.quoted(&message));
+    let place = stated
+        .or_else(|| finder?.quoted(&message))
+        .or_else(|| finder?.domain(&message));
     let finding = Finding::at(source, place.unwrap_or_default(), text);
     report.errors.push(finding);
 }

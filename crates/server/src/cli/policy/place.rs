@@ -49,6 +49,15 @@ impl Finder {
         self.strings(&path)
     }
 
+    /// The selector with a domain that is not the tailnet's: the message has the domain alone.
+    pub(super) fn domain(&self, message: &str) -> Option<Place> {
+        let (before, _) = message.split_once(" is not associated with this Tailnet")?;
+        let domain = before.rsplit(' ').next()?;
+        ["user", "localpart"]
+            .iter()
+            .find_map(|kind| self.strings(&[&format!("{kind}:*@{domain}")]))
+    }
+
     /// The test that a failure is of: it has the same source, and the destination that the first
     /// error names.
     pub(super) fn test(&self, failure: &Failure) -> Option<Place> {
