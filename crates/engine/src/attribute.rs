@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bowline_model::device::{Attribute, AttributeValue, Device};
 use bowline_model::id::DeviceId;
 use bowline_netmap::snapshot::Snapshot;
+use bowline_policy::Policy;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -79,11 +80,11 @@ fn check_key(key: &str) -> Result<(), Refusal> {
 /// Refuses a value of another type than the policy's `attrConfig` or the tailnet has for the key,
 /// and a key that differs from another one only by case.
 fn check_against_tailnet(
+    policy: &Policy,
     snapshot: &Snapshot,
     key: &str,
     value: &AttributeValue,
 ) -> Result<(), Refusal> {
-    let policy = snapshot.compiled().policy();
     let declared = policy.attribute_config().iter().find(|it| it.name == key);
     if let Some(declared) = declared {
         let wanted = match declared.kind.as_str() {
@@ -148,6 +149,8 @@ impl Engine {
         }
         self.write(actor, move |draft| {
             let now = draft.now();
+            // Taken once: of a draft that is being changed it would be applied again each time.
+            let policy = draft.view().compiled().policy().clone();
             for (id, edits) in &edits {
                 let mut device: Device = draft
                     .view()
@@ -180,7 +183,7 @@ impl Engine {
                                     "attribute expiry must be in the future",
                                 ));
                             }
-                            check_against_tailnet(draft.view(), key, value)?;
+                            check_against_tailnet(&policy, draft.view(), key, value)?;
                             Attribute {
                                 value: value.clone(),
                                 expires: *expires,
