@@ -10,7 +10,7 @@ mod devices;
 mod documents;
 mod elsewhere;
 mod home;
+mod logins;
 mod policy;
-mod policy_server;
 mod refusals;
 mod serving;

@@ -3,9 +3,10 @@
 use std::fs;
 
 use bowline_policy::DEFAULT_POLICY;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::home::{Home, Ran, end_of};
+use super::{is, json_of, policy};
+use crate::home::{Home, end_of};
 
 const POLICY: &str = r#"{
 	"tagOwners": {"tag:web": ["ann@example.com"]},
@@ -17,25 +18,6 @@ const POLICY: &str = r#"{
 	],
 }
 "#;
-
-/// What `bowline policy` comes to with arguments without spaces.
-async fn policy(home: &Home, args: &str) -> Ran {
-    let args: Vec<&str> = ["policy"].into_iter().chain(args.split(' ')).collect();
-    home.run(&args).await
-}
-
-/// Asserts exit code, standard output and standard error.
-#[track_caller]
-fn is(ran: &Ran, code: i32, out: &str, err: &str) {
-    assert_eq!(
-        (ran.code, ran.out.as_str(), ran.err.as_str()),
-        (code, out, err)
-    );
-}
-
-fn json_of(ran: &Ran) -> Value {
-    serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
-}
 
 async fn in_force(home: &Home) -> String {
     home.prints(&["policy", "get"]).await
