@@ -10,7 +10,6 @@ mod devices;
 mod documents;
 mod elsewhere;
 mod home;
-mod logins;
 mod policy;
 mod refusals;
 mod serving;
