@@ -274,8 +274,6 @@ async fn a_policy_that_is_wrong_is_refused_in_the_services_words() {
         if policy == "[]" {
             // No tests, none of which fails.
             assert_eq!(validated.ok(), json!({}));
-        } else if message.starts_with("hujson:") {
-            assert_eq!(validated.message(400), message);
         } else {
             assert_eq!(validated.ok(), json!({"message": message}));
         }

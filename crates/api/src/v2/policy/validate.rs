@@ -31,14 +31,26 @@ impl From<Diagnostic> for Verdict {
     }
 }
 
-/// What begins in a text: an array, an object, or neither.
-fn kind_of(text: &str) -> Result<hujson::Kind, ApiError> {
-    let value = hujson::Value::parse(text.as_bytes())
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+/// Judges a text by what it is: an array of tests, or a policy. A text that is no `HuJSON` was meant
+/// to be a policy, and its fault is what is found: the founding document's own example has one,
+/// and the status 200.
+fn verdict(snapshot: &Snapshot, text: &str) -> Result<Verdict, ApiError> {
+    let value = match hujson::Value::parse(text.as_bytes()) {
+        Ok(value) => value,
+        Err(error) => {
+            return Ok(Verdict {
+                message: Some(error.to_string()),
+                data: Vec::new(),
+            });
+        }
+    };
     let composite = value.as_composite().ok_or_else(|| {
         ApiError::bad_request("invalid body: expected a policy or an array of tests")
     })?;
-    Ok(composite.kind)
+    Ok(match composite.kind {
+        hujson::Kind::Array => tests(snapshot, text),
+        hujson::Kind::Object => policy(snapshot, text),
+    })
 }
 
 fn tests(snapshot: &Snapshot, text: &str) -> Verdict {
@@ -58,7 +70,7 @@ fn policy(snapshot: &Snapshot, text: &str) -> Verdict {
 }
 
 /// Runs tests against the policy in force (an array), or checks a policy with its own tests (an
-/// object). Answers 200 to whatever can be read, and changes nothing.
+/// object). Answers 200 also when something is found, and changes nothing.
 ///
 /// Source: official OpenAPI document, `validateAndTestPolicyFile`.
 pub(crate) async fn handler(
@@ -68,11 +80,5 @@ pub(crate) async fn handler(
 ) -> Result<Response, ApiError> {
     let text = body.into_some_text()?;
     let snapshot = snapshot(&api, caller.actor.tailnet)?;
-    let verdict = beside(&api, move || {
-        Ok(match kind_of(&text)? {
-            hujson::Kind::Array => tests(&snapshot, &text),
-            hujson::Kind::Object => policy(&snapshot, &text),
-        })
-    });
-    json(&verdict.await?)
+    json(&beside(&api, move || verdict(&snapshot, &text)).await?)
 }
