@@ -8,7 +8,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use bowline_engine::{Access, Scope};
 
 use crate::caller::{Anyone, Caller, Need, ServerOperator};
-use crate::v2::{attributes, devices, dns, keys, policy, settings, tailnets, users};
+use crate::v2::{
+    attributes, devices, dns, keys, logins, policy, settings, ssh_checks, tailnets, users,
+};
 use crate::{Api, openapi};
 
 /// Method of an operation.
@@ -208,6 +210,8 @@ use Verb::{Delete, Get, Patch, Post, Put};
 
 const DEVICE: &str = "/device/{deviceId}";
 const DEVICES: &str = "/tailnet/{tailnet}/devices";
+const LOGIN: &str = "/tailnet/{tailnet}/logins/{code}";
+const SSH_CHECK: &str = "/tailnet/{tailnet}/ssh-checks/{code}";
 const KEYS: &str = "/tailnet/{tailnet}/keys";
 const KEY: &str = "/tailnet/{tailnet}/keys/{keyId}";
 const NAMESERVERS: &str = "/tailnet/{tailnet}/dns/nameservers";
@@ -251,6 +255,19 @@ const TABLE: &[Row] = &[
     row(Post, ATTRIBUTE, "setCustomDevicePostureAttributes", "Set a custom attribute of a device", |m| by(attributes::set)(m))
         .body("SetAttribute").answer("Attributes"),
     row(Delete, ATTRIBUTE, "deleteCustomDevicePostureAttributes", "Delete a custom attribute of a device", |m| by(attributes::delete)(m))
+        .answer("Empty"),
+
+    row(Get, "/tailnet/{tailnet}/logins", "listLogins", "List the devices that wait for somebody to say whose they are", |m| by(logins::list)(m))
+        .answer("LoginList"),
+    row(Post, LOGIN, "confirmLogin", "Let a device in that waits", |m| by(logins::confirm)(m))
+        .body("ConfirmLogin").answer("Device"),
+    row(Delete, LOGIN, "refuseLogin", "Refuse a device that waits", |m| by(logins::refuse)(m))
+        .answer("Empty"),
+    row(Get, "/tailnet/{tailnet}/ssh-checks", "listSshChecks", "List the SSH sessions that wait to be confirmed", |m| by(ssh_checks::list)(m))
+        .answer("SshCheckList"),
+    row(Post, SSH_CHECK, "confirmSshCheck", "Confirm an SSH session", |m| by(ssh_checks::confirm)(m))
+        .answer("Empty"),
+    row(Delete, SSH_CHECK, "refuseSshCheck", "Refuse an SSH session", |m| by(ssh_checks::refuse)(m))
         .answer("Empty"),
 
     row(Get, KEYS, "listTailnetKeys", "List valid keys, the caller's own or all", |m| by(keys::list)(m))

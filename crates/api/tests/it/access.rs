@@ -16,6 +16,10 @@ pub(crate) struct Objects {
     pub(crate) device: String,
     pub(crate) key: String,
     pub(crate) user: String,
+    /// Code of a login that waits.
+    pub(crate) login: String,
+    /// Code of an SSH session that waits.
+    pub(crate) session: String,
 }
 
 /// A request that is good when the caller may make it. An operation without a case fails here.
@@ -27,7 +31,7 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         "setDeviceRoutes" => json!({"routes": ["10.0.1.0/24"]}),
         "authorizeDevice" => json!({"authorized": false}),
         "setDeviceName" => json!({"name": "renamed"}),
-        "setDeviceTags" => json!({"tags": []}),
+        "setDeviceTags" | "confirmLogin" => json!({"tags": []}),
         "updateDeviceKey" => json!({"keyExpiryDisabled": true}),
         "setDeviceIp" => json!({"ipv4": "100.90.0.1"}),
         "setCustomDevicePostureAttributes" => json!({"value": "x"}),
@@ -57,6 +61,11 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         | "listDeviceRoutes"
         | "getDevicePostureAttributes"
         | "deleteCustomDevicePostureAttributes"
+        | "listLogins"
+        | "refuseLogin"
+        | "listSshChecks"
+        | "confirmSshCheck"
+        | "refuseSshCheck"
         | "listTailnetKeys"
         | "getKey"
         | "deleteKey"
@@ -75,6 +84,11 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
     let path = operation
         .path
         .replace("{tailnet}", tailnet)
+        .replace("/logins/{code}", &format!("/logins/{}", objects.login))
+        .replace(
+            "/ssh-checks/{code}",
+            &format!("/ssh-checks/{}", objects.session),
+        )
         .replace("{deviceId}", &objects.device)
         .replace("{keyId}", &objects.key)
         .replace("{userId}", &objects.user)
@@ -96,6 +110,8 @@ pub(crate) async fn objects(server: &Server) -> Objects {
         device: device.stable(),
         key: key["id"].as_str().unwrap().to_owned(),
         user: server.tailnet.owner.stable(),
+        login: server.login("waiting"),
+        session: server.ssh_session(device).await,
     }
 }
 
@@ -230,6 +246,8 @@ async fn no_operation_tells_whether_another_tailnet_or_its_objects_exist() {
                 device: "n9zCNTRL".to_owned(),
                 key: "k9zCNTRL".to_owned(),
                 user: "u9zCNTRL".to_owned(),
+                login: String::new(),
+                session: String::new(),
             };
             let (path, value) = case(&operation, "-", &absent);
             let absent = server.call_as(token, verb, &path, value).await;

@@ -37,6 +37,8 @@ fn with_bodies() -> Vec<Operation> {
         device: "n".to_owned(),
         key: "k".to_owned(),
         user: "u".to_owned(),
+        login: "0".to_owned(),
+        session: "0".to_owned(),
     };
     operations()
         .filter(|operation| !case(operation, "-", &names).1.is_null())
@@ -196,9 +198,11 @@ async fn no_id_in_a_path_breaks_an_operation() {
             device: id.to_owned(),
             key: id.to_owned(),
             user: id.to_owned(),
+            login: id.to_owned(),
+            session: id.to_owned(),
         };
         for operation in operations() {
-            if !operation.path.contains("Id}") {
+            if !operation.path.contains("Id}") && !operation.path.contains("{code}") {
                 continue;
             }
             let (path, value) = case(&operation, "-", &names);

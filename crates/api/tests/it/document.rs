@@ -54,13 +54,19 @@ fn operations_are_told_apart_and_official_ones_keep_their_names() {
     }
     own.sort_unstable();
     let expected = [
+        "confirmLogin",
+        "confirmSshCheck",
         "createAccessToken",
         "createTailnet",
         "createUser",
         "diffPolicyFile",
         "explainPolicyFile",
         "getOpenapi",
+        "listLogins",
+        "listSshChecks",
         "listTailnets",
+        "refuseLogin",
+        "refuseSshCheck",
     ];
     assert_eq!(own, expected);
 }

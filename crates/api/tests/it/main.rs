@@ -22,3 +22,4 @@ mod server;
 mod tags;
 mod tailnets;
 mod users;
+mod waiting;
