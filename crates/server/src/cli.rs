@@ -7,9 +7,11 @@ mod device;
 mod init;
 mod key;
 mod lifetime;
+mod login;
 mod output;
 mod policy;
 mod secret_key;
+mod ssh;
 mod tailnet;
 mod tls;
 mod token;
@@ -93,6 +95,10 @@ Example:
     Key(Through<key::Command>),
     /// Devices: list, show, rename, delete, authorize, expire, routes
     Device(Through<device::Command>),
+    /// Devices that wait to be let in: list, approve, deny
+    Login(Through<login::Command>),
+    /// SSH sessions that wait to be confirmed: list, approve, deny
+    Ssh(Through<ssh::Command>),
     /// The policy file: check, fmt, test, preview, explain, diff, get, set
     Policy(Through<policy::Command>),
     /// Tailnets of this server: create, list
@@ -242,6 +248,16 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Device(Through { target, command }) => {
             through_api(&common, &target, async |session| {
                 device::run(command, session).await
+            })
+        }
+        Command::Login(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                login::run(command, session).await
+            })
+        }
+        Command::Ssh(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                ssh::run(command, session).await
             })
         }
         Command::Tailnet(Through { target, command }) => {

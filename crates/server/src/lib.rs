@@ -18,6 +18,7 @@ pub mod datadir;
 pub mod holder;
 pub mod listen;
 pub mod open;
+mod pages;
 pub mod relay;
 pub mod seal;
 pub mod serve;

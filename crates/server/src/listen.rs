@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::pages::{self, Page};
+
 /// What the main listener serves.
 #[derive(Clone)]
 pub struct Site {
@@ -130,6 +132,11 @@ impl Site {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         // By the path alone: some clients send absolute targets, or a Host without the port.
         let path = request.uri().path();
+        if matches!(*request.method(), Method::GET | Method::HEAD)
+            && let Some(page) = Page::of(path)
+        {
+            return pages::answer(page, &self.engine, &self.url);
+        }
         // A control URL with a path in it is in front of what it asks for.
         let last = path.rsplit('/').next().unwrap_or("");
         match (request.method(), last) {
@@ -143,7 +150,6 @@ impl Site {
             (_, "health") if path == "/health" => health(),
             (&Method::POST, "verify") if path == "/verify" => self.verify(request).await,
             (&Method::GET, "generate_204") if path == "/generate_204" => no_content(&request),
-            (&Method::GET | &Method::HEAD, "") if path == "/" => page(&self.url),
             // The API answers everything else, with its own errors.
             _ => match self.api.clone().oneshot(request.map(Body::new)).await {
                 Ok(response) => response,
@@ -229,32 +235,6 @@ fn no_content(request: &Request<Incoming>) -> Response<Body> {
     {
         response.headers_mut().insert("x-tailscale-response", value);
     }
-    response
-}
-
-/// What somebody sees who opens the server in a browser.
-fn page(url: &str) -> Response<Body> {
-    let text = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Bowline</title><style>body{{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}}\
-         pre{{background:#f4f4f4;padding:.8rem;overflow:auto}}@media(prefers-color-scheme:dark){{body{{background:#111;color:#eee}}pre{{background:#222}}}}</style>\
-         <h1>Bowline is running</h1>\
-         <p>This is a coordination server for Tailscale clients. To add a device, make an auth key with an API access token, \
-         then use it on the device:</p>\
-         <pre>curl -u \"tskey-api-…:\" {url}/api/v2/tailnet/-/keys \\\n  --data '{{\"capabilities\":{{\"devices\":{{\"create\":{{}}}}}}}}'\n\n\
-         tailscale up --login-server {url} --auth-key tskey-auth-…</pre>\
-         <p>On the server itself <code>bowline token create</code> makes an API access token and \
-         <code>bowline key create</code> an auth key.</p></html>"
-    );
-    let mut response = Response::new(Body::from(text));
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/html; charset=utf-8"),
-    );
-    response.headers_mut().insert(
-        "content-security-policy",
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
-    );
     response
 }
 
