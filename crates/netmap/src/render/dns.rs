@@ -12,6 +12,11 @@ fn resolvers(list: &[Resolver]) -> Vec<WireResolver> {
         .collect()
 }
 
+/// A domain as clients compare it. The API keeps it as it was written.
+fn plain(domain: &str) -> String {
+    domain.trim_end_matches('.').to_ascii_lowercase()
+}
+
 /// Renders a tailnet's DNS settings. `suffix` is its MagicDNS suffix, without a dot at the end.
 ///
 /// Global nameservers are a fallback unless they override the local ones. With MagicDNS the
@@ -25,9 +30,14 @@ pub fn config(dns: &Dns, suffix: &str) -> DnsConfig {
         config.routes.insert(suffix.to_owned(), Vec::new());
         config.domains.push(suffix.to_owned());
     }
-    config.domains.extend(dns.search_paths.iter().cloned());
+    config.domains.extend(dns.search_paths.iter().map(|path| plain(path)));
     for (domain, list) in &dns.split {
-        config.routes.insert(domain.clone(), resolvers(list));
+        let all = config.routes.entry(plain(domain)).or_default();
+        for resolver in resolvers(list) {
+            if !all.contains(&resolver) {
+                all.push(resolver);
+            }
+        }
     }
     let global = resolvers(&dns.nameservers);
     if dns.override_local_dns {
@@ -36,4 +46,34 @@ pub fn config(dns: &Dns, suffix: &str) -> DnsConfig {
         config.fallback_resolvers = global;
     }
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_as_clients_compare_them() {
+        let resolver = |n: u8| Resolver {
+            address: format!("10.0.0.{n}"),
+            use_with_exit_node: false,
+        };
+        let dns = Dns {
+            split: [
+                ("Corp.Example.".to_owned(), vec![resolver(1), resolver(2)]),
+                ("corp.example".to_owned(), vec![resolver(2), resolver(3)]),
+            ]
+            .into_iter()
+            .collect(),
+            search_paths: vec!["Corp.Example.".to_owned()],
+            magic_dns: true,
+            ..Dns::default()
+        };
+        let config = config(&dns, "tail1.internal");
+        assert_eq!(config.domains, ["tail1.internal", "corp.example"]);
+        let servers = &config.routes["corp.example"];
+        let servers: Vec<&str> = servers.iter().map(|server| &*server.addr).collect();
+        assert_eq!(servers, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        assert_eq!(config.routes.len(), 2);
+    }
 }
