@@ -10,6 +10,7 @@ mod devices;
 mod documents;
 mod elsewhere;
 mod home;
+mod logins;
 mod policy;
 mod refusals;
 mod serving;
