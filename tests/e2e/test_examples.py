@@ -14,7 +14,7 @@ from harness.examples import Call, Example, Matcher
 from harness.server import TAILNET
 from harness.wait import until
 
-EXAMPLES = examples.load(HERE / "examples.toml")
+EXAMPLES = examples.load(HERE)
 ROUTES = ["10.0.0.0/16", "192.168.1.0/24"]
 
 

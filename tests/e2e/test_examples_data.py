@@ -11,7 +11,7 @@ from conftest import HERE, ROOT
 from harness import examples
 from harness.examples import Matcher, Mismatch
 
-EXAMPLES = examples.load(HERE / "examples.toml")
+EXAMPLES = examples.load(HERE)
 
 
 def test_every_printed_example_is_here() -> None:

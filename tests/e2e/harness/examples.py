@@ -71,8 +71,9 @@ class Example:
         return replaced
 
 
-def load(path: Path) -> list[Example]:
-    entries = tomllib.loads(path.read_text())["example"]
+def load(directory: Path) -> list[Example]:
+    files = sorted(directory.glob("examples*.toml"))
+    entries = [entry for file in files for entry in tomllib.loads(file.read_text())["example"]]
     return [
         Example(**{"last" if name == "finally" else name: value for name, value in entry.items()})
         for entry in entries
