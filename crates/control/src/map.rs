@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_engine::{Report, Stream};
+use bowline_model::key::NodeKey;
 use bowline_model::record::RawJson;
 use bowline_netmap::delta::{self, Gone};
 use bowline_netmap::full::{self, Viewer};
@@ -29,6 +30,9 @@ use crate::server::{Body, Control, Peer, bad_request, body, empty, text_response
 const KEEP_ALIVE_SECONDS: u64 = 50;
 /// Spread over this many seconds, so that streams opened together do not stay in step.
 const KEEP_ALIVE_SPREAD: u64 = 9;
+/// How long a stream of a node key that was replaced stays open, silent: the device learns of its
+/// new key by its registration, and must not hear before that its old one is not known any more.
+const ROTATION_SECONDS: u64 = 5;
 
 pub(crate) async fn handle(
     control: &Control,
@@ -91,7 +95,7 @@ pub(crate) async fn handle(
     };
     control.0.counters.streams.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(tailnet.id = %tailnet, device.id = %viewer.device, "map stream opened");
-    long_poll(control.clone(), viewer, stream)
+    long_poll(control.clone(), viewer, request.node_key, stream)
 }
 
 /// What a request says of its device; `None` when that is not to be believed.
@@ -162,6 +166,10 @@ where
 struct LongPoll {
     control: Control,
     viewer: Viewer,
+    /// The node key that it was asked for with.
+    node_key: NodeKey,
+    /// When it ends because the device has another node key.
+    outdated_until: Option<Instant>,
     stream: Stream,
     /// What the client knows: the state that it was sent last.
     known: Option<Arc<Snapshot>>,
@@ -170,10 +178,17 @@ struct LongPoll {
     is_over: bool,
 }
 
-fn long_poll(control: Control, viewer: Viewer, stream: Stream) -> Response<Body> {
+fn long_poll(
+    control: Control,
+    viewer: Viewer,
+    node_key: NodeKey,
+    stream: Stream,
+) -> Response<Body> {
     let state = LongPoll {
         control,
         viewer,
+        node_key,
+        outdated_until: None,
         stream,
         known: None,
         buffers: VecDeque::new(),
@@ -184,6 +199,14 @@ fn long_poll(control: Control, viewer: Viewer, stream: Stream) -> Response<Body>
         let bytes = state.next().await?;
         Some((Ok(Frame::data(bytes)), state))
     }))
+}
+
+/// Waits for a moment that may never come.
+async fn outdated(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl LongPoll {
@@ -199,6 +222,9 @@ impl LongPoll {
             }
             let Some(known) = self.known.clone() else {
                 let snapshot = self.stream.first();
+                if self.is_outdated(&snapshot) {
+                    return None;
+                }
                 let Some(message) = full::full(self.viewer, &snapshot, self.control.0.engine.now())
                 else {
                     return None; // deleted since it asked
@@ -213,6 +239,9 @@ impl LongPoll {
                     Some(snapshot) => self.advance(&known, snapshot),
                     None => self.is_over = true,
                 },
+                () = outdated(self.outdated_until) => {
+                    self.is_over = true;
+                }
                 () = tokio::time::sleep_until(self.keep_alive_at) => {
                     self.send(Message::of_text(KEEP_ALIVE, self.viewer.encoding));
                 }
@@ -220,7 +249,21 @@ impl LongPoll {
         }
     }
 
+    /// Whether the device has another node key than the one of this stream.
+    fn is_outdated(&self, snapshot: &Snapshot) -> bool {
+        snapshot
+            .device(self.viewer.device)
+            .is_some_and(|entry| entry.device.node_key != self.node_key)
+    }
+
     fn advance(&mut self, known: &Snapshot, snapshot: Arc<Snapshot>) {
+        if self.outdated_until.is_some() || self.is_outdated(&snapshot) {
+            // A map of the new key would be taken for one of the old.
+            let end = || Instant::now() + Duration::from_secs(ROTATION_SECONDS);
+            self.outdated_until.get_or_insert_with(end);
+            self.known = Some(snapshot);
+            return;
+        }
         let now = self.control.0.engine.now();
         match delta::delta(self.viewer, known, &snapshot, now) {
             Ok(None) => self.known = Some(snapshot),

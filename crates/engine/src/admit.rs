@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use bowline_model::address;
 use bowline_model::credential::{AuthKey, Credential};
-use bowline_model::device::Device;
+use bowline_model::device::{Device, SharedDevice};
 use bowline_model::id::{DeviceId, KeyId, UserId};
 use bowline_model::key::NodeKey;
 use bowline_model::name;
@@ -156,16 +156,22 @@ pub(crate) fn continued(
         });
     }
     let rotated = request.old_node_key.as_ref().and_then(by_key);
+    let own = || {
+        view.devices_by_machine_key(request.machine_key)
+            .map(|entry| &entry.device)
+    };
+    let newest = |devices: &mut dyn Iterator<Item = &SharedDevice>| {
+        devices
+            .max_by_key(|device| device.id)
+            .map(|device| (**device).clone())
+    };
     let device = rotated
         .filter(|device| device.machine_key == request.machine_key && admission.may_have(device))
         // The same installation logs in again as the same owner, after it forgot its node key.
-        .or_else(|| {
-            view.devices_by_machine_key(request.machine_key)
-                .map(|entry| &entry.device)
-                .filter(|device| admission.owns(device))
-                .max_by_key(|device| device.id)
-                .map(|device| (**device).clone())
-        });
+        .or_else(|| newest(&mut own().filter(|device| admission.owns(device))))
+        // It changed its owner, did not get the answer and was started anew: it has its node key of
+        // before, which nobody knows any more.
+        .or_else(|| newest(&mut own().filter(|device| !device.seen && admission.may_have(device))));
     Ok(device.map_or(Continued::New, |device| Continued::As(Box::new(device))))
 }
 

@@ -162,3 +162,36 @@ async fn streams_end_when_the_server_does() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_stream_of_a_replaced_node_key_says_nothing_of_the_new_one_and_ends() {
+    let server = Server::start().await;
+    let (old, device) = server.joined(1).await;
+    let mut stream = old.stream(Compression::Zstd).await.unwrap();
+    let new = old
+        .clone()
+        .with_identity(old.identity().with_node_key([0x55; 32]));
+    let mut request = new.register_request();
+    request["OldNodeKey"] = old.identity().node_key_text().into();
+    request["Auth"] = json!({"AuthKey": server.key().await});
+    new.register(&request).await.unwrap();
+    // What happens meanwhile is for the new one.
+    server
+        .engine
+        .rename_device(&server.admin, device, "renamed")
+        .await
+        .unwrap();
+    let pause = std::time::Duration::from_millis(300);
+    while let Ok(said) = tokio::time::timeout(pause, stream.next()).await {
+        assert!(said.unwrap().is_some(), "it ended at once");
+    }
+    let newer = new.stream(Compression::Zstd).await.unwrap();
+    assert_eq!(
+        newer.map().node().unwrap()["Key"],
+        new.identity().node_key_text()
+    );
+    assert!(stream.next().await.unwrap().is_none(), "it ends");
+    let known = stream.map().node().unwrap();
+    assert_eq!(known["Key"], old.identity().node_key_text());
+    assert!(known["Name"].as_str().unwrap().starts_with("host1."));
+}

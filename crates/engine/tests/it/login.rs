@@ -167,6 +167,35 @@ async fn a_device_whose_key_has_expired_logs_in_again_as_itself() {
 }
 
 #[tokio::test]
+async fn a_device_that_lost_the_answer_and_starts_with_its_old_node_key_is_the_same() {
+    let net = Net::new().await;
+    net.set_policy(r#"{"tagOwners": {"tag:ci": []}}"#).await;
+    let device = net.join(1).await;
+    drop(net.stream(device).await);
+    let mut tagged = Registration {
+        node_key: node_key(11),
+        old_node_key: Some(node_key(1)),
+        ..request(1, "")
+    };
+    tagged.facts.request_tags = vec!["tag:ci".to_owned()];
+    let code = begin(&net, tagged).await;
+    assert_eq!(confirm(&net, &code).await, device);
+    // It knows nothing of node key 11, nor does anybody of its own.
+    let code = begin(&net, request(1, "")).await;
+    assert_eq!(confirm(&net, &code).await, device);
+    assert!(!net.device(device).is_tagged());
+    // One that got in is another device of the same machine.
+    drop(net.stream(device).await);
+    let mut tagged = Registration {
+        node_key: node_key(12),
+        ..request(1, "")
+    };
+    tagged.facts.request_tags = vec!["tag:ci".to_owned()];
+    let code = begin(&net, tagged).await;
+    assert_ne!(confirm(&net, &code).await, device);
+}
+
+#[tokio::test]
 async fn tags_are_those_that_the_user_owns_or_that_whoever_confirms_gives() {
     let net = Net::new().await;
     for login in ["bob@example.com", "eve@example.com"] {
