@@ -1,5 +1,6 @@
 """Fixtures of the conformance tests: one network and one server for the session, clients on demand."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,10 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.api import Api, Curl
+from harness.api import Api, Curl, Reply
 from harness.client import Client
 from harness.machine import ResolverFiles
 from harness.network import Network
@@ -218,6 +220,32 @@ def pair(shared_tailnet: Tailnet) -> tuple[Client, Client]:
     new = shared_tailnet.join(NEW, "new")
     shared_tailnet.meet(old, new)
     return old, new
+
+
+SetPolicy = Callable[[dict[str, Any] | str], Reply]
+
+
+@pytest.fixture
+def set_policy(api: Api) -> Iterator[SetPolicy]:
+    """Sets the policy file, as HuJSON or as an object; the default is back afterwards."""
+
+    def send(policy: dict[str, Any] | str) -> Reply:
+        text = policy if isinstance(policy, str) else json.dumps(policy)
+        reply = api.curl.run(
+            ["-X", "POST", "-u", f"{api.token}:", "-H", "Content-Type: application/hujson",
+             f"{api.base}/tailnet/-/acl", "--data-binary", "@-"],
+            body=text,
+        )  # fmt: skip
+        assert reply.status == 200, reply
+        return reply
+
+    yield send
+    send("")
+
+
+def accept(src: str, *dst: str, **more: Any) -> dict[str, Any]:
+    """A rule of `acls`."""
+    return {"action": "accept", "src": [src], "dst": list(dst), **more}
 
 
 @pytest.hookimpl(wrapper=True)

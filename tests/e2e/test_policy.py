@@ -2,40 +2,14 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from conftest import NEW, OLD, VERSIONS, Tailnet
-from harness.api import Api, Reply
+from conftest import NEW, OLD, VERSIONS, SetPolicy, Tailnet, accept
 from harness.client import Client, exchange
 from harness.wait import until
-
-SetPolicy = Callable[[dict[str, Any] | str], Reply]
-
-
-@pytest.fixture
-def set_policy(api: Api) -> Iterator[SetPolicy]:
-    """Sets the policy file, as HuJSON or as an object; the default is back afterwards."""
-
-    def send(policy: dict[str, Any] | str) -> Reply:
-        text = policy if isinstance(policy, str) else json.dumps(policy)
-        reply = api.curl.run(
-            ["-X", "POST", "-u", f"{api.token}:", "-H", "Content-Type: application/hujson",
-             f"{api.base}/tailnet/-/acl", "--data-binary", "@-"],
-            body=text,
-        )  # fmt: skip
-        assert reply.status == 200, reply
-        return reply
-
-    yield send
-    send("")
-
-
-def accept(src: str, *dst: str, **more: Any) -> dict[str, Any]:
-    return {"action": "accept", "src": [src], "dst": list(dst), **more}
 
 
 class Service:

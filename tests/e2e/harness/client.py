@@ -102,6 +102,11 @@ class Client:
 
     # The command line -----------------------------------------------------------------------------
 
+    @property
+    def command(self) -> Path:
+        """The `tailscale` of its version."""
+        return self._cli
+
     def cli(
         self, *arguments: str, check: bool = True, timeout: float = 30
     ) -> subprocess.CompletedProcess[str]:
