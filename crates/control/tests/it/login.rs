@@ -123,3 +123,49 @@ async fn tags_that_are_not_permitted_are_refused_by_name() {
     let answer = client.join(&server.key().await).await.unwrap();
     assert_eq!(answer["Login"]["LoginName"], "tagged-devices");
 }
+
+#[tokio::test]
+async fn routes_and_tags_that_a_device_reports_later_are_decided_at_once() {
+    let server = Server::start().await;
+    server
+        .set_policy(
+            r#"{
+                "tagOwners": {"tag:router": [], "tag:edge": ["tag:router"]},
+                "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+                "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:router"]}},
+            }"#,
+        )
+        .await;
+    let client = server
+        .client(1)
+        .with_hostinfo("RequestTags", serde_json::json!(["tag:router"]));
+    client.join(&server.key().await).await.unwrap();
+    let mut stream = client
+        .stream(bowline_testkit::client::Compression::Zstd)
+        .await
+        .unwrap();
+    let routes = |list: &[&str]| serde_json::json!(list);
+    let routing = client
+        .clone()
+        .with_hostinfo("RoutableIPs", routes(&["10.1.0.0/16", "192.168.1.0/24"]));
+    routing.update(&serde_json::json!({})).await.unwrap();
+    let is_primary = |map: &bowline_modelclient::ModelClient| {
+        map.node().unwrap().get("PrimaryRoutes") == Some(&routes(&["10.1.0.0/16"]))
+    };
+    stream.until(is_primary).await.unwrap();
+    let edge = routing
+        .clone()
+        .with_hostinfo("RequestTags", serde_json::json!(["tag:edge"]));
+    edge.update(&serde_json::json!({})).await.unwrap();
+    stream
+        .until(|map| map.node().unwrap().get("Tags") == Some(&routes(&["tag:edge"])))
+        .await
+        .unwrap();
+    // What its tags do not own somebody must log in for.
+    let greedy = edge.with_hostinfo("RequestTags", serde_json::json!(["tag:router"]));
+    greedy.update(&serde_json::json!({})).await.unwrap();
+    stream
+        .until(|map| map.node().unwrap().get("Expired") == Some(&true.into()))
+        .await
+        .unwrap();
+}
