@@ -1,7 +1,8 @@
 //! SSH sessions that the policy wants confirmed (`"action": "check"`).
 //!
-//! The device that a session goes to asks whether it may begin. Confirmations are remembered in
-//! memory for the rule's period; a restart forgets them, and people confirm once more. Until people
+//! The device that a session goes to asks whether it may begin. A confirmation is for one local user
+//! of it, from one other device, as long as both belong to whom they did. Confirmations are
+//! remembered in memory for the rule's period; a restart forgets them, and people confirm once more. Until people
 //! can sign in, somebody with the right to change devices confirms with the code that the session's
 //! user was shown.
 //!
@@ -10,10 +11,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use bowline_model::device::Device;
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::MachineKey;
 use bowline_model::tag::Tag;
+use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{CheckPeriod, SshDecision};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -93,41 +94,53 @@ const NOT_PERMITTED: &str = "the tailnet's policy does not allow this session";
 const REFUSED: &str = "the session was refused";
 const TOO_LATE: &str = "nobody confirmed the session in time";
 
-/// Who confirmed sessions: by both devices, and the owner that the source had then.
+/// Sessions that were confirmed, with what both devices were then.
 #[derive(Debug, Default)]
-pub(crate) struct Confirmations(Mutex<HashMap<(TailnetId, DeviceId, DeviceId), Confirmation>>);
+pub(crate) struct Confirmations(Mutex<HashMap<SshSession, Confirmation>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Confirmation {
-    user: Option<UserId>,
-    tags: BTreeSet<Tag>,
+    ends: Ends,
     at: Timestamp,
 }
 
+/// Whose both devices of a session are: the policy speaks of that, and so did who confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ends {
+    source: (Option<UserId>, BTreeSet<Tag>),
+    target: (Option<UserId>, BTreeSet<Tag>),
+}
+
+impl Ends {
+    /// `None` where one of the devices is gone.
+    fn of(session: &SshSession, snapshot: &Snapshot) -> Option<Self> {
+        let owner = |id| {
+            let device = &snapshot.device(id)?.device;
+            Some((device.user, device.tags.clone()))
+        };
+        Some(Self {
+            source: owner(session.source)?,
+            target: owner(session.target)?,
+        })
+    }
+}
+
 impl Confirmations {
-    fn note(&self, session: &SshSession, source: &Device, at: Timestamp) {
+    fn note(&self, session: SshSession, ends: Ends, at: Timestamp) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             let oldest = known.iter().min_by_key(|(_, confirmation)| confirmation.at);
-            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+            if let Some(oldest) = oldest.map(|(session, _)| session.clone()) {
                 known.remove(&oldest);
             }
         }
-        let confirmation = Confirmation {
-            user: source.user,
-            tags: source.tags.clone(),
-            at,
-        };
-        known.insert(
-            (session.tailnet, session.source, session.target),
-            confirmation,
-        );
+        known.insert(session, Confirmation { ends, at });
     }
 
     fn holds(
         &self,
         session: &SshSession,
-        source: &Device,
+        ends: &Ends,
         period: CheckPeriod,
         now: Timestamp,
     ) -> bool {
@@ -135,10 +148,8 @@ impl Confirmations {
             return false;
         };
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (session.tailnet, session.source, session.target);
-        known.get(&key).is_some_and(|confirmation| {
-            confirmation.user == source.user
-                && confirmation.tags == source.tags
+        known.get(session).is_some_and(|confirmation| {
+            confirmation.ends == *ends
                 && now.duration_since(confirmation.at) < SignedDuration::from_secs(seconds)
         })
     }
@@ -209,14 +220,10 @@ impl Engine {
 
     fn is_confirmed(&self, session: &SshSession, period: CheckPeriod) -> bool {
         let snapshot = self.snapshot(session.tailnet);
-        let source = snapshot
-            .as_ref()
-            .and_then(|snapshot| snapshot.device(session.source));
-        source.is_some_and(|entry| {
-            let now = self.now();
-            self.0
-                .ssh_confirmations
-                .holds(session, &entry.device, period, now)
+        let ends = snapshot.and_then(|snapshot| Ends::of(session, &snapshot));
+        ends.is_some_and(|ends| {
+            let confirmations = &self.0.ssh_confirmations;
+            confirmations.holds(session, &ends, period, self.now())
         })
     }
 
@@ -272,17 +279,18 @@ impl Engine {
                     let action = if accept { "APPROVE" } else { "DENY" };
                     let new = json!({"source": source.id.stable(), "sourceName": source.name, "user": asked.user});
                     draft.audit(action, device_target(&target, Some("SSH_SESSION")), Value::Null, new);
-                    Ok((source, draft.now()))
+                    let ends = Ends::of(&asked, draft.view()).ok_or(Refusal::NotFound)?;
+                    Ok((ends, draft.now()))
                 })
                 .await;
-            if let Ok((source, at)) = &decided
-                && accept
-            {
-                engine.0.ssh_confirmations.note(&session, source, *at);
-            }
             let outcome = decided.is_ok().then_some(accept);
+            let result = decided.map(|(ends, at)| {
+                if accept {
+                    engine.0.ssh_confirmations.note(session, ends, at);
+                }
+            });
             engine.0.ssh_checks.settle(engine.now(), &code, outcome);
-            decided.map(|_| ())
+            result
         };
         self.0
             .tasks

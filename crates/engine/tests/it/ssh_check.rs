@@ -65,7 +65,11 @@ impl Pair {
     }
 
     async fn ask(&self) -> SshAnswer {
-        let session = self.session(self.target, "root");
+        self.ask_as("root").await
+    }
+
+    async fn ask_as(&self, user: &str) -> SshAnswer {
+        let session = self.session(self.target, user);
         self.net.engine.ssh_answer(session, None).await.unwrap()
     }
 
@@ -165,6 +169,47 @@ async fn a_confirmation_is_no_longer_good_for_another_owner_of_the_source() {
     );
     pair.net.set_policy(&wider).await;
     assert!(matches!(pair.ask().await, SshAnswer::Ask(_)));
+}
+
+#[tokio::test]
+async fn a_confirmation_is_no_longer_good_for_another_owner_of_the_target() {
+    let pair = Pair::new("1h").await;
+    let wider = policy("1h").replace(
+        r#""dst": ["tag:box"]"#,
+        r#""dst": ["tag:box", "tag:other"]"#,
+    );
+    let wider = wider.replace(r#""tag:box": [],"#, r#""tag:box": [], "tag:other": [],"#);
+    pair.net.set_policy(&wider).await;
+    let code = pair.code().await;
+    pair.decide(&code, true).await.unwrap();
+    assert_eq!(pair.ask().await, SshAnswer::Accept);
+    let retag = async |tag: &str| {
+        let engine = &pair.net.engine;
+        engine
+            .set_device_tags(&pair.net.admin, pair.target, vec![tag.to_owned()])
+            .await
+            .unwrap();
+    };
+    retag("tag:other").await;
+    assert!(matches!(pair.ask().await, SshAnswer::Ask(_)));
+    retag("tag:box").await;
+    assert_eq!(pair.ask().await, SshAnswer::Accept, "as it was confirmed");
+}
+
+#[tokio::test]
+async fn a_confirmation_is_for_the_local_user_that_was_asked_for() {
+    let pair = Pair::new("1h").await;
+    let wider = policy("1h").replace(
+        r#""users": ["root"], "checkPeriod""#,
+        r#""users": ["root", "ann"], "checkPeriod""#,
+    );
+    pair.net.set_policy(&wider).await;
+    let SshAnswer::Ask(code) = pair.ask_as("ann").await else {
+        panic!("asks");
+    };
+    pair.decide(&code, true).await.unwrap();
+    assert_eq!(pair.ask_as("ann").await, SshAnswer::Accept);
+    assert!(matches!(pair.ask_as("root").await, SshAnswer::Ask(_)));
 }
 
 #[tokio::test]
