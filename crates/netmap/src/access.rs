@@ -18,9 +18,10 @@ use bowline_wire::derp_map::{DerpMap, Region};
 use imbl::{HashMap, OrdSet};
 use serde::Deserialize;
 
-use crate::chunk::Entry;
+use crate::chunk::{Entry, SIZE};
 use crate::filter_names::FilterNames;
 use crate::snapshot::Snapshot;
+use crate::visibility::Variant;
 
 /// From so many devices on that changed at once, an empty net is better built than changed.
 const MANY: usize = 64;
@@ -66,11 +67,16 @@ pub(crate) struct Access {
     /// Devices with approved routes.
     routers: OrdSet<DeviceId>,
     visible: Mutex<HashMap<ClassId, Arc<DeviceSet>>>,
+    special: Mutex<HashMap<ClassId, Arc<Special>>>,
 }
+
+/// Peers that a class of viewers is shown in another way than most, by slot.
+pub(crate) type Special = BTreeMap<usize, Variant>;
 
 impl Clone for Access {
     fn clone(&self) -> Self {
         let visible = self.visible.lock().map(|known| known.clone());
+        let special = self.special.lock().map(|known| known.clone());
         Self {
             net: self.net.clone(),
             lineage: self.lineage.clone(),
@@ -84,6 +90,7 @@ impl Clone for Access {
             without_ipv4: self.without_ipv4.clone(),
             routers: self.routers.clone(),
             visible: Mutex::new(visible.unwrap_or_default()),
+            special: Mutex::new(special.unwrap_or_default()),
         }
     }
 }
@@ -116,6 +123,7 @@ impl Access {
             without_ipv4: OrdSet::new(),
             routers: OrdSet::new(),
             visible: Mutex::default(),
+            special: Mutex::default(),
         };
         access.combine_relays(relays);
         access
@@ -154,6 +162,7 @@ impl Access {
         self.ssh.clear();
         self.names = Arc::new(self.names.follow(self.net.rule_prints()));
         self.visible = Mutex::default();
+        self.special = Mutex::default();
         let devices = &topology.devices;
         let ids = |wanted: &dyn Fn(&policy::Device) -> bool| -> OrdSet<DeviceId> {
             let found = devices.iter().filter(|device| wanted(device));
@@ -206,11 +215,13 @@ impl Access {
         for class in &impact.filters {
             self.filters.insert(*class, number);
         }
-        if let Ok(visible) = self.visible.get_mut() {
+        if let (Ok(visible), Ok(special)) = (self.visible.get_mut(), self.special.get_mut()) {
             for class in &impact.visibility {
                 visible.remove(class);
+                special.remove(class);
             }
         }
+        let hidden = self.without_ipv4.clone();
         let hides = self.net.policy().hides_ipv4();
         for id in impact.devices.iter().filter_map(|id| DeviceId::new(*id)) {
             if self.net.device(id.get()).is_none() {
@@ -236,6 +247,11 @@ impl Access {
                 self.ssh.remove(id);
                 self.without_ipv4.remove(id);
             }
+        }
+        if (self.routes == number || !hidden.ptr_eq(&self.without_ipv4))
+            && let Ok(special) = self.special.get_mut()
+        {
+            special.clear();
         }
         for id in impact.ssh.iter().filter_map(|id| DeviceId::new(*id)) {
             // Only those are told that listen.
@@ -269,6 +285,11 @@ impl Access {
             && visible.len() > 2 * living + MANY
         {
             visible.retain(|class, _| !is_gone(class));
+        }
+        if let Ok(special) = self.special.get_mut()
+            && special.len() > 2 * living + MANY
+        {
+            special.retain(|class, _| !is_gone(class));
         }
     }
 
@@ -325,6 +346,46 @@ impl Access {
             known.insert(class, set.clone());
         }
         set
+    }
+
+    /// How a class is shown the peers that it is shown in another way than most. Made once, also
+    /// for later states in which it is the same. `viewer` is one of the class: what routes a viewer
+    /// is told of is a matter of its class.
+    pub(crate) fn special_of(
+        &self,
+        class: ClassId,
+        viewer: DeviceId,
+        snapshot: &Snapshot,
+    ) -> Arc<Special> {
+        if let Ok(known) = self.special.lock()
+            && let Some(special) = known.get(&class)
+        {
+            return special.clone();
+        }
+        let seen = self.visible_to(class);
+        let slot_of = |peer: &DeviceId| {
+            let slot = snapshot.slot(*peer)?;
+            let word = u32::try_from(slot / SIZE).map_or(0, |at| seen.word(at));
+            (word >> (slot % SIZE) & 1 == 1).then_some(slot)
+        };
+        let mut special = Special::new();
+        for peer in &self.routers {
+            let Some(slot) = slot_of(peer) else {
+                continue;
+            };
+            let routes = self.net.allowed_routes(viewer.get(), peer.get());
+            if !routes.is_empty() {
+                special.entry(slot).or_default().routes = routes.into();
+            }
+        }
+        for slot in self.without_ipv4.iter().filter_map(slot_of) {
+            special.entry(slot).or_default().without_ipv4 = true;
+        }
+        let special = Arc::new(special);
+        if let Ok(mut known) = self.special.lock() {
+            known.insert(class, special.clone());
+        }
+        special
     }
 
     fn is_of(&self, lineage: &Self) -> bool {

@@ -1,7 +1,7 @@
 //! Who sees whom, and in which rendering: what the policy says, without devices that wait for
 //! approval, and for nobody whose key has expired.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bowline_model::address::is_exit_route;
@@ -9,7 +9,7 @@ use bowline_model::id::DeviceId;
 use bowline_policy::DeviceSet;
 use ipnet::IpNet;
 
-use crate::access::{Access, Perspective};
+use crate::access::{Perspective, Special};
 use crate::chunk::{Entry, SIZE};
 use crate::snapshot::Snapshot;
 
@@ -60,7 +60,7 @@ pub(crate) struct View {
     /// No peer's IPv4 address is shown.
     pub(crate) without_ipv4: bool,
     /// Peers that are shown in another way than most, by slot; without IPv4 aside.
-    pub(crate) special: BTreeMap<usize, Variant>,
+    pub(crate) special: Arc<Special>,
 }
 
 /// Views of one snapshot.
@@ -94,6 +94,9 @@ impl View {
 
     /// Slots whose devices two views show in different ways.
     pub(crate) fn shown_otherwise(&self, other: &Self) -> Vec<usize> {
+        if Arc::ptr_eq(&self.special, &other.special) {
+            return Vec::new();
+        }
         let one_way = |mine: &Self, theirs: &Self| -> Vec<usize> {
             let special = mine.special.iter();
             special
@@ -109,31 +112,11 @@ impl View {
     }
 
     fn make(perspective: Perspective, viewer: DeviceId, snapshot: &Snapshot) -> Self {
-        let access: &Access = snapshot.access();
-        let seen = access.visible_to(perspective.class);
-        let sees = |slot: usize| {
-            u32::try_from(slot / SIZE).is_ok_and(|at| seen.word(at) >> (slot % SIZE) & 1 == 1)
-        };
-        let mut special: BTreeMap<usize, Variant> = BTreeMap::new();
-        for peer in access.routers() {
-            let Some(slot) = snapshot.slot(*peer).filter(|slot| sees(*slot)) else {
-                continue;
-            };
-            // What routes a viewer is told of is a matter of its class.
-            let routes = access.net().allowed_routes(viewer.get(), peer.get());
-            if !routes.is_empty() {
-                special.entry(slot).or_default().routes = routes.into();
-            }
-        }
-        for peer in access.without_ipv4() {
-            if let Some(slot) = snapshot.slot(*peer).filter(|slot| sees(*slot)) {
-                special.entry(slot).or_default().without_ipv4 = true;
-            }
-        }
+        let access = snapshot.access();
         Self {
-            seen,
+            seen: access.visible_to(perspective.class),
             without_ipv4: perspective.without_ipv4,
-            special,
+            special: access.special_of(perspective.class, viewer, snapshot),
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct User {
 }
 
 /// Who a device belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// A user.
     User(UserId),

@@ -30,10 +30,14 @@ pub fn own(entry: &Entry, snapshot: &Snapshot) -> BTreeMap<String, Vec<Value>> {
                 set(capability::IS_OWNER, vec![]);
                 set(capability::IS_ADMIN, vec![]);
             }
-            Role::Admin | Role::NetworkAdmin | Role::ItAdmin => {
+            Role::Admin => {
                 set(capability::IS_ADMIN, vec![]);
             }
-            Role::BillingAdmin | Role::Auditor | Role::Member => {}
+            Role::NetworkAdmin
+            | Role::ItAdmin
+            | Role::BillingAdmin
+            | Role::Auditor
+            | Role::Member => {}
         }
     }
     let net = snapshot.compiled();

@@ -30,7 +30,9 @@ pub fn config(dns: &Dns, suffix: &str) -> DnsConfig {
         config.routes.insert(suffix.to_owned(), Vec::new());
         config.domains.push(suffix.to_owned());
     }
-    config.domains.extend(dns.search_paths.iter().map(|path| plain(path)));
+    config
+        .domains
+        .extend(dns.search_paths.iter().map(|path| plain(path)));
     for (domain, list) in &dns.split {
         let all = config.routes.entry(plain(domain)).or_default();
         for resolver in resolvers(list) {

@@ -283,3 +283,33 @@ fn a_policy_that_cannot_be_read_lets_nobody_in() {
     assert_eq!(client.peer_count(), 0);
     assert_eq!(client.state()["PacketFilter"], json!([]));
 }
+
+#[test]
+fn a_recorder_that_joins_is_told_to_everybody_whose_rules_name_it() {
+    let mut tailnet = snapshot(3);
+    let mut host = device(1);
+    host.facts.ssh = true;
+    tailnet.put_device(host);
+    let before = with_policy(
+        tailnet,
+        r#"{
+            "tagOwners": {"tag:rec": [], "tag:srv": []},
+            "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+            "ssh": [{"action": "accept", "src": ["autogroup:member"], "dst": ["tag:srv"],
+                "users": ["localpart:*@example.com"], "recorder": ["tag:rec"]}],
+        }"#,
+    );
+    let after = next(&before, |draft| {
+        let mut recorder = device(4);
+        recorder.tags = ["tag:rec".parse().unwrap()].into();
+        draft.put_device(recorder);
+    });
+    // Device 1 is a source, and has rules that `localpart` splits off.
+    let message = told(1, &before, &after).unwrap();
+    let recorders = &message["SSHPolicy"]["rules"][0]["action"]["recorders"];
+    assert_eq!(recorders.as_array().map(Vec::len), Some(2), "{message}");
+    let viewer = viewer(1, Encoding::Plain);
+    let mut client = client(viewer, &before);
+    advance(&mut client, viewer, &before, &after).unwrap();
+    assert_eq!(client.state(), look(1, &after).state());
+}

@@ -329,7 +329,8 @@ impl Compiled {
             impact
                 .ssh
                 .extend(users.into_iter().flat_map(DeviceSet::iter).filter_map(id));
-            if recorders && program.own_devices {
+            // Sources that are no destination get what `localpart` splits off, recorders included.
+            if recorders && (program.own_devices || is_split(program)) {
                 impact.ssh.extend(self.devices().map(|device| device.id));
             }
         }

@@ -8,6 +8,25 @@ use crate::port;
 use crate::section::tests::{AccessTest, SshTest};
 use crate::selector::Selector;
 use crate::set::Slot;
+use std::collections::HashSet;
+
+/// The most pairs of devices (or addresses) that the tests of one policy ask about.
+const PAIRS_MAX: usize = 5_000_000;
+/// The most errors of one test that are told.
+const ERRORS_MAX: usize = 100;
+
+/// How many pairs may be asked about still.
+struct Budget(usize);
+
+impl Budget {
+    fn take(&mut self) -> Result<(), Wrong> {
+        self.0 = self
+            .0
+            .checked_sub(1)
+            .ok_or_else(|| format!("the tests ask about more than {PAIRS_MAX} pairs of devices"))?;
+        Ok(())
+    }
+}
 
 impl Compiled {
     /// Runs the policy's `tests` and `sshTests`.
@@ -15,9 +34,10 @@ impl Compiled {
     /// # Errors
     /// The message for the API, with one failure for each test that failed.
     pub fn run_tests(&self) -> Result<(), Diagnostic> {
-        let mut failures = self.failing_tests(&self.policy.tests);
+        let mut budget = Budget(PAIRS_MAX);
+        let mut failures = self.failing_tests(&self.policy.tests, &mut budget);
         let ssh_tests = self.policy.ssh_tests.iter();
-        failures.extend(ssh_tests.filter_map(|test| self.ssh_test_failure(test)));
+        failures.extend(ssh_tests.filter_map(|test| self.ssh_test_failure(test, &mut budget)));
         tests_failed(failures)
     }
 
@@ -33,12 +53,13 @@ impl Compiled {
             .into_iter()
             .map(crate::section::tests::read_access)
             .collect();
-        tests_failed(self.failing_tests(&tests?))
+        tests_failed(self.failing_tests(&tests?, &mut Budget(PAIRS_MAX)))
     }
 
-    fn failing_tests(&self, tests: &[AccessTest]) -> Vec<Failure> {
+    fn failing_tests(&self, tests: &[AccessTest], budget: &mut Budget) -> Vec<Failure> {
         let failing = tests.iter().filter_map(|test| {
-            let errors = self.test_errors(test).unwrap_or_else(|error| vec![error]);
+            let errors = self.test_errors(test, budget);
+            let errors = errors.unwrap_or_else(|error| vec![error]);
             let failure = Failure {
                 user: test.src.clone(),
                 errors,
@@ -50,7 +71,7 @@ impl Compiled {
         failing.collect()
     }
 
-    fn test_errors(&self, test: &AccessTest) -> Result<Vec<String>, Wrong> {
+    fn test_errors(&self, test: &AccessTest, budget: &mut Budget) -> Result<Vec<String>, Wrong> {
         let sources = self.subjects(&test.src, test.attributes.as_ref())?;
         if test.accept.is_empty() && test.deny.is_empty() {
             return Err("test has neither accept nor deny".to_owned());
@@ -67,7 +88,10 @@ impl Compiled {
                 name => format!(" (protocol {})", quote(name)),
             };
             let address = format!("address {}{protocol}", quote(dst));
-            match self.judge(&sources, dst, &protocols, accept) {
+            if errors.len() >= ERRORS_MAX {
+                break;
+            }
+            match self.judge(&sources, dst, (&protocols, accept), budget) {
                 Ok(true) => {}
                 Ok(false) if accept => errors.push(format!("{address}: want: Accept, got: Drop")),
                 Ok(false) => errors.push(format!("{address}: want: Drop, got: Accept")),
@@ -82,8 +106,8 @@ impl Compiled {
         &self,
         sources: &[Subject],
         dst: &str,
-        protocols: &[u8],
-        accept: bool,
+        (protocols, accept): (&[u8], bool),
+        budget: &mut Budget,
     ) -> Result<bool, Wrong> {
         let (host, port) = port::split_host_port(dst)?;
         let portless = protocols.iter().all(|protocol| !port::has_ports(*protocol));
@@ -95,6 +119,7 @@ impl Compiled {
         for source in sources {
             let rules = self.rules_from(source);
             for target in &targets {
+                budget.take()?;
                 let allowed = rules.iter().any(|rule| {
                     self.program
                         .rule(*rule)
@@ -136,9 +161,9 @@ impl Compiled {
         }
     }
 
-    fn ssh_test_failure(&self, test: &SshTest) -> Option<Failure> {
+    fn ssh_test_failure(&self, test: &SshTest, budget: &mut Budget) -> Option<Failure> {
         let errors = self
-            .ssh_test_errors(test)
+            .ssh_test_errors(test, budget)
             .unwrap_or_else(|error| vec![error]);
         let failure = Failure {
             user: test.src.clone(),
@@ -149,7 +174,7 @@ impl Compiled {
         (!failure.errors.is_empty()).then_some(failure)
     }
 
-    fn ssh_test_errors(&self, test: &SshTest) -> Result<Vec<String>, Wrong> {
+    fn ssh_test_errors(&self, test: &SshTest, budget: &mut Budget) -> Result<Vec<String>, Wrong> {
         if test.accept.is_empty() && test.check.is_empty() && test.deny.is_empty() {
             return Err("test has none of accept, check and deny".to_owned());
         }
@@ -176,6 +201,10 @@ impl Compiled {
                     .iter()
                     .flat_map(|source| targets.iter().map(move |to| (source, to)))
                 {
+                    budget.take()?;
+                    if errors.len() >= ERRORS_MAX {
+                        return Ok(errors);
+                    }
                     let got = match self.ssh_decision_of(*source, *target, user) {
                         SshDecision::Accept => "accept",
                         SshDecision::Check(_) => "check",
@@ -207,7 +236,8 @@ impl Compiled {
             .unwrap_or_default()
     }
 
-    /// The devices that a selector of an SSH test names. There must be some.
+    /// The devices that a selector of an SSH test names, one for all that the SSH rules cannot
+    /// tell apart. There must be some.
     fn ssh_devices(&self, text: &str) -> Result<Vec<Slot>, Wrong> {
         let selector = self.policy.names.selector(text)?;
         let devices: Vec<Slot> = match &selector {
@@ -217,7 +247,23 @@ impl Compiled {
                 .copied()
                 .into_iter()
                 .collect(),
-            selector => self.identity_devices(selector).iter().collect(),
+            selector => {
+                let mut known = HashSet::new();
+                let alike = |slot: &Slot| {
+                    self.state(*slot).is_some_and(|state| {
+                        let standing = &state.standing;
+                        known.insert((
+                            standing.atoms.clone(),
+                            standing.postures.clone(),
+                            state.device.owner.clone(),
+                        ))
+                    })
+                };
+                self.identity_devices(selector)
+                    .iter()
+                    .filter(alike)
+                    .collect()
+            }
         };
         if devices.is_empty() {
             return Err(format!("no device for {}", quote(text)));

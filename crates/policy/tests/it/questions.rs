@@ -481,3 +481,42 @@ fn a_device_that_is_yet_to_join_gets_the_pools_of_its_owner() {
     let everybody = compile(r#"{"nodeAttrs": [{"target": ["*"], "ipPool": ["100.85.0.0/24"]}]}"#);
     assert_eq!(everybody.ip_pools_for(&Owner::User(2)).len(), 1);
 }
+
+#[test]
+fn tests_that_ask_for_too_much_are_told_so_and_name_few_errors() {
+    let names = |prefix: &str, count: usize| -> String {
+        let list: Vec<String> = (0..count).map(|n| format!("\"{prefix}{n}\"")).collect();
+        list.join(",")
+    };
+    let text = |dst: &str, accept: &str| {
+        format!(
+            r#"{{"tagOwners": {{"tag:a": []}},
+                "sshTests": [{{"src": "tag:a", "dst": [{dst}], "accept": [{accept}]}}]}}"#
+        )
+    };
+    let outcome = |text: &str| {
+        let policy = Arc::new(Policy::parse(text).unwrap());
+        let net = Compiled::new(policy.clone(), &Topology::implied_by(&policy));
+        let failed = net.run_tests().unwrap_err();
+        assert_eq!(failed.message, "test(s) failed");
+        failed.failures[0].errors.clone()
+    };
+    let errors = outcome(&text("\"tag:a\"", &names("user", 5_000)));
+    assert_eq!(errors.len(), 100);
+    assert!(
+        errors[0].contains("want: \"accept\" got: \"deny\""),
+        "{}",
+        errors[0]
+    );
+    // Denied as wanted, so that no error ends it early.
+    let text = text(&vec!["\"tag:a\""; 3_000].join(","), "\"x\"");
+    let text = text.replace(
+        "\"accept\": [\"x\"]",
+        &format!("\"deny\": [{}]", names("user", 2_000)),
+    );
+    let errors = outcome(&text);
+    assert_eq!(
+        errors,
+        ["the tests ask about more than 5000000 pairs of devices"]
+    );
+}
