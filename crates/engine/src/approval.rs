@@ -3,9 +3,12 @@
 //! Source: `policy-language` facts, section 7.4: approval happens when routes are advertised or
 //! the policy changes, and an approver who is taken away withdraws nothing.
 
+use std::sync::Arc;
+
 use bowline_model::address::{is_exit_route, sort_routes};
 use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
+use bowline_netmap::snapshot::Snapshot;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::json;
 
@@ -28,22 +31,30 @@ pub(crate) const EXIT_ROUTES: [IpNet; 2] = [
 /// To be called after the device's record (or the policy) is in the draft, by whatever changes
 /// what a device advertises, its owner, its tags, its approval, or the policy.
 pub(crate) fn approve_routes(draft: &mut Draft<'_>, id: DeviceId) -> bool {
-    let Some(device) = draft.view().device(id).map(|entry| entry.device.clone()) else {
+    let Some((device, approved)) = approvable(draft.view(), id) else {
         return false;
     };
+    enable(draft, &device, approved);
+    true
+}
+
+/// A device and what the policy approves of what is not enabled on it yet; `None`: nothing.
+fn approvable(snapshot: &Snapshot, id: DeviceId) -> Option<(Arc<Device>, Vec<IpNet>)> {
+    let device = snapshot.device(id)?.device.clone();
     // The policy is asked only where there is something to approve: most devices route nothing.
     let is_enabled = |route: &IpNet| device.enabled_routes.contains(route);
     if device.facts.advertised_routes.iter().all(is_enabled) {
-        return false;
+        return None;
     }
-    let mut approved = draft.view().compiled().auto_approved_routes(id.get());
+    let mut approved = snapshot.compiled().auto_approved_routes(id.get());
     if approved.iter().any(is_exit_route) {
         approved.extend(EXIT_ROUTES);
     }
     approved.retain(|route| !is_enabled(route));
-    if approved.is_empty() {
-        return false;
-    }
+    (!approved.is_empty()).then_some((device, approved))
+}
+
+fn enable(draft: &mut Draft<'_>, device: &Device, mut approved: Vec<IpNet>) {
     let mut enabled_routes = device.enabled_routes.clone();
     if enabled_routes.len() + approved.len() > ROUTES_MAX {
         // A connector that learns addresses all the time must not make its record grow for ever:
@@ -54,26 +65,25 @@ pub(crate) fn approve_routes(draft: &mut Draft<'_>, id: DeviceId) -> bool {
     sort_routes(&mut enabled_routes);
     draft.audit(
         "UPDATE",
-        device_target(&device, Some("AUTO_APPROVED_ROUTES")),
+        device_target(device, Some("AUTO_APPROVED_ROUTES")),
         json!(device.enabled_routes),
         json!(enabled_routes),
     );
     draft.put_device(Device {
         enabled_routes,
-        ..(*device).clone()
+        ..device.clone()
     });
-    true
 }
 
-/// The same for every device.
+/// The same for every device. The policy is applied to the tailnet once for all of them: that one
+/// device's routes are approved changes nothing for another's.
 pub(crate) fn approve_all_routes(draft: &mut Draft<'_>) {
-    let routers: Vec<DeviceId> = draft
-        .view()
+    let snapshot = draft.view();
+    let all: Vec<_> = snapshot
         .devices()
-        .filter(|entry| !entry.device.facts.advertised_routes.is_empty())
-        .map(|entry| entry.device.id)
+        .filter_map(|entry| approvable(snapshot, entry.device.id))
         .collect();
-    for id in routers {
-        approve_routes(draft, id);
+    for (device, approved) in all {
+        enable(draft, &device, approved);
     }
 }

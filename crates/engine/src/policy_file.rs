@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::actor::{Access, Actor, Scope};
 use crate::approval::approve_all_routes;
+use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::failure::StoreFailure;
 
@@ -79,7 +80,8 @@ impl Expected {
         }
     }
 
-    fn holds(&self, file: &PolicyFile) -> bool {
+    /// Whether it is in force.
+    pub fn holds(&self, file: &PolicyFile) -> bool {
         match self {
             Self::Etag(tag) => etag(text(file)) == *tag,
             Self::Untouched => file.text.is_none(),
@@ -199,44 +201,64 @@ impl Engine {
             ),
         };
         self.write(actor, move |draft| {
-            let old = draft.view().policy().clone();
-            if expected
-                .as_ref()
-                .is_some_and(|expected| !expected.holds(&old))
-            {
-                return Err(PolicyRefused::Outdated);
-            }
-            check_domains(draft.view(), &policy)?;
-            let new = if is_reset {
-                PolicyFile {
-                    text: None,
-                    updated: None,
-                }
-            } else {
-                PolicyFile {
-                    text: Some(policy.text().to_owned()),
-                    updated: Some(draft.now()),
-                }
-            };
-            if new.text == old.text {
-                draft.view().compiled().run_tests()?;
-                return Ok(old);
-            }
-            let tailnet = draft.view().tailnet().clone();
-            draft.audit(
-                "UPDATE",
-                Target::tailnet(tailnet.id, &tailnet.name, "ACL"),
-                json!(text(&old)),
-                json!(policy.text()),
-            );
-            // In the draft first, so that the tests, the routes and the publication share one
-            // compilation. A refusal leaves no trace of it.
-            draft.set_parsed_policy(new, policy.clone());
-            draft.view().compiled().run_tests()?;
-            approve_all_routes(draft);
-            Ok(draft.view().policy().clone())
+            beside_others(|| replace(draft, &policy, is_reset, expected.as_ref()))
         })
         .await
+    }
+}
+
+/// The one step in which a policy file takes another's place.
+fn replace(
+    draft: &mut Draft<'_>,
+    policy: &Arc<Policy>,
+    is_reset: bool,
+    expected: Option<&Expected>,
+) -> Result<Arc<PolicyFile>, PolicyRefused> {
+    let old = draft.view().policy().clone();
+    if expected.is_some_and(|expected| !expected.holds(&old)) {
+        return Err(PolicyRefused::Outdated);
+    }
+    check_domains(draft.view(), policy)?;
+    let new = if is_reset {
+        PolicyFile {
+            text: None,
+            updated: None,
+        }
+    } else {
+        PolicyFile {
+            text: Some(policy.text().to_owned()),
+            updated: Some(draft.now()),
+        }
+    };
+    if new.text == old.text {
+        draft.view().compiled().run_tests()?;
+        return Ok(old);
+    }
+    let tailnet = draft.view().tailnet().clone();
+    draft.audit(
+        "UPDATE",
+        Target::tailnet(tailnet.id, &tailnet.name, "ACL"),
+        json!(text(&old)),
+        json!(policy.text()),
+    );
+    // In the draft first, so that the tests, the routes and the publication share one
+    // compilation. A refusal leaves no trace of it.
+    draft.set_parsed_policy(new, policy.clone());
+    draft.view().compiled().run_tests()?;
+    approve_all_routes(draft);
+    Ok(draft.view().policy().clone())
+}
+
+/// Runs work that can take long, such as applying a large policy, so that other tasks of the
+/// runtime go on meanwhile.
+fn beside_others<T>(work: impl FnOnce() -> T) -> T {
+    let has_others = tokio::runtime::Handle::try_current().is_ok_and(|runtime| {
+        runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread
+    });
+    if has_others {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
     }
 }
 

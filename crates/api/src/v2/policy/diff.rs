@@ -11,6 +11,9 @@ use crate::caller::{Caller, PolicyRead};
 use crate::error::ApiError;
 use crate::extract::{Json, Object, json};
 
+/// The most connections of one comparison.
+const CONNECTIONS_MAX: usize = 100_000;
+
 /// What to compare with the policy in force.
 #[derive(Deserialize)]
 pub(crate) struct DiffBody {
@@ -29,6 +32,15 @@ pub(crate) async fn handler(
     let snapshot = snapshot(&api, caller.actor.tailnet)?;
     let diff = beside(&api, move || {
         let policy = proposed(&snapshot, &body.policy).map_err(refused)?;
+        if body
+            .connections
+            .as_ref()
+            .is_some_and(|list| list.len() > CONNECTIONS_MAX)
+        {
+            return Err(ApiError::bad_request(format!(
+                "at most {CONNECTIONS_MAX} connections can be compared at once"
+            )));
+        }
         let connections = body.connections.unwrap_or_default().into_iter();
         let connections: Vec<Connection> = connections.map(|Object(it)| it).collect();
         Ok(snapshot.compiled().diff(&policy, &connections))

@@ -3,11 +3,11 @@
 use axum::extract::State;
 use axum::response::Response;
 use bowline_engine::StoreFailure;
-use bowline_engine::policy_file::{Expected, PolicyRefused, text};
+use bowline_engine::policy_file::{Expected, PolicyRefused, judge, text};
 use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 
-use super::{Form, PolicyBody, parse, refused, sized};
+use super::{Form, PolicyBody, parse, refused, sized, snapshot};
 use crate::Api;
 use crate::caller::{Caller, PolicyWrite};
 use crate::error::ApiError;
@@ -46,6 +46,20 @@ pub(crate) async fn handler(
         }
         None => None,
     };
+    if let Some(policy) = &policy {
+        // What is wrong is found here, where nobody waits for it; the writer looks again, at the
+        // state of then.
+        let (snapshot, policy) = (snapshot(&api, caller.actor.tailnet)?, policy.clone());
+        let expected = expected.clone();
+        let size = policy.text().len();
+        let work = move || {
+            if expected.is_some_and(|expected| !expected.holds(snapshot.policy())) {
+                return Err(PolicyRefused::Outdated.into());
+            }
+            judge(&snapshot, &policy).map_err(refused)
+        };
+        sized(&api, size, work).await?;
+    }
     let file = api
         .engine
         .set_policy_file(&caller.actor, policy, expected)
