@@ -97,7 +97,8 @@ impl From<Waiting<Arc<Registration>, LoginState>> for Login {
 }
 
 impl Engine {
-    /// Begins an interactive login; its code. The same request asked again has the same code.
+    /// Begins an interactive login; its code. The same request asked again has the same code; one
+    /// of the same device that asks for anything else ends the one before.
     ///
     /// # Errors
     /// When the device tells too much of itself to keep.

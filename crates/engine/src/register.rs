@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::failure::StoreFailure;
 
 /// A request to register.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
     /// Machine key that the connection proved.
     pub machine_key: MachineKey,

@@ -52,7 +52,7 @@ pub(crate) struct Waiting<T, O> {
     pub(crate) outcome: Option<O>,
 }
 
-impl<K: Clone + Eq + Hash, T: Clone, O: Clone> WaitingRoom<K, T, O> {
+impl<K: Clone + Eq + Hash, T: Clone + PartialEq, O: Clone> WaitingRoom<K, T, O> {
     pub(crate) fn new(limit: usize, lifetime: SignedDuration) -> Self {
         Self {
             state: Mutex::new(State {
@@ -77,8 +77,9 @@ impl<K: Clone + Eq + Hash, T: Clone, O: Clone> WaitingRoom<K, T, O> {
         drop(self.state(now));
     }
 
-    /// Begins to wait; the code. `shared`: the code of one with the same key, where nobody has
-    /// decided about that.
+    /// Begins to wait; the code. `shared`: the code of one with the same key that asks for the same,
+    /// where nobody has decided about that. One that asks for something else ends that one: what
+    /// somebody was shown under a code is what they decide about.
     pub(crate) fn enter(
         &self,
         now: Timestamp,
@@ -89,13 +90,14 @@ impl<K: Clone + Eq + Hash, T: Clone, O: Clone> WaitingRoom<K, T, O> {
     ) -> String {
         let mut state = self.state(now);
         if let Some(code) = state.by_key.get(&key).cloned()
-            && let Some(entry) = state.entries.get_mut(&code)
+            && let Some(entry) = state.entries.get(&code)
         {
-            if entry.outcome.borrow().is_some() {
-                state.remove(&code);
-            } else if shared {
-                entry.subject = subject;
+            let is_decided = entry.outcome.borrow().is_some();
+            if shared && !is_decided && entry.subject == subject {
                 return code;
+            }
+            if shared || is_decided {
+                state.remove(&code);
             }
         }
         while state.entries.len() >= self.limit {
@@ -248,6 +250,18 @@ mod tests {
         assert_eq!(room.claim(at(2), &own), None, "and once");
         assert_eq!(room.get(at(2), &own).unwrap().outcome, Some(true));
         assert_ne!(enter(&room, 3, 1), own);
+    }
+
+    #[test]
+    fn who_asks_for_something_else_gets_another_code_and_the_first_is_gone() {
+        let room = room();
+        let code = enter(&room, 0, 1);
+        let (outcome, _) = room.follow(at(0), &code, |_| true).unwrap();
+        let other = room.enter(at(1), &SystemRandom, 1, "y", true);
+        assert_ne!(other, code);
+        assert!(room.get(at(1), &code).is_none() && outcome.has_changed().is_err());
+        assert_eq!(room.claim(at(1), &code), None);
+        assert_eq!(room.claim(at(1), &other), Some("y"));
     }
 
     #[test]

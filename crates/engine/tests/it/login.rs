@@ -114,6 +114,33 @@ async fn a_login_that_is_refused_or_too_old_ends_for_who_waits() {
 }
 
 #[tokio::test]
+async fn what_waits_under_a_code_never_changes() {
+    type Change = fn(&mut Registration);
+    let changes: [Change; 5] = [
+        |request| request.facts.request_tags = vec!["tag:ci".to_owned()],
+        |request| request.facts.hostname = "other".to_owned(),
+        |request| request.ephemeral = true,
+        |request| request.old_node_key = Some(node_key(5)),
+        |request| request.expiry = Some(jiff::Timestamp::MAX),
+    ];
+    let net = Net::new().await;
+    let mut code = begin(&net, request(1, "")).await;
+    for change in changes {
+        let mut other = request(1, "");
+        change(&mut other);
+        let next = begin(&net, other.clone()).await;
+        assert_ne!(next, code);
+        assert!(net.engine.login(&code).is_none());
+        let shown = net.engine.login(&next).unwrap();
+        assert_eq!(*shown.request, other);
+        let decided = net.engine.confirm_login(&net.admin, &code, None, None);
+        assert_eq!(decided.await.unwrap_err().to_string(), "not found");
+        assert_eq!(net.engine.logins(&net.admin).unwrap().len(), 1);
+        code = next;
+    }
+}
+
+#[tokio::test]
 async fn only_the_device_that_began_a_login_learns_of_it() {
     let net = Net::new().await;
     let code = begin(&net, request(1, "")).await;
