@@ -41,7 +41,6 @@ def test_gitops_pusher_tests_and_applies_a_policy(
                 cache / f"gitops-pusher-{NEW}",
                 "--api-server", proxy.address,
                 "--policy-file", file,
-                "--cache-file", tmp_path / "cache.json",
                 "--fail-on-manual-edits",
                 command,
             ),
@@ -51,7 +50,8 @@ def test_gitops_pusher_tests_and_applies_a_policy(
                 TS_TAILNET=TAILNET,
                 SSL_CERT_FILE=str(proxy.certificate),
             ),
-            text=True, capture_output=True, check=False, timeout=60,
+            # It looks for its cache here, whatever `--cache-file` says.
+            cwd=tmp_path, text=True, capture_output=True, check=False, timeout=60,
         )  # fmt: skip
 
     def etag() -> str:

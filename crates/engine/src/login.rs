@@ -173,8 +173,9 @@ impl Engine {
         self.0.logins.get(self.now(), code).map(Login::from)
     }
 
-    /// Logins that wait, the oldest first. The operator sees all; others those of devices that
-    /// their tailnet knows, and all where there is no other tailnet.
+    /// Logins that wait, the oldest first. The operator sees all; others those by which a device of
+    /// their tailnet logs in again, and all where there is no other tailnet: that a machine was
+    /// here once does not make its next login ours. Whoever was told a code needs no list.
     ///
     /// # Errors
     /// `NotPermitted` without the role.
@@ -184,14 +185,15 @@ impl Engine {
         }
         let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
         let sees_all = matches!(actor.principal, Principal::Operator) || self.tailnets().len() == 1;
-        let is_known = |request: &Registration| {
-            let mut devices = snapshot.devices_by_machine_key(request.machine_key);
-            devices.next().is_some()
+        let is_own = |request: &Registration| {
+            let old = request.old_node_key.as_ref();
+            old.and_then(|key| snapshot.device_by_node_key(key))
+                .is_some_and(|entry| entry.device.machine_key == request.machine_key)
         };
         let waiting = self.0.logins.list(self.now()).into_iter();
         Ok(waiting
             .map(Login::from)
-            .filter(|login| sees_all || is_known(&login.request))
+            .filter(|login| sees_all || is_own(&login.request))
             .collect())
     }
 

@@ -316,11 +316,6 @@ impl Access {
         self.names.get(place)
     }
 
-    /// Devices with approved routes, by id.
-    pub(crate) const fn routers(&self) -> &OrdSet<DeviceId> {
-        &self.routers
-    }
-
     /// Devices whose IPv4 address is hidden, by id.
     pub(crate) const fn without_ipv4(&self) -> &OrdSet<DeviceId> {
         &self.without_ipv4

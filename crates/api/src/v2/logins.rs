@@ -59,7 +59,7 @@ fn login_json<'a>(login: &'a Login, snapshot: &Snapshot) -> LoginJson<'a> {
 }
 
 /// `GET /tailnet/{tailnet}/logins`: list the logins that wait. Where the server has several
-/// tailnets, those of devices that this one knows; the operator sees all.
+/// tailnets, those by which a device of this one logs in again; the operator sees all.
 pub(crate) async fn list(
     caller: Caller<DevicesRead>,
     State(api): State<Api>,

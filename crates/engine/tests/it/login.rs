@@ -310,10 +310,30 @@ async fn a_login_is_confirmed_into_the_tailnet_of_who_confirms() {
     };
     begin(&net, known).await;
     let code = begin(&net, request(2, "")).await;
-    // A tailnet is shown the devices that it knows, the operator all.
-    let seen = |actor: &Actor| net.engine.logins(actor).unwrap().len();
-    assert_eq!((seen(&net.admin), seen(&eve)), (1, 0));
-    assert_eq!(seen(&Actor::operator(net.tailnet)), 2);
+    // That a machine has a device here does not make a login of it ours, whatever old node key of
+    // somebody else it names.
+    let strays = [None, Some(node_key(1)), Some(node_key(9))];
+    for (number, old_node_key) in (21..).zip(strays) {
+        let machine = if old_node_key == Some(node_key(1)) {
+            2
+        } else {
+            1
+        };
+        let stray = Registration {
+            node_key: node_key(number),
+            old_node_key,
+            ..request(machine, "")
+        };
+        begin(&net, stray).await;
+    }
+    // A tailnet is shown the devices of its own that log in again, the operator all.
+    let seen = |actor: &Actor| -> Vec<_> {
+        let logins = net.engine.logins(actor).unwrap();
+        let key = |login: &bowline_engine::Login| login.request.node_key;
+        logins.iter().map(key).collect()
+    };
+    assert_eq!((seen(&net.admin), seen(&eve)), (vec![node_key(11)], vec![]));
+    assert_eq!(seen(&Actor::operator(net.tailnet)).len(), 5);
     let device = net
         .engine
         .confirm_login(&eve, &code, None, None)
