@@ -169,9 +169,15 @@ pub(crate) fn continued(
         .filter(|device| device.machine_key == request.machine_key && admission.may_have(device))
         // The same installation logs in again as the same owner, after it forgot its node key.
         .or_else(|| newest(&mut own().filter(|device| admission.owns(device))))
-        // It changed its owner, did not get the answer and was started anew: it has its node key of
-        // before, which nobody knows any more.
-        .or_else(|| newest(&mut own().filter(|device| !device.seen && admission.may_have(device))));
+        // It changed its owner and did not get the answer: it has its node key of before, which
+        // nobody knows any more. Without that it may be somebody else of the same machine.
+        .or_else(|| {
+            let still_has = |key| request.node_key == key || request.old_node_key == Some(key);
+            newest(&mut own().filter(|device| {
+                let is_lost = !device.seen && device.replaced_key.is_some_and(still_has);
+                is_lost && admission.may_have(device)
+            }))
+        });
     Ok(device.map_or(Continued::New, |device| Continued::As(Box::new(device))))
 }
 
@@ -195,7 +201,12 @@ pub(crate) fn admit(
     device.user = admission.user;
     device.tags.clone_from(&admission.tags);
     device.node_key = request.node_key;
-    device.seen &= previous.node_key == request.node_key;
+    if !is_new && previous.node_key != request.node_key {
+        if previous.seen {
+            device.replaced_key = Some(previous.node_key);
+        }
+        device.seen = false;
+    }
     device.lock_key.clone_from(&request.lock_key);
     device.key_expiry = Some(request.expiry.map_or(expiry, |asked| asked.min(expiry)));
     // Of tags nobody would be there to log in again. Who goes back to a person expires again;
@@ -283,6 +294,7 @@ fn new_device(
         ephemeral: false,
         auth_key: None,
         seen: false,
+        replaced_key: None,
         capability_version: 0,
         hostinfo: RawJson::empty_object(),
         facts: request.facts.clone(),

@@ -276,12 +276,15 @@ fn with_auth_key(
     }
     let mut repeated = None;
     if let Some(used) = key.used.as_ref().filter(|_| !key.reusable) {
-        // A lost answer: the same machine, and the device has never got in.
+        // A lost answer: the same machine, and the device has never got in since. Its node key
+        // says that nothing else let it in meanwhile, which would make it as new.
         let device = draft
             .view()
             .device(used.device)
             .filter(|entry| {
                 used.machine_key == request.machine_key
+                    && entry.device.node_key == used.node_key
+                    && entry.device.auth_key == Some(credential.id)
                     && !entry.device.seen
                     && !entry.device.expired
             })

@@ -221,6 +221,7 @@ impl Engine {
                 if !entry.device.seen {
                     draft.report_device(bowline_model::device::Device {
                         seen: true,
+                        replaced_key: None,
                         ..(*entry.device).clone()
                     });
                 }

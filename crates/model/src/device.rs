@@ -65,6 +65,10 @@ pub struct Device {
     /// registration may still replace the node key (a lost answer).
     #[serde(default)]
     pub seen: bool,
+    /// The last node key with which it did open a map stream, while it has not with the present
+    /// one: a client that lost the answer about the present one still has that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_key: Option<NodeKey>,
     /// Capability version it last spoke.
     #[serde(default)]
     pub capability_version: u32,

@@ -158,6 +158,41 @@ async fn an_answer_that_was_lost_is_repeated_with_a_new_node_key_until_the_devic
 }
 
 #[tokio::test]
+async fn a_used_key_is_no_good_again_because_its_device_logged_in_by_other_means() {
+    let net = Net::new().await;
+    let key = net.one_off().await;
+    let device = net.register(request(1, &key)).await;
+    drop(net.stream(device).await);
+    let rotated = |number: u64, key: &str| Registration {
+        old_node_key: Some(node_key(1)),
+        ..with_node_key(request(1, key), number)
+    };
+    // With another node key, which has opened no stream yet.
+    let other = net.one_off().await;
+    assert_eq!(net.register(rotated(11, &other)).await, device);
+    let refused = net.try_register(rotated(12, &key)).await;
+    assert!(
+        matches!(refused, Err(RegistrationRefused::UsedKey)),
+        "{refused:?}"
+    );
+    // The answer about that one may have been lost.
+    assert_eq!(net.register(rotated(13, &other)).await, device);
+    // With the same node key, after it expired.
+    let first = net.one_off().await;
+    let second = net.one_off().await;
+    let device = net.register(request(2, &first)).await;
+    net.engine.expire_device(&net.admin, device).await.unwrap();
+    assert_eq!(net.register(request(2, &second)).await, device);
+    let refused = net
+        .try_register(with_node_key(request(2, &first), 21))
+        .await;
+    assert!(
+        matches!(refused, Err(RegistrationRefused::UsedKey)),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_reusable_key_lets_many_in_and_one_machine_in_again() {
     let net = Net::new().await;
     let key = net.reusable().await;

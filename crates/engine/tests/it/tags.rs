@@ -241,6 +241,33 @@ async fn a_device_goes_from_its_user_to_tags_and_back_and_stays_the_same() {
 }
 
 #[tokio::test]
+async fn a_login_on_a_machine_takes_no_device_that_is_just_logging_in_there() {
+    let tagged = Tagged::new().await;
+    let (ci, bobs) = (tagged.key(None, &["tag:ci"]).await, tagged.bobs_key().await);
+    let device = tagged.net.register(request(1, &ci)).await;
+    drop(tagged.net.stream(device).await);
+    // Its new node key has not been seen yet.
+    let again = tagged.net.register(rotated(request(1, &ci), 11, 1)).await;
+    assert_eq!(again, device);
+    let another_profile = Registration {
+        node_key: node_key(12),
+        ..request(1, &bobs)
+    };
+    assert_ne!(tagged.net.register(another_profile).await, device);
+    // The client that lost the answer, and asks to be Bob's now, has its first node key.
+    let lost = tagged.net.register(rotated(request(1, &bobs), 13, 1)).await;
+    assert_ne!(lost, device, "Bob has a device there already");
+    tagged
+        .net
+        .engine
+        .delete_device(&tagged.net.admin, lost)
+        .await
+        .unwrap();
+    let lost = tagged.net.register(rotated(request(1, &bobs), 14, 1)).await;
+    assert_eq!(lost, device);
+}
+
+#[tokio::test]
 async fn a_key_that_is_disabled_for_expiry_by_an_administrator_stays_so_between_logins() {
     let tagged = Tagged::new().await;
     let key = tagged.bobs_key().await;

@@ -117,6 +117,7 @@ pub(crate) fn device(number: u64) -> Device {
         ephemeral: false,
         auth_key: None,
         seen: true,
+        replaced_key: None,
         capability_version: 113,
         hostinfo: hostinfo(number),
         facts: HostFacts {
