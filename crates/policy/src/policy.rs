@@ -18,7 +18,7 @@ use crate::section::ssh::{self, SshRule, SshUser};
 use crate::section::tag_owners;
 use crate::section::tests::{self, AccessTest, SshTest};
 use crate::section::{Target, posture_names};
-use crate::selector::{Names, Selector};
+use crate::selector::{Names, Selector, tag_name};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -336,7 +336,7 @@ fn read_names(sections: &Sections<'_>) -> Result<NameSections, Diagnostic> {
         hosts,
         tags: owner_texts
             .iter()
-            .map(|(tag, _)| tag.text.clone())
+            .map(|(tag, _)| tag_name(&tag.text))
             .collect(),
         ipsets: sets.iter().map(|(name, _)| name.text.clone()).collect(),
     };

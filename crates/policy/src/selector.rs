@@ -109,6 +109,7 @@ pub(crate) struct Names {
     /// Groups that the file defines, with their members in lower case.
     pub(crate) groups: BTreeMap<String, Vec<String>>,
     pub(crate) hosts: BTreeMap<String, IpNet>,
+    /// Tags that the file declares, in lower case.
     pub(crate) tags: std::collections::BTreeSet<String>,
     pub(crate) ipsets: std::collections::BTreeSet<String>,
 }
@@ -129,9 +130,9 @@ impl Names {
                 .map_or_else(|| not_found("autogroup"), Ok);
         }
         if text.starts_with("tag:") {
-            let tag = || Selector::Tag(text.to_owned());
-            return if self.tags.contains(text) {
-                Ok(tag())
+            let tag = tag_name(text);
+            return if self.tags.contains(&tag) {
+                Ok(Selector::Tag(tag))
             } else {
                 not_found("tag")
             };
@@ -182,6 +183,11 @@ pub(crate) fn parse_prefix(text: &str) -> Result<IpNet, String> {
         Err(_) => bare.parse::<IpNet>().ok().map(|prefix| prefix.trunc()),
     };
     parsed.ok_or_else(|| format!("{}: invalid address", quote(text)))
+}
+
+/// A tag as it is compared: case does not matter, and devices carry theirs in lower case.
+pub(crate) fn tag_name(text: &str) -> String {
+    text.to_ascii_lowercase()
 }
 
 /// Checks a tag's spelling.

@@ -3,7 +3,7 @@
 use crate::policy::Policy;
 use crate::section::Target;
 use crate::section::postures::{AttributeValue, Attributes};
-use crate::selector::{Role, Selector};
+use crate::selector::{Role, Selector, tag_name};
 use crate::topology::{Device, Owner, Topology, User, UserId};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -180,7 +180,7 @@ fn targets(policy: &Policy) -> impl Iterator<Item = &Target> {
 fn from_file(file: FileDevice, id: u64, users: &[User]) -> Result<Device, String> {
     let owner = match (file.user, file.tags.is_empty()) {
         (Some(login), true) => Owner::User(user_id(&login, users)?),
-        (None, false) => Owner::Tags(file.tags),
+        (None, false) => Owner::Tags(file.tags.iter().map(|tag| tag_name(tag)).collect()),
         _ => {
             return Err(format!(
                 "device {:?} needs either a user or tags",

@@ -70,7 +70,7 @@ impl Compiled {
             .any(|connector| {
                 let tagged = matches!(
                     &state.device.owner,
-                    crate::topology::Owner::Tags(tags) if tags.iter().any(|tag| tag == connector)
+                    crate::topology::Owner::Tags(tags) if tags.iter().any(|tag| tag.eq_ignore_ascii_case(connector))
                 );
                 connector == "*" || tagged
             })

@@ -7,7 +7,7 @@ use crate::port::PortRange;
 use crate::program::{Allows, Entry, KUBERNETES, RawRule, RuleId, recorder_tags, touch};
 use crate::range;
 use crate::section::grants::Capabilities;
-use crate::selector::{Autogroup, Selector};
+use crate::selector::{Autogroup, Selector, tag_name};
 use crate::set::{DeviceSet, Slot};
 use crate::topology::DeviceId;
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
@@ -469,9 +469,12 @@ impl Compiled {
             if tags.is_empty() {
                 return Arc::clone(value);
             }
-            let atoms = tags
-                .into_iter()
-                .filter_map(|tag| self.program.index.get(&Selector::Tag(tag)).copied());
+            let atoms = tags.into_iter().filter_map(|tag| {
+                self.program
+                    .index
+                    .get(&Selector::Tag(tag_name(&tag)))
+                    .copied()
+            });
             let addresses = self.recorder_addresses(atoms);
             object.remove("recorder");
             object.insert("recorderAddrs".to_owned(), addresses.into());

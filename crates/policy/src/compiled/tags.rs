@@ -1,7 +1,7 @@
 //! Who may apply which tag.
 
 use super::Compiled;
-use crate::selector::{Role, Selector};
+use crate::selector::{Role, Selector, tag_name};
 use crate::topology::UserId;
 use std::collections::BTreeSet;
 
@@ -30,7 +30,11 @@ impl Compiled {
         principal: Principal<'_>,
         tags: &[String],
     ) -> Result<(), Vec<String>> {
-        let sorted = |tags: &[String]| tags.iter().cloned().collect::<BTreeSet<String>>();
+        let sorted = |tags: &[String]| {
+            tags.iter()
+                .map(|tag| tag_name(tag))
+                .collect::<BTreeSet<String>>()
+        };
         let whole_set = match principal {
             Principal::Tags(own) => !own.is_empty() && sorted(own) == sorted(tags),
             Principal::Unlimited => true,
@@ -39,8 +43,9 @@ impl Compiled {
             }),
         };
         let allowed = |tag: &&String| {
-            let declared = self.policy.tag_owners.contains_key(*tag);
-            declared && (whole_set || self.owns_tag(principal, tag, &mut BTreeSet::new()))
+            let tag = tag_name(tag);
+            let declared = self.policy.tag_owners.contains_key(&tag);
+            declared && (whole_set || self.owns_tag(principal, &tag, &mut BTreeSet::new()))
         };
         let refused: Vec<String> = tags.iter().filter(|tag| !allowed(tag)).cloned().collect();
         if refused.is_empty() {
@@ -64,7 +69,7 @@ impl Compiled {
         };
         owners.iter().any(|owner| match &owner.selector {
             Selector::Tag(other) => {
-                matches!(principal, Principal::Tags(own) if own.contains(other))
+                matches!(principal, Principal::Tags(own) if own.iter().any(|tag| tag_name(tag) == *other))
                     || self.owns_tag(principal, other, seen)
             }
             selector => match principal {

@@ -9,7 +9,7 @@ use crate::range;
 use crate::section::Target;
 use crate::section::grants::Capabilities;
 use crate::section::postures::Posture;
-use crate::selector::{Autogroup, Selector};
+use crate::selector::{Autogroup, Selector, tag_name};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -374,7 +374,7 @@ impl Builder<'_> {
                 .flatten()
                 .flat_map(|value| recorder_tags(value))
             {
-                atoms.push(self.atom(&Selector::Tag(tag)));
+                atoms.push(self.atom(&Selector::Tag(tag_name(&tag))));
             }
         }
         atoms

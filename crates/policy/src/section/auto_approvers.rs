@@ -4,7 +4,7 @@ use super::{Target, owners};
 use crate::decode::Part;
 use crate::diagnostic::Diagnostic;
 use crate::hujson::quote;
-use crate::selector::{Names, parse_prefix};
+use crate::selector::{Names, parse_prefix, tag_name};
 use ipnet::IpNet;
 
 /// Who approves what.
@@ -36,7 +36,7 @@ pub(crate) fn read(part: Part<'_>, names: &Names) -> Result<AutoApprovers, Diagn
             _ => {
                 for (key, value) in part.map()? {
                     let context = format!("autoApprovers.services[{}]: ", quote(&key.text));
-                    let known = names.tags.contains(&key.text)
+                    let known = names.tags.contains(&tag_name(&key.text))
                         || key
                             .text
                             .strip_prefix("svc:")

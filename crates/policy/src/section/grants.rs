@@ -5,7 +5,7 @@ use crate::decode::{Part, Text};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::hujson::quote;
 use crate::port::{self, PortRange};
-use crate::selector::{Autogroup, Names, Selector};
+use crate::selector::{Autogroup, Names, Selector, tag_name};
 use ipnet::IpNet;
 use std::sync::Arc;
 
@@ -125,11 +125,12 @@ fn router_tag(names: &Names, text: &Text) -> Result<Target, Diagnostic> {
     if !text.text.starts_with("tag:") {
         return Err(Diagnostic::new(text.place, "via can only be a tag"));
     }
-    if !names.tags.contains(&text.text) {
+    let tag = tag_name(&text.text);
+    if !names.tags.contains(&tag) {
         let message = format!("tag {} not found", quote(&text.text));
         return Err(Diagnostic::new(text.place, message));
     }
-    Ok(Target::new(text, Selector::Tag(text.text.clone())))
+    Ok(Target::new(text, Selector::Tag(tag)))
 }
 
 fn capabilities(part: Part<'_>) -> Result<Capabilities, Diagnostic> {

@@ -4,7 +4,7 @@ use super::{Target, owners};
 use crate::decode::{Part, Text};
 use crate::diagnostic::Diagnostic;
 use crate::hujson::quote;
-use crate::selector::{Names, check_tag};
+use crate::selector::{Names, check_tag, tag_name};
 use std::collections::BTreeMap;
 
 /// Tags with the texts of their owners.
@@ -23,13 +23,13 @@ pub(crate) fn check(
     entries: &Entries,
     names: &Names,
 ) -> Result<BTreeMap<String, Vec<Target>>, Diagnostic> {
-    entries
-        .iter()
-        .map(|(tag, texts)| {
-            let context = format!("tagOwners[{}]: ", quote(&tag.text));
-            check_tag(&tag.text)
-                .map_err(|error| Diagnostic::new(tag.place, format!("{context}{error}")))?;
-            Ok((tag.text.clone(), owners(names, texts, &context)?))
-        })
-        .collect()
+    let mut all: BTreeMap<String, Vec<Target>> = BTreeMap::new();
+    for (tag, texts) in entries {
+        let context = format!("tagOwners[{}]: ", quote(&tag.text));
+        check_tag(&tag.text)
+            .map_err(|error| Diagnostic::new(tag.place, format!("{context}{error}")))?;
+        let owners = owners(names, texts, &context)?;
+        all.entry(tag_name(&tag.text)).or_default().extend(owners);
+    }
+    Ok(all)
 }

@@ -5,7 +5,7 @@ use crate::decode::{Part, Text};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::hujson::quote;
 use crate::section::postures::{AttributeValue, Attributes};
-use crate::selector::{Autogroup, Names, Selector};
+use crate::selector::{Autogroup, Names, Selector, tag_name};
 
 /// An entry of `tests`. Texts are judged when the test runs: nonsense in them makes it fail.
 #[derive(Debug, Clone, Default)]
@@ -144,7 +144,7 @@ pub(crate) fn read_ssh(part: Part<'_>, names: &Names) -> Result<SshTest, Diagnos
 
 fn check_element(names: &Names, text: &Text, side: &str) -> Result<(), Diagnostic> {
     let shown = quote(&text.text);
-    if text.text.starts_with("tag:") && !names.tags.contains(&text.text) {
+    if text.text.starts_with("tag:") && !names.tags.contains(&tag_name(&text.text)) {
         return refuse(
             text,
             format!("SSH tests {side} contains unknown tag {shown}"),

@@ -520,3 +520,33 @@ fn tests_that_ask_for_too_much_are_told_so_and_name_few_errors() {
         ["the tests ask about more than 5000000 pairs of devices"]
     );
 }
+
+#[test]
+fn the_case_of_tags_does_not_matter() {
+    let text = r#"{
+        "tagOwners": {"tag:CI": ["alice@example.com"], "tag:web": []},
+        "acls": [{"action": "accept", "src": ["tag:Ci"], "dst": ["tag:WEB:80"]}],
+    }"#;
+    let policy = Arc::new(Policy::parse(text).unwrap());
+    assert_eq!(policy.tags().collect::<Vec<_>>(), ["tag:ci", "tag:web"]);
+    let topology = Topology::parse(
+        r#"{
+            "users": [{"login": "alice@example.com"}],
+            "devices": [{"name": "runner", "tags": ["tag:ci"]}, {"name": "site", "tags": ["tag:Web"]}],
+        }"#,
+    )
+    .unwrap();
+    let net = Compiled::new(policy, &topology);
+    let ids: Vec<u64> = topology.devices.iter().map(|device| device.id).collect();
+    assert!(net.visible(ids[0], ids[1]));
+    let alice = Principal::User(topology.users[0].id);
+    let tags = |text: &str| vec![text.to_owned()];
+    assert_eq!(net.may_assign_tags(alice, &tags("tag:ci")), Ok(()));
+    assert_eq!(net.may_assign_tags(alice, &tags("tag:CI")), Ok(()));
+    assert!(net.may_assign_tags(alice, &tags("tag:web")).is_err());
+    let own = tags("tag:Web");
+    assert_eq!(
+        net.may_assign_tags(Principal::Tags(&own), &tags("tag:web")),
+        Ok(())
+    );
+}
