@@ -63,7 +63,7 @@ impl Admission {
 
 /// By what right a device asks for tags.
 pub(crate) enum Asking<'a> {
-    /// An auth key: its own tags, or its user when it has none.
+    /// An auth key: its own tags, or its user when it has none; whoever made it besides.
     AuthKey(&'a Credential, &'a AuthKey),
     /// Somebody who logs in.
     User(UserId),
@@ -103,11 +103,15 @@ pub(crate) fn granted(
     let refused = |tags: &[String]| RegistrationRefused::Tags(tags.join(" "));
     // A key that is nobody's and has no tags owns none.
     let principal = principal.ok_or_else(|| refused(&asked))?;
-    draft
-        .view()
-        .compiled_for_people()
-        .may_assign_tags(principal, &asked)
-        .map_err(|tags| refused(&tags))?;
+    let maker = match by {
+        Asking::AuthKey(_, key) => key.maker.map(|user| Principal::User(user.get())),
+        Asking::User(_) | Asking::Device(_) => None,
+    };
+    let net = draft.view().compiled_for_people();
+    for principal in [Some(principal), maker].into_iter().flatten() {
+        net.may_assign_tags(principal, &asked)
+            .map_err(|tags| refused(&tags))?;
+    }
     // What a policy declares is a tag.
     asked
         .iter()

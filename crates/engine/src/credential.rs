@@ -118,7 +118,7 @@ pub(crate) fn mint_token(
 
 impl Engine {
     /// Makes an auth key for a user: the actor's own, or, with the role for it, another's. Its tags
-    /// are such as the actor may assign.
+    /// are such as the actor may assign, and its devices may ask for no others either.
     ///
     /// # Errors
     /// `NotPermitted` without the role; `Invalid` for a lifetime, description or tags that cannot
@@ -147,6 +147,7 @@ impl Engine {
                     ephemeral: new.ephemeral,
                     preauthorized: new.preauthorized,
                     tags: tags.clone(),
+                    maker: limited_maker(&maker, user),
                     used: None,
                 }),
                 hash: minted.hash(),
@@ -320,6 +321,20 @@ impl Engine {
             },
             credential: Some(credential.id),
         })
+    }
+}
+
+/// The actor, where they make a key for somebody else and may not assign every tag: who acts for an
+/// administrator does not become one.
+fn limited_maker(actor: &Actor, user: UserId) -> Option<UserId> {
+    use bowline_model::user::Role;
+    match actor.principal {
+        Principal::User { id, role, .. }
+            if id != user && !matches!(role, Role::Owner | Role::Admin | Role::NetworkAdmin) =>
+        {
+            Some(id)
+        }
+        Principal::User { .. } | Principal::Operator => None,
     }
 }
 

@@ -200,7 +200,8 @@ impl Engine {
     /// Lets a device in that waits. `user` is a login name or an id; absent: the actor, or the owner
     /// of the tailnet where the operator acts. `tags` replace those that the device asks for.
     ///
-    /// The tags that a device asks for itself must be the user's to assign, others the actor's.
+    /// The tags that a device asks for itself must be the user's and the actor's to assign, others
+    /// the actor's.
     ///
     /// # Errors
     /// `NotFound` when no such login waits; `NotPermitted` for another user without the role for it;
@@ -330,7 +331,13 @@ fn confirm(
     let asked = &request.facts.request_tags;
     let tags = match tags {
         Some(tags) => crate::tag::permitted(draft.view(), actor, tags)?,
-        None => granted(draft, asked, &Asking::User(user)).map_err(refusal)?,
+        None => {
+            // Who acts for somebody else gives no tags by it that they could not give.
+            if actor.user() != Some(user) {
+                crate::tag::permitted(draft.view(), actor, asked)?;
+            }
+            granted(draft, asked, &Asking::User(user)).map_err(refusal)?
+        }
     };
     let admission = Admission {
         user: Some(user),

@@ -64,6 +64,10 @@ pub struct AuthKey {
     pub preauthorized: bool,
     /// Its devices carry these tags, and belong to them.
     pub tags: BTreeSet<Tag>,
+    /// Who made it for its user, unless they may assign every tag anyway: a device may ask for tags
+    /// that both of them may assign. Absent: its user's rights alone count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maker: Option<UserId>,
     /// The one use of a key that is not reusable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used: Option<Use>,

@@ -1,7 +1,7 @@
 //! Tags at registration and in reports, routes and addresses by the policy.
 
 use bowline_engine::credential::NewAuthKey;
-use bowline_engine::{Actor, Registered, Registration, RegistrationRefused, Report};
+use bowline_engine::{Actor, Principal, Registered, Registration, RegistrationRefused, Report};
 use bowline_model::device::{Device, HostFacts};
 use bowline_model::id::{DeviceId, UserId};
 use bowline_model::record::RawJson;
@@ -156,6 +156,84 @@ async fn the_tags_of_a_users_device_are_those_that_the_user_owns() {
         .register(asking(request(2, &key), &["tag:router"]))
         .await;
     assert_eq!(tagged.tags(device), ["tag:router"]);
+}
+
+#[tokio::test]
+async fn who_acts_for_an_owner_of_tags_gives_no_tags_by_it() {
+    let tagged = Tagged::new().await;
+    let (net, engine) = (&tagged.net, &tagged.net.engine);
+    let role = Role::ItAdmin;
+    let made = engine.create_user(&net.admin, "ida@example.com", None, role);
+    let ida = made.await.unwrap();
+    let policy = POLICY.replace(
+        r#""tag:ci": ["#,
+        r#""tag:ida": ["ida@example.com", "bob@example.com"], "tag:ci": ["#,
+    );
+    net.set_policy(&policy).await;
+    let actor = Actor {
+        principal: Principal::User {
+            id: ida.id,
+            login: ida.login_name.clone(),
+            role,
+        },
+        ..net.admin.clone()
+    };
+    let reusable = || NewAuthKey {
+        reusable: true,
+        ..NewAuthKey::default()
+    };
+    for (number, user, foreign) in [
+        (1, net.admin.user(), "tag:router"),
+        (3, Some(tagged.bob), "tag:ci"),
+    ] {
+        let key = engine
+            .create_auth_key(&actor, user, reusable())
+            .await
+            .unwrap()
+            .0;
+        let key = key.expose();
+        let refused = net
+            .try_register(asking(request(number, key), &[foreign]))
+            .await;
+        assert!(
+            matches!(&refused, Err(RegistrationRefused::Tags(tags)) if tags == foreign),
+            "{refused:?}"
+        );
+        // Without tags, or with such as are hers too.
+        let device = net.register(request(number, key)).await;
+        assert_eq!(owner(&net.device(device)), (user, false));
+        let device = net
+            .register(rotated(
+                asking(request(number, key), &["tag:ida"]),
+                number + 30,
+                number,
+            ))
+            .await;
+        assert_eq!(tagged.tags(device), ["tag:ida"]);
+        // By a login likewise.
+        let login = |tag: &str| {
+            engine
+                .begin_login(asking(request(number + 1, ""), &[tag]))
+                .unwrap()
+        };
+        let user = user.unwrap().to_string();
+        let refused = engine
+            .confirm_login(&actor, &login(foreign), Some(&user), None)
+            .await;
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            format!("requested tags [{foreign}] are invalid or not permitted")
+        );
+        let confirmed = engine
+            .confirm_login(&actor, &login("tag:ida"), Some(&user), None)
+            .await;
+        assert_eq!(tagged.tags(confirmed.unwrap()), ["tag:ida"]);
+    }
+    // Owners of all tags are not held to it.
+    let device = net
+        .register(asking(request(9, &tagged.bobs_key().await), &["tag:ci"]))
+        .await;
+    assert_eq!(tagged.tags(device), ["tag:ci"]);
 }
 
 #[tokio::test]
