@@ -111,12 +111,9 @@ fn retag(draft: &mut Draft<'_>, old: &Device, device: &Device) -> Option<Device>
     if wanted == tag_texts(&old.facts.request_tags) || wanted == own || device.expired {
         return None;
     }
-    let by = match device.user {
-        Some(user) if !device.is_tagged() => Asking::User(user),
-        _ => Asking::Device(&device.tags),
-    };
-    // Without tags it would be somebody's: they must log in for that.
-    let tags = granted(draft, asked, &by)
+    // Its tags alone speak for it. A person's device cannot leave its owner, who may be suspended or
+    // know nothing of it, and without tags it would be somebody's: they must log in for that.
+    let tags = granted(draft, asked, &Asking::Device(&device.tags))
         .ok()
         .filter(|tags| !tags.is_empty());
     let mut new = device.clone();

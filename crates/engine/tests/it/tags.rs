@@ -362,20 +362,34 @@ async fn a_key_that_is_disabled_for_expiry_by_an_administrator_stays_so_between_
 }
 
 #[tokio::test]
-async fn a_device_that_asks_for_other_tags_gets_them_or_is_logged_out() {
+async fn a_persons_device_that_asks_for_tags_must_log_in_for_them() {
     let tagged = Tagged::new().await;
     let key = tagged.bobs_key().await;
     let device = tagged.net.register(request(1, &key)).await;
-    let stream = tagged.net.stream(device).await;
     let count = tagged.net.audit().await.len();
     tagged.ask(device, &["tag:ci"]).await;
+    let record = tagged.net.device(device);
+    assert!(record.expired && owner(&record) == (Some(tagged.bob), false));
+    assert_eq!(
+        tagged.events_since(count).await,
+        ["EXPIRED KEY_EXPIRY_TIME"]
+    );
+    let login = rotated(asking(request(1, &key), &["tag:ci"]), 11, 1);
+    assert_eq!(tagged.net.register(login).await, device);
     assert_eq!(tagged.tags(device), ["tag:ci"]);
-    // Not a login: its key expires as it did.
-    assert!(tagged.net.device(device).effective_expiry().is_some());
-    assert_eq!(tagged.events_since(count).await, ["UPDATE ACL_TAGS"]);
+}
+
+#[tokio::test]
+async fn a_tagged_device_that_asks_for_other_tags_gets_them_or_is_logged_out() {
+    let tagged = Tagged::new().await;
+    let key = tagged.key(None, &["tag:ci"]).await;
+    let device = tagged.net.register(request(1, &key)).await;
+    let stream = tagged.net.stream(device).await;
+    let count = tagged.net.audit().await.len();
     // Its own tags own the next one; what it has already is no change.
     tagged.ask(device, &["tag:deploy"]).await;
     assert_eq!(tagged.tags(device), ["tag:deploy"]);
+    assert_eq!(tagged.events_since(count).await, ["UPDATE ACL_TAGS"]);
     let count = tagged.net.audit().await.len();
     tagged.ask(device, &["tag:deploy"]).await;
     assert!(tagged.events_since(count).await.is_empty());
@@ -402,10 +416,10 @@ async fn a_device_that_asks_for_other_tags_gets_them_or_is_logged_out() {
 #[tokio::test]
 async fn tags_asked_for_are_decided_durably() {
     let tagged = Tagged::new().await;
-    let key = tagged.bobs_key().await;
+    let key = tagged.key(None, &["tag:ci"]).await;
     let device = tagged.net.register(request(1, &key)).await;
     let mut facts = tagged.net.device(device).facts.clone();
-    facts.request_tags = vec!["tag:ci".to_owned()];
+    facts.request_tags = vec!["tag:deploy".to_owned()];
     let report = Report {
         hostinfo: Some((RawJson::empty_object(), facts)),
         ..Report::default()
@@ -416,7 +430,7 @@ async fn tags_asked_for_are_decided_durably() {
     let stored = rows
         .rows
         .iter()
-        .any(|row| row.id == device.get() && row.body.contains(r#""tags":["tag:ci"]"#));
+        .any(|row| row.id == device.get() && row.body.contains(r#""tags":["tag:deploy"]"#));
     assert!(stored, "before the report is answered");
 }
 
