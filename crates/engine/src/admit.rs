@@ -63,7 +63,7 @@ impl Admission {
 
 /// By what right a device asks for tags.
 pub(crate) enum Asking<'a> {
-    /// An auth key: its own tags, or its user when it has none; whoever made it besides.
+    /// An auth key: its own tags; when it has none its user, and whoever made it besides.
     AuthKey(&'a Credential, &'a AuthKey),
     /// Somebody who logs in.
     User(UserId),
@@ -74,19 +74,20 @@ pub(crate) enum Asking<'a> {
 /// The tags of a device that asks for some, in lower case; those of its key where it asks for none.
 ///
 /// # Errors
-/// The tags that nobody declared, or that it may not have.
+/// The tags that the policy does not declare, or that it may not have.
 pub(crate) fn granted(
     draft: &Draft<'_>,
     asked: &[String],
     by: &Asking<'_>,
 ) -> Result<BTreeSet<Tag>, RegistrationRefused> {
-    let asked = tag_texts(asked);
     let texts = |tags: &BTreeSet<Tag>| tags.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // A key gives its own tags as if they were asked for: the policy may have dropped one since.
+    let asked = match (tag_texts(asked), by) {
+        (asked, Asking::AuthKey(_, key)) if asked.is_empty() => texts(&key.tags),
+        (asked, _) => asked,
+    };
     if asked.is_empty() {
-        return Ok(match by {
-            Asking::AuthKey(_, key) => key.tags.clone(),
-            Asking::User(_) | Asking::Device(_) => BTreeSet::new(),
-        });
+        return Ok(BTreeSet::new());
     }
     let own = match by {
         Asking::AuthKey(_, key) => texts(&key.tags),
@@ -104,9 +105,11 @@ pub(crate) fn granted(
     // A key that is nobody's and has no tags owns none.
     let principal = principal.ok_or_else(|| refused(&asked))?;
     let maker = match by {
-        Asking::AuthKey(_, key) => key.maker.map(|user| Principal::User(user.get())),
-        Asking::User(_) | Asking::Device(_) => None,
+        // Its own tags were the maker's to assign then.
+        Asking::AuthKey(_, key) if key.tags.is_empty() => key.maker,
+        Asking::AuthKey(..) | Asking::User(_) | Asking::Device(_) => None,
     };
+    let maker = maker.map(|user| Principal::User(user.get()));
     let net = draft.view().compiled_for_people();
     for principal in [Some(principal), maker].into_iter().flatten() {
         net.may_assign_tags(principal, &asked)

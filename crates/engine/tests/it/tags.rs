@@ -267,6 +267,29 @@ async fn a_tagged_key_lets_devices_ask_for_its_own_tags_or_for_those_that_they_o
 }
 
 #[tokio::test]
+async fn a_tagged_key_gives_no_tag_that_the_policy_no_longer_declares() {
+    let tagged = Tagged::new().await;
+    let key = tagged.key(None, &["tag:ci", "tag:router"]).await;
+    let without = POLICY
+        .replace(r#""tag:router": [],"#, "")
+        .replace("tag:router", "tag:ci");
+    tagged.net.set_policy(&without).await;
+    for asked in [&[][..], &["tag:ci", "tag:router"]] {
+        let refused = tagged
+            .net
+            .try_register(asking(request(1, &key), asked))
+            .await;
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "requested tags [tag:router] are invalid or not permitted"
+        );
+    }
+    tagged.net.set_policy(POLICY).await;
+    let device = tagged.net.register(request(1, &key)).await;
+    assert_eq!(tagged.tags(device), ["tag:ci", "tag:router"]);
+}
+
+#[tokio::test]
 async fn a_device_goes_from_its_user_to_tags_and_back_and_stays_the_same() {
     let tagged = Tagged::new().await;
     let key = tagged.bobs_key().await;
