@@ -42,7 +42,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let server = spawn::Spawned::start(&arguments.spawn).await?;
+    let server = spawn::Spawned::start(&arguments.spawn, None).await?;
     let outcome = measure(&arguments, &server).await;
     server.stop().await?;
     let table = outcome?;

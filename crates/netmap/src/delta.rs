@@ -379,8 +379,7 @@ impl PeerDelta {
                     PeerUpdate::None => {}
                     PeerUpdate::Patch(change) => self.patched.push(change),
                     PeerUpdate::Full => {
-                        self.patched
-                            .extend(node::went_offline(&old.entry, &new.entry));
+                        self.patched.extend(node::last_seen(&old.entry, &new.entry));
                         self.add(new);
                     }
                 }

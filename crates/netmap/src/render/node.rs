@@ -175,14 +175,19 @@ pub fn update(old: (&Entry, &Variant), new: (&Entry, &Variant)) -> PeerUpdate {
     }
 }
 
-/// What must be said beside the complete node of a device that went offline: a client that finds only
-/// fields changed which a patch can carry makes a patch of the node itself, and leaves out a
-/// `LastSeen` that it did not know before (ts-go `control/controlclient/map.go`).
-pub fn went_offline(old: &Entry, new: &Entry) -> Option<PeerChange> {
-    (old.live.online && !new.live.online && new.live.last_seen.is_some()).then(|| PeerChange {
+/// What must be said beside the complete node of a device that is offline and was seen last at
+/// another time than known before: a client that finds only fields changed which a patch can carry
+/// makes a patch of the node itself, and leaves out a `LastSeen` that it did not know (ts-go
+/// `control/controlclient/map.go`).
+pub fn last_seen(old: &Entry, new: &Entry) -> Option<PeerChange> {
+    let (before, after) = (&old.live, &new.live);
+    let is_news = !after.online
+        && after.last_seen.is_some()
+        && (before.online || before.last_seen != after.last_seen);
+    is_news.then(|| PeerChange {
         node_id: new.device.id.get(),
         online: Some(false),
-        last_seen: new.live.last_seen,
+        last_seen: after.last_seen,
         ..PeerChange::default()
     })
 }

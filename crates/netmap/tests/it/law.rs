@@ -206,3 +206,25 @@ fn nothing_that_a_viewer_sees_changed_is_no_message() {
     apply(&mut client, &decode(&message, one.encoding));
     assert_eq!(client.state(), self::client(one, &own).state());
 }
+
+#[test]
+fn when_a_device_was_seen_last_is_told_also_beside_a_new_key() {
+    let before = snapshot(2);
+    // Between two publications that the viewer gets, it came, got another key, and went.
+    let after = next(&before, |draft| {
+        let mut device = device(1);
+        device.node_key = crate::records::node_key(77);
+        draft.put_device(device);
+        let gone = bowline_model::device::Live {
+            last_seen: Some(crate::records::at(50)),
+            ..bowline_model::device::Live::default()
+        };
+        draft.set_live(id(1), gone);
+    });
+    for encoding in BOTH {
+        let viewer = viewer(2, encoding);
+        let mut client = client(viewer, &before);
+        advance(&mut client, viewer, &before, &after).unwrap();
+        assert_eq!(client.state(), self::client(viewer, &after).state());
+    }
+}
