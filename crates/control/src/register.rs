@@ -18,6 +18,9 @@ use crate::server::{Body, Control, Peer, bad_request, body, json_response, text_
 /// Clients below this take 429 for any other error.
 const UNDERSTANDS_RETRY_AFTER: u32 = 137;
 
+/// Characters of a login's code.
+const CODE_LENGTH: usize = 32;
+
 pub(crate) async fn handle(
     control: &Control,
     request: Request<Incoming>,
@@ -47,7 +50,9 @@ pub(crate) async fn handle(
         }
         return response;
     }
-    let followup = std::mem::take(&mut request.followup);
+    // What comes next may be held for an hour.
+    drop(body);
+    let followup = code(&std::mem::take(&mut request.followup)).to_owned();
     let request = registration(request, peer);
     let outcome = control.0.engine.register(request.clone()).await;
     if matches!(outcome, Ok(Registered::NeedsLogin)) {
@@ -65,41 +70,36 @@ async fn interactive(
     peer: &Peer,
 ) -> Response<Body> {
     let engine = &control.0.engine;
-    let followed = if followup.is_empty() {
-        Followed::Gone
-    } else {
-        let (machine_key, node_key) = (request.machine_key, request.node_key);
-        engine
-            .follow_login(code(followup), machine_key, node_key)
-            .await
-    };
-    match followed {
-        Followed::In { tailnet, device } => {
+    match engine.follow_login(followup, request, peer.source).await {
+        Ok(Followed::In { tailnet, device }) => {
             answer(control, Ok(Registered::In { tailnet, device }), peer)
         }
-        Followed::Refused => answer(control, Err(RegistrationRefused::LoginRefused), peer),
-        Followed::Stopping => {
+        Ok(Followed::Refused) => answer(control, Err(RegistrationRefused::LoginRefused), peer),
+        Ok(Followed::Stopping) => {
             let text = "the server is stopping; try again";
             text_response(StatusCode::SERVICE_UNAVAILABLE, text)
         }
+        Ok(Followed::Replaced) => {
+            let text = "another request of this device waits for the login";
+            text_response(StatusCode::CONFLICT, text)
+        }
         // Never the same address as before: clients take that for a login that does not begin.
-        Followed::Gone => match engine.begin_login(request) {
-            Ok(code) => {
-                let response = RegisterResponse {
-                    auth_url: format!("{}/login/{code}", control.0.config.url),
-                    ..RegisterResponse::empty()
-                };
-                json_response(StatusCode::OK, &response)
-            }
-            Err(refused) => answer(control, Err(refused), peer),
-        },
+        Ok(Followed::Begun(code)) => {
+            let response = RegisterResponse {
+                auth_url: format!("{}/login/{code}", control.0.config.url),
+                ..RegisterResponse::empty()
+            };
+            json_response(StatusCode::OK, &response)
+        }
+        Err(refused) => answer(control, Err(refused), peer),
     }
 }
 
-/// The code in a login's address.
+/// The code in a login's address; empty where there is none.
 fn code(url: &str) -> &str {
     let path = url.split(['?', '#']).next().unwrap_or("");
-    path.rsplit('/').next().unwrap_or("")
+    let code = path.rsplit('/').next().unwrap_or("");
+    if code.len() == CODE_LENGTH { code } else { "" }
 }
 
 fn answer(

@@ -34,6 +34,9 @@ use crate::{map, register, ssh_action};
 /// Body of every answer of this crate.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+/// Requests of one kind that a machine may send at once.
+const BURST: u32 = 20;
+
 /// How the control protocol is served.
 #[derive(Clone)]
 pub struct Config {
@@ -49,7 +52,8 @@ pub struct Config {
     pub handshakes: usize,
     /// How long a peer has between its upgrade and the first HTTP/2 request.
     pub half_open_timeout: Duration,
-    /// Registrations of one machine key in the long run, per second. 0: no limit.
+    /// Registrations of one machine key in the long run, per second, and likewise its questions
+    /// about SSH sessions. 0: no limit.
     pub registrations_per_second: f64,
 }
 
@@ -79,7 +83,11 @@ pub struct Control(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) config: Config,
+    /// Registrations.
     pub(crate) limiter: Limiter,
+    /// Questions about SSH sessions, with the same limits: they must not keep a device from
+    /// registering.
+    pub(crate) ssh_limiter: Limiter,
     pub(crate) counters: Counters,
     public_key: String,
     handshakes: Arc<Semaphore>,
@@ -89,6 +97,8 @@ pub(crate) struct Inner {
 /// One encrypted connection.
 pub(crate) struct Peer {
     pub(crate) machine_key: MachineKey,
+    /// Where it comes from.
+    pub(crate) source: IpAddr,
     /// Whether a report came in on this connection: the values of a stream request are then older.
     pub(crate) reported: AtomicBool,
 }
@@ -135,7 +145,8 @@ impl Control {
         Ok(Self(Arc::new(Inner {
             engine,
             public_key: MachineKey::from_bytes(public).to_string(),
-            limiter: Limiter::new(20, config.registrations_per_second),
+            limiter: Limiter::new(BURST, config.registrations_per_second),
+            ssh_limiter: Limiter::new(BURST, config.registrations_per_second),
             handshakes: Arc::new(Semaphore::new(config.handshakes)),
             counters: Counters::default(),
             connections: TaskTracker::new(),
@@ -196,16 +207,16 @@ impl Control {
             match upgraded.downcast::<TokioIo<TcpStream>>() {
                 Ok(parts) if parts.read_buf.is_empty() => {
                     control
-                        .serve(parts.io.into_inner(), responded, half_open)
+                        .serve(parts.io.into_inner(), source, responded, half_open)
                         .await;
                 }
                 Ok(parts) => {
                     let io = tokio_util_rewind(parts.read_buf, parts.io.into_inner());
-                    control.serve(io, responded, half_open).await;
+                    control.serve(io, source, responded, half_open).await;
                 }
                 Err(upgraded) => {
                     control
-                        .serve(TokioIo::new(upgraded), responded, half_open)
+                        .serve(TokioIo::new(upgraded), source, responded, half_open)
                         .await;
                 }
             }
@@ -221,12 +232,18 @@ impl Control {
             })
     }
 
-    async fn serve<S>(&self, io: S, responded: noise::Responded, half_open: HalfOpen)
-    where
+    async fn serve<S>(
+        &self,
+        io: S,
+        source: IpAddr,
+        responded: noise::Responded,
+        half_open: HalfOpen,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let peer = Arc::new(Peer {
             machine_key: MachineKey::from_bytes(responded.machine_key),
+            source,
             reported: AtomicBool::new(false),
         });
         let stream = NoiseStream::server(io, responded);

@@ -10,6 +10,7 @@ use bowline_model::id::DeviceId;
 use bowline_wire::ssh_action::SshAction;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::server::{Body, Control, Peer, json_response, text_response};
 
@@ -25,6 +26,15 @@ pub(crate) async fn handle(
     path: &str,
     peer: &Arc<Peer>,
 ) -> Response<Body> {
+    if control
+        .0
+        .ssh_limiter
+        .take(peer.machine_key, Instant::now())
+        .is_err()
+    {
+        let text = "too many questions about sessions; ask again later";
+        return text_response(StatusCode::TOO_MANY_REQUESTS, text);
+    }
     let query = request.uri().query().unwrap_or("").to_owned();
     drop(request);
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&query).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Which tailnet holds a node key or a credential: the only look-ups that cross tailnets, for
+//! Which tailnet holds a node key, a device or a credential: the only look-ups that cross tailnets, for
 //! requests that do not know their tailnet yet.
 
-use bowline_model::id::{KeyId, TailnetId};
+use bowline_model::id::{DeviceId, KeyId, TailnetId};
 use bowline_model::key::NodeKey;
 use bowline_netmap::snapshot::Snapshot;
 
@@ -11,6 +11,7 @@ use crate::draft::Changes;
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     node_keys: papaya::HashMap<NodeKey, TailnetId>,
+    devices: papaya::HashMap<DeviceId, TailnetId>,
     credentials: papaya::HashMap<KeyId, TailnetId>,
     names: papaya::HashMap<String, TailnetId>,
 }
@@ -18,6 +19,10 @@ pub(crate) struct Directory {
 impl Directory {
     pub(crate) fn node_key(&self, key: &NodeKey) -> Option<TailnetId> {
         self.node_keys.pin().get(key).copied()
+    }
+
+    pub(crate) fn device(&self, id: DeviceId) -> Option<TailnetId> {
+        self.devices.pin().get(&id).copied()
     }
 
     pub(crate) fn credential(&self, id: KeyId) -> Option<TailnetId> {
@@ -35,8 +40,10 @@ impl Directory {
             .pin()
             .insert(snapshot.tailnet().name.to_lowercase(), id);
         let node_keys = self.node_keys.pin();
+        let devices = self.devices.pin();
         for entry in snapshot.devices() {
             node_keys.insert(entry.device.node_key, id);
+            devices.insert(entry.device.id, id);
         }
         let credentials = self.credentials.pin();
         for credential in snapshot.credentials() {
@@ -48,9 +55,19 @@ impl Directory {
     pub(crate) fn follow(&self, old: &Snapshot, new: &Snapshot, changes: &Changes) {
         let id = new.id();
         let node_keys = self.node_keys.pin();
+        let devices = self.devices.pin();
         for device in &changes.touched_devices {
             let before = old.device(*device).map(|entry| entry.device.node_key);
             let after = new.device(*device).map(|entry| entry.device.node_key);
+            match (before, after) {
+                (None, Some(_)) => {
+                    devices.insert(*device, id);
+                }
+                (Some(_), None) => {
+                    devices.remove(device);
+                }
+                _ => {}
+            }
             if before != after {
                 // Only our own entry goes: the key may have moved to another device meanwhile, and
                 // that device may be in another tailnet, whose writer was faster.

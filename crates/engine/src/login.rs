@@ -4,6 +4,7 @@
 //! the right to change devices confirms with the code that the device's user was shown. What waits
 //! belongs to no tailnet yet: whoever confirms takes the device into theirs.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use bowline_model::audit::Target;
@@ -19,20 +20,41 @@ use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::failure::{Refusal, StoreFailure};
 use crate::register::{Registration, RegistrationRefused};
-use crate::waiting::{Waiting, WaitingRoom};
+use crate::waiting::{Entrant, Limits, Waiting, WaitingRoom};
 
 /// How long a login waits.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 /// The most that wait at once.
 const LIMIT: usize = 2048;
+/// The most of them from one address: an office may be behind it.
+const LIMIT_PER_SOURCE: usize = 128;
 /// The most of host info that is kept for a device that has proved nothing, in bytes. Real ones have
 /// some two thousand.
-const HOSTINFO_LIMIT: usize = 32 * 1024;
+const HOSTINFO_LIMIT: usize = 16 * 1024;
+/// The most tags that such a device may ask for.
+const TAGS_LIMIT: usize = 256;
 
-pub(crate) type Logins = WaitingRoom<(MachineKey, NodeKey), Arc<Registration>, LoginState>;
+pub(crate) type Logins = WaitingRoom<(MachineKey, NodeKey), Arc<Registration>, LoginState, IpAddr>;
 
 pub(crate) fn room() -> Logins {
-    WaitingRoom::new(LIMIT, LIFETIME)
+    WaitingRoom::new(Limits {
+        requests: LIMIT,
+        lifetime: LIFETIME,
+        one_follower: true,
+    })
+}
+
+/// What the logins from an address are counted by: of IPv6 the part that a network has. `None`
+/// where it says nothing: behind a proxy on this machine is everybody.
+fn counted_by(source: IpAddr) -> Option<IpAddr> {
+    let source = source.to_canonical();
+    if source.is_loopback() {
+        return None;
+    }
+    Some(match source {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        IpAddr::V4(_) => source,
+    })
 }
 
 /// A login that somebody waits for.
@@ -67,7 +89,7 @@ pub enum LoginState {
 }
 
 /// What a device learns that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Followed {
     /// It is in.
     In {
@@ -78,8 +100,10 @@ pub enum Followed {
     },
     /// Somebody refused it.
     Refused,
-    /// There is no such login, or it waited too long: another begins.
-    Gone,
+    /// There was no such login, or it waited too long: another has begun, of this code.
+    Begun(String),
+    /// Another request of the device waits in place of this one.
+    Replaced,
     /// The server stops: the device asks again.
     Stopping,
 }
@@ -98,44 +122,78 @@ impl From<Waiting<Arc<Registration>, LoginState>> for Login {
 
 impl Engine {
     /// Begins an interactive login; its code. The same request asked again has the same code; one
-    /// of the same device that asks for anything else ends the one before.
+    /// of the same device that asks for anything else ends the one before. `source`: where the
+    /// request came from.
     ///
     /// # Errors
-    /// When the device tells too much of itself to keep.
-    pub fn begin_login(&self, request: Registration) -> Result<String, RegistrationRefused> {
-        if request.hostinfo.as_str().len() > HOSTINFO_LIMIT {
+    /// When the device tells too much of itself to keep, or too many wait.
+    pub fn begin_login(
+        &self,
+        request: Registration,
+        source: IpAddr,
+    ) -> Result<String, RegistrationRefused> {
+        let is_large = request.hostinfo.as_str().len() > HOSTINFO_LIMIT
+            || request.facts.request_tags.len() > TAGS_LIMIT;
+        if is_large {
             return Err(RegistrationRefused::HostinfoTooLarge);
         }
-        let key = (request.machine_key, request.node_key);
-        let random = &*self.0.random;
-        Ok(self
-            .0
-            .logins
-            .enter(self.now(), random, key, Arc::new(request), true))
+        self.begin(Arc::new(request), source)
     }
 
-    /// Waits until a login is decided about. Only the device that began it learns anything.
+    fn begin(
+        &self,
+        request: Arc<Registration>,
+        source: IpAddr,
+    ) -> Result<String, RegistrationRefused> {
+        let counted_by = counted_by(source).map(|source| (source, LIMIT_PER_SOURCE));
+        let entrant = Entrant {
+            key: (request.machine_key, request.node_key),
+            subject: request,
+            shared: true,
+            counted_by: counted_by.into_iter().collect(),
+        };
+        let logins = &self.0.logins;
+        logins
+            .enter(self.now(), &*self.0.random, entrant)
+            .ok_or(RegistrationRefused::TooManyLogins)
+    }
+
+    /// Waits until a login is decided about. Only the device that began it learns anything; where
+    /// there is none of this code that is its own, it begins one.
+    ///
+    /// # Errors
+    /// As [`Self::begin_login`].
     pub async fn follow_login(
         &self,
         code: &str,
-        machine_key: MachineKey,
-        node_key: NodeKey,
-    ) -> Followed {
-        let is_own = |key: &(MachineKey, NodeKey)| *key == (machine_key, node_key);
-        let Some((mut outcome, expires)) = self.0.logins.follow(self.now(), code, is_own) else {
-            return Followed::Gone;
+        request: Registration,
+        source: IpAddr,
+    ) -> Result<Followed, RegistrationRefused> {
+        let key = (request.machine_key, request.node_key);
+        let followed = self.0.logins.follow(self.now(), code, |own| *own == key);
+        let Some(mut following) = followed else {
+            return self.begin_login(request, source).map(Followed::Begun);
         };
-        match self.outcome(&mut outcome, expires).await {
+        // For as long as it waits there is one copy of what it asked, in the room.
+        drop(request);
+        let outcome = self
+            .outcome(&mut following.outcome, following.expires)
+            .await;
+        let again = || self.begin(following.subject, source).map(Followed::Begun);
+        match outcome {
             Ok(Some(LoginState::Confirmed { tailnet, device })) => {
                 // It may have been deleted since: then it starts again.
-                match self.find_device(&node_key) {
-                    Some(_) => Followed::In { tailnet, device },
-                    None => Followed::Gone,
+                match self.find_device(&key.1) {
+                    Some(_) => Ok(Followed::In { tailnet, device }),
+                    None => again(),
                 }
             }
-            Ok(Some(LoginState::Refused)) => Followed::Refused,
-            Ok(Some(LoginState::Waiting) | None) => Followed::Gone,
-            Err(Stopping) => Followed::Stopping,
+            Ok(Some(LoginState::Refused)) => Ok(Followed::Refused),
+            Ok(Some(LoginState::Waiting) | None) if self.0.logins.has(self.now(), &key) => {
+                Ok(Followed::Replaced)
+            }
+            Ok(Some(LoginState::Waiting) | None) => again(),
+            Err(Stopping) => Ok(Followed::Stopping),
         }
     }
 
@@ -329,15 +387,14 @@ fn confirm(
         return Err(Refusal::invalid("the user is suspended or gone"));
     }
     let asked = &request.facts.request_tags;
-    let tags = match tags {
-        Some(tags) => crate::tag::permitted(draft.view(), actor, tags)?,
-        None => {
-            // Who acts for somebody else gives no tags by it that they could not give.
-            if actor.user() != Some(user) {
-                crate::tag::permitted(draft.view(), actor, asked)?;
-            }
-            granted(draft, asked, &Asking::User(user)).map_err(refusal)?
+    let tags = if let Some(tags) = tags {
+        crate::tag::permitted(draft.view(), actor, tags)?
+    } else {
+        // Who acts for somebody else gives no tags by it that they could not give.
+        if actor.user() != Some(user) {
+            crate::tag::permitted(draft.view(), actor, asked)?;
         }
+        granted(draft, asked, &Asking::User(user)).map_err(refusal)?
     };
     let admission = Admission {
         user: Some(user),

@@ -30,7 +30,7 @@ pub struct Registration {
     pub node_key: NodeKey,
     /// Node key that it replaces.
     pub old_node_key: Option<NodeKey>,
-    /// Tailnet lock key.
+    /// Tailnet lock key, at most 256 bytes.
     pub lock_key: String,
     /// Auth key, as presented.
     pub auth_key: Option<String>,
@@ -96,10 +96,19 @@ pub enum RegistrationRefused {
     /// A device that is to wait for its login tells too much of itself to keep.
     #[error("the device's host info is too large")]
     HostinfoTooLarge,
+    /// The tailnet lock key is longer than any is.
+    #[error("the device's tailnet lock key is too long")]
+    LockKeyTooLong,
+    /// Too many devices wait for their login: on this server, or behind the device's address.
+    #[error("too many devices wait for their login; try again later")]
+    TooManyLogins,
     /// It could not be stored: the client tries again.
     #[error(transparent)]
     Store(#[from] StoreFailure),
 }
+
+/// Longest tailnet lock key that is kept, in bytes. Real ones have 70.
+const LOCK_KEY_LIMIT: usize = 256;
 
 impl Engine {
     /// Registers, renews or logs out a device.
@@ -107,6 +116,9 @@ impl Engine {
     /// # Errors
     /// A refusal with its text for the user, or a failure to store.
     pub async fn register(&self, request: Registration) -> Result<Registered, RegistrationRefused> {
+        if request.lock_key.len() > LOCK_KEY_LIMIT {
+            return Err(RegistrationRefused::LockKeyTooLong);
+        }
         let known = self.find_device(&request.node_key);
         if let Some((tailnet, _, entry)) = &known {
             let device = &entry.device;

@@ -24,19 +24,56 @@ use crate::due::device_target;
 use crate::engine::Engine;
 use crate::failure::{Refusal, StoreFailure};
 use crate::login::Stopping;
-use crate::waiting::{Waiting, WaitingRoom};
+use crate::waiting::{Entrant, Limits, Waiting, WaitingRoom};
 
 /// How long a session waits. Clients give up after half an hour.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(20);
 /// The most that wait at once.
-const LIMIT: usize = 4096;
+const LIMIT: usize = 16 * 1024;
+/// The most of one tailnet, so that others have room.
+const LIMIT_PER_TAILNET: usize = 1024;
+/// The most that go to one device.
+const LIMIT_PER_TARGET: usize = 64;
+/// The most between two devices: whoever may be any local user can ask for as many as they like.
+const LIMIT_PER_PAIR: usize = 16;
 /// The most confirmations that are remembered.
 const REMEMBERED: usize = 16 * 1024;
 
-pub(crate) type Checks = WaitingRoom<SshSession, SshSession, bool>;
+pub(crate) type Checks = WaitingRoom<SshSession, SshSession, bool, CountedBy>;
+
+/// What sessions that wait are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum CountedBy {
+    Tailnet(TailnetId),
+    Target(TailnetId, DeviceId),
+    Pair(TailnetId, DeviceId, DeviceId),
+}
 
 pub(crate) fn room() -> Checks {
-    WaitingRoom::new(LIMIT, LIFETIME)
+    WaitingRoom::new(Limits {
+        requests: LIMIT,
+        lifetime: LIFETIME,
+        one_follower: false,
+    })
+}
+
+fn entrant(session: SshSession, shared: bool) -> Entrant<SshSession, SshSession, CountedBy> {
+    let SshSession {
+        tailnet,
+        source,
+        target,
+        ..
+    } = session;
+    Entrant {
+        key: session.clone(),
+        subject: session,
+        shared,
+        counted_by: vec![
+            (CountedBy::Tailnet(tailnet), LIMIT_PER_TAILNET),
+            (CountedBy::Target(tailnet, target), LIMIT_PER_TARGET),
+            (CountedBy::Pair(tailnet, source, target), LIMIT_PER_PAIR),
+        ],
+    }
 }
 
 /// A session that is to begin.
@@ -92,6 +129,7 @@ pub enum SshAnswer {
 
 const NOT_PERMITTED: &str = "the tailnet's policy does not allow this session";
 const REFUSED: &str = "the session was refused";
+const TOO_MANY: &str = "too many sessions wait to be confirmed; try again later";
 const TOO_LATE: &str = "nobody confirmed the session in time";
 
 /// Sessions that were confirmed, with what both devices were then.
@@ -158,13 +196,10 @@ impl Confirmations {
 impl Engine {
     /// The tailnet in which a machine has a device with this id.
     pub fn tailnet_of(&self, machine_key: MachineKey, device: DeviceId) -> Option<TailnetId> {
-        self.tailnets().into_iter().find(|tailnet| {
-            let snapshot = self.snapshot(*tailnet);
-            let entry = snapshot
-                .as_ref()
-                .and_then(|snapshot| snapshot.device(device));
-            entry.is_some_and(|entry| entry.device.machine_key == machine_key)
-        })
+        let tailnet = self.0.directory.device(device)?;
+        let snapshot = self.snapshot(tailnet)?;
+        let entry = snapshot.device(device)?;
+        (entry.device.machine_key == machine_key).then_some(tailnet)
     }
 
     /// What the policy says about a session now; a session between devices of which one is not
@@ -199,14 +234,16 @@ impl Engine {
         }
         let checks = &self.0.ssh_checks;
         let followed = code.and_then(|code| checks.follow(self.now(), code, |own| *own == session));
-        let Some((mut outcome, expires)) = followed else {
+        let Some(mut following) = followed else {
             // Where each session is to be confirmed, no two have one code.
-            let shared = period != CheckPeriod::Always;
-            let key = session.clone();
-            let code = checks.enter(self.now(), &*self.0.random, key, session, shared);
-            return Some(SshAnswer::Ask(code));
+            let entrant = entrant(session, period != CheckPeriod::Always);
+            let code = checks.enter(self.now(), &*self.0.random, entrant);
+            return Some(code.map_or(SshAnswer::Reject(TOO_MANY), SshAnswer::Ask));
         };
-        match self.outcome(&mut outcome, expires).await {
+        match self
+            .outcome(&mut following.outcome, following.expires)
+            .await
+        {
             Err(Stopping) => None,
             Ok(None) => Some(SshAnswer::Reject(TOO_LATE)),
             Ok(Some(false)) => Some(SshAnswer::Reject(REFUSED)),

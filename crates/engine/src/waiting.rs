@@ -11,26 +11,50 @@ use tokio::sync::watch;
 
 use crate::clock::Random;
 
-/// Requests of one kind. `K` tells them apart, `T` is what is asked, `O` what became of it.
+/// Requests of one kind. `K` tells them apart, `T` is what is asked, `O` what became of it, `G` what
+/// they are counted by.
 #[derive(Debug)]
-pub(crate) struct WaitingRoom<K, T, O> {
-    state: Mutex<State<K, T, O>>,
-    /// The most that wait at once: one more sends the oldest away.
-    limit: usize,
-    lifetime: SignedDuration,
+pub(crate) struct WaitingRoom<K, T, O, G> {
+    state: Mutex<State<K, T, O, G>>,
+    limits: Limits,
+}
+
+/// What a room has place for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The most requests at once. One more is refused: whoever waits stays.
+    pub(crate) requests: usize,
+    pub(crate) lifetime: SignedDuration,
+    /// Whether one at a time waits for what becomes of a request, and another takes its place.
+    pub(crate) one_follower: bool,
+}
+
+/// Somebody who begins to wait.
+#[derive(Debug)]
+pub(crate) struct Entrant<K, T, G> {
+    pub(crate) key: K,
+    pub(crate) subject: T,
+    /// Whether it may have the code of one with the same key that asks for the same, where nobody
+    /// has decided about that. One that asks for something else ends that one: what somebody was
+    /// shown under a code is what they decide about.
+    pub(crate) shared: bool,
+    /// What it is counted by, and how many of that may wait at once.
+    pub(crate) counted_by: Vec<(G, usize)>,
 }
 
 #[derive(Debug)]
-struct State<K, T, O> {
+struct State<K, T, O, G> {
     counter: u64,
-    entries: HashMap<String, Entry<K, T, O>>,
+    entries: HashMap<String, Entry<K, T, O, G>>,
     by_key: HashMap<K, String>,
     /// Codes by age.
     order: BTreeMap<u64, String>,
+    /// How many wait, decided ones not included.
+    counts: HashMap<G, usize>,
 }
 
 #[derive(Debug)]
-struct Entry<K, T, O> {
+struct Entry<K, T, O, G> {
     number: u64,
     key: K,
     subject: T,
@@ -39,6 +63,8 @@ struct Entry<K, T, O> {
     /// Somebody is about to decide.
     is_claimed: bool,
     outcome: watch::Sender<Option<O>>,
+    /// What it counts for until it is decided.
+    counted_by: Vec<G>,
 }
 
 /// One request as it stands.
@@ -52,21 +78,36 @@ pub(crate) struct Waiting<T, O> {
     pub(crate) outcome: Option<O>,
 }
 
-impl<K: Clone + Eq + Hash, T: Clone + PartialEq, O: Clone> WaitingRoom<K, T, O> {
-    pub(crate) fn new(limit: usize, lifetime: SignedDuration) -> Self {
+/// One request as something to wait on: `outcome` ends when the request is forgotten, or somebody
+/// else waits in this place.
+#[derive(Debug)]
+pub(crate) struct Following<T, O> {
+    pub(crate) subject: T,
+    pub(crate) expires: Timestamp,
+    pub(crate) outcome: watch::Receiver<Option<O>>,
+}
+
+impl<K, T, O, G> WaitingRoom<K, T, O, G>
+where
+    K: Clone + Eq + Hash,
+    T: Clone + PartialEq,
+    O: Clone,
+    G: Clone + Eq + Hash,
+{
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             state: Mutex::new(State {
                 counter: 0,
                 entries: HashMap::new(),
                 by_key: HashMap::new(),
                 order: BTreeMap::new(),
+                counts: HashMap::new(),
             }),
-            limit,
-            lifetime,
+            limits,
         }
     }
 
-    fn state(&self, now: Timestamp) -> MutexGuard<'_, State<K, T, O>> {
+    fn state(&self, now: Timestamp) -> MutexGuard<'_, State<K, T, O, G>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.sweep(now);
         state
@@ -77,53 +118,67 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, O: Clone> WaitingRoom<K, T, O> 
         drop(self.state(now));
     }
 
-    /// Begins to wait; the code. `shared`: the code of one with the same key that asks for the same,
-    /// where nobody has decided about that. One that asks for something else ends that one: what
-    /// somebody was shown under a code is what they decide about.
+    /// Begins to wait; the code. `None`: there is no place.
     pub(crate) fn enter(
         &self,
         now: Timestamp,
         random: &dyn Random,
-        key: K,
-        subject: T,
-        shared: bool,
-    ) -> String {
+        entrant: Entrant<K, T, G>,
+    ) -> Option<String> {
+        let Entrant {
+            key,
+            subject,
+            shared,
+            counted_by,
+        } = entrant;
         let mut state = self.state(now);
         if let Some(code) = state.by_key.get(&key).cloned()
             && let Some(entry) = state.entries.get(&code)
         {
             let is_decided = entry.outcome.borrow().is_some();
             if shared && !is_decided && entry.subject == subject {
-                return code;
+                return Some(code);
             }
             if shared || is_decided {
                 state.remove(&code);
             }
         }
-        while state.entries.len() >= self.limit {
-            let Some(oldest) = state.order.values().next().cloned() else {
-                break;
-            };
-            state.remove(&oldest);
+        let count = |group: &G| state.counts.get(group).copied().unwrap_or(0);
+        if counted_by.iter().any(|(group, most)| count(group) >= *most) {
+            return None;
+        }
+        if state.entries.len() >= self.limits.requests {
+            let oldest_decided = state.oldest_decided()?;
+            state.remove(&oldest_decided);
         }
         let mut bytes = [0; 16];
         random.fill(&mut bytes);
         let code = format!("{:032x}", u128::from_be_bytes(bytes));
         state.counter += 1;
         let number = state.counter;
+        let counted_by: Vec<G> = counted_by.into_iter().map(|(group, _)| group).collect();
+        for group in &counted_by {
+            *state.counts.entry(group.clone()).or_default() += 1;
+        }
         let entry = Entry {
             number,
             key: key.clone(),
             subject,
             since: now,
-            expires: now + self.lifetime,
+            expires: now + self.limits.lifetime,
             is_claimed: false,
             outcome: watch::Sender::new(None),
+            counted_by,
         };
         state.by_key.insert(key, code.clone());
         state.order.insert(number, code.clone());
         state.entries.insert(code.clone(), entry);
-        code
+        Some(code)
+    }
+
+    /// Whether there is a request with this key, decided or not.
+    pub(crate) fn has(&self, now: Timestamp, key: &K) -> bool {
+        self.state(now).by_key.contains_key(key)
     }
 
     /// A request by its code, decided or not.
@@ -142,16 +197,27 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, O: Clone> WaitingRoom<K, T, O> 
             .collect()
     }
 
-    /// The same as something to wait on; it ends when the request is forgotten.
+    /// The same as something to wait on.
     pub(crate) fn follow(
         &self,
         now: Timestamp,
         code: &str,
         is_own: impl FnOnce(&K) -> bool,
-    ) -> Option<(watch::Receiver<Option<O>>, Timestamp)> {
-        let state = self.state(now);
-        let entry = state.entries.get(code).filter(|entry| is_own(&entry.key))?;
-        Some((entry.outcome.subscribe(), entry.expires))
+    ) -> Option<Following<T, O>> {
+        let mut state = self.state(now);
+        let entry = state.entries.get_mut(code)?;
+        if !is_own(&entry.key) {
+            return None;
+        }
+        if self.limits.one_follower {
+            let outcome = entry.outcome.borrow().clone();
+            entry.outcome = watch::Sender::new(outcome);
+        }
+        Some(Following {
+            subject: entry.subject.clone(),
+            expires: entry.expires,
+            outcome: entry.outcome.subscribe(),
+        })
     }
 
     /// Takes a request to decide about it. `None`: there is none, or somebody decides already.
@@ -172,14 +238,37 @@ impl<K: Clone + Eq + Hash, T: Clone + PartialEq, O: Clone> WaitingRoom<K, T, O> 
             entry.is_claimed = false;
             if outcome.is_some() {
                 entry.outcome.send_replace(outcome);
+                let counted_by = std::mem::take(&mut entry.counted_by);
+                state.discount(&counted_by);
             }
         }
     }
 }
 
-impl<K: Eq + Hash, T, O> State<K, T, O> {
+impl<K: Eq + Hash, T, O, G: Eq + Hash> State<K, T, O, G> {
+    fn discount(&mut self, groups: &[G]) {
+        for group in groups {
+            if let Some(count) = self.counts.get_mut(group) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(group);
+                }
+            }
+        }
+    }
+
+    /// Kept for who lost the answer only.
+    fn oldest_decided(&self) -> Option<String> {
+        let is_decided = |code: &&String| {
+            let entry = self.entries.get(*code);
+            entry.is_some_and(|entry| entry.outcome.borrow().is_some())
+        };
+        self.order.values().find(is_decided).cloned()
+    }
+
     fn remove(&mut self, code: &str) {
         if let Some(entry) = self.entries.remove(code) {
+            self.discount(&entry.counted_by);
             self.order.remove(&entry.number);
             if self.by_key.get(&entry.key).is_some_and(|own| own == code) {
                 self.by_key.remove(&entry.key);
@@ -202,7 +291,7 @@ impl<K: Eq + Hash, T, O> State<K, T, O> {
     }
 }
 
-impl<K, T: Clone, O: Clone> Entry<K, T, O> {
+impl<K, T: Clone, O: Clone, G> Entry<K, T, O, G> {
     fn shown(&self, code: &str) -> Waiting<T, O> {
         Waiting {
             code: code.to_owned(),
@@ -219,27 +308,49 @@ mod tests {
     use super::*;
     use crate::SystemRandom;
 
-    type Room = WaitingRoom<u8, &'static str, bool>;
+    type Room = WaitingRoom<u8, &'static str, bool, &'static str>;
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes)
     }
 
     fn room() -> Room {
-        Room::new(3, SignedDuration::from_hours(1))
+        Room::new(Limits {
+            requests: 3,
+            lifetime: SignedDuration::from_hours(1),
+            one_follower: true,
+        })
     }
 
-    fn enter(room: &Room, minutes: i64, key: u8) -> String {
-        room.enter(at(minutes), &SystemRandom, key, "x", true)
+    fn entrant(key: u8) -> Entrant<u8, &'static str, &'static str> {
+        Entrant {
+            key,
+            subject: "x",
+            shared: true,
+            counted_by: Vec::new(),
+        }
+    }
+
+    fn enter(
+        room: &Room,
+        minutes: i64,
+        entrant: Entrant<u8, &'static str, &'static str>,
+    ) -> String {
+        room.enter(at(minutes), &SystemRandom, entrant).unwrap()
     }
 
     #[test]
     fn a_code_is_long_shared_while_nobody_decides_and_another_afterwards() {
         let room = room();
-        let code = enter(&room, 0, 1);
+        let code = enter(&room, 0, entrant(1));
         assert_eq!(code.len(), 32);
-        assert_eq!(enter(&room, 1, 1), code);
-        let own = room.enter(at(1), &SystemRandom, 1, "y", false);
+        assert_eq!(enter(&room, 1, entrant(1)), code);
+        let alone = Entrant {
+            subject: "y",
+            shared: false,
+            ..entrant(1)
+        };
+        let own = enter(&room, 1, alone);
         assert_ne!(own, code);
         assert_eq!(room.list(at(2)).len(), 2);
         assert_eq!(room.claim(at(2), &own), Some("y"));
@@ -249,35 +360,87 @@ mod tests {
         room.settle(at(2), &own, Some(true));
         assert_eq!(room.claim(at(2), &own), None, "and once");
         assert_eq!(room.get(at(2), &own).unwrap().outcome, Some(true));
-        assert_ne!(enter(&room, 3, 1), own);
+        assert_ne!(enter(&room, 3, entrant(1)), own);
     }
 
     #[test]
     fn who_asks_for_something_else_gets_another_code_and_the_first_is_gone() {
         let room = room();
-        let code = enter(&room, 0, 1);
-        let (outcome, _) = room.follow(at(0), &code, |_| true).unwrap();
-        let other = room.enter(at(1), &SystemRandom, 1, "y", true);
+        let code = enter(&room, 0, entrant(1));
+        let first = room.follow(at(0), &code, |_| true).unwrap();
+        let changed = Entrant {
+            subject: "y",
+            ..entrant(1)
+        };
+        let other = enter(&room, 1, changed);
         assert_ne!(other, code);
-        assert!(room.get(at(1), &code).is_none() && outcome.has_changed().is_err());
+        assert!(room.get(at(1), &code).is_none() && first.outcome.has_changed().is_err());
         assert_eq!(room.claim(at(1), &code), None);
         assert_eq!(room.claim(at(1), &other), Some("y"));
     }
 
     #[test]
-    fn whoever_waits_too_long_or_is_one_too_many_is_forgotten_and_told() {
+    fn whoever_waits_too_long_is_forgotten_and_told() {
         let room = room();
-        let codes: Vec<String> = (0..3).map(|n| enter(&room, i64::from(n), n)).collect();
-        let (first, _) = room.follow(at(3), &codes[0], |key| *key == 0).unwrap();
-        assert!(room.follow(at(3), &codes[0], |key| *key == 1).is_none());
-        let fourth = enter(&room, 3, 9);
-        assert!(first.has_changed().is_err(), "the oldest went");
-        let (second, expires) = room.follow(at(59), &codes[1], |_| true).unwrap();
-        assert_eq!(expires, at(61));
-        room.sweep(at(61));
-        assert!(second.has_changed().is_err());
-        assert!(room.get(at(61), &codes[1]).is_none() && room.get(at(61), &codes[2]).is_some());
-        assert_eq!(room.list(at(62)).len(), 1);
-        assert_eq!(room.list(at(62))[0].code, fourth);
+        let first = enter(&room, 0, entrant(0));
+        let second = enter(&room, 1, entrant(1));
+        assert!(room.follow(at(1), &first, |key| *key == 1).is_none());
+        let following = room.follow(at(59), &first, |key| *key == 0).unwrap();
+        assert_eq!(following.expires, at(60));
+        room.sweep(at(60));
+        assert!(following.outcome.has_changed().is_err());
+        assert!(!room.has(at(60), &0) && room.has(at(60), &1));
+        assert!(room.get(at(60), &first).is_none());
+        assert_eq!(room.list(at(60))[0].code, second);
+    }
+
+    #[test]
+    fn a_full_room_refuses_who_comes_and_sends_nobody_away_who_waits() {
+        let room = room();
+        let codes: Vec<String> = (0..3).map(|key| enter(&room, 0, entrant(key))).collect();
+        assert_eq!(room.enter(at(1), &SystemRandom, entrant(9)), None);
+        assert_eq!(enter(&room, 1, entrant(0)), codes[0], "who is in stays in");
+        assert_eq!(room.list(at(1)).len(), 3);
+        // What is decided makes room, and so does time.
+        assert!(room.claim(at(1), &codes[1]).is_some());
+        room.settle(at(1), &codes[1], Some(true));
+        enter(&room, 1, entrant(9));
+        assert!(room.get(at(1), &codes[1]).is_none());
+        assert_eq!(room.enter(at(59), &SystemRandom, entrant(8)), None);
+        enter(&room, 60, entrant(8));
+    }
+
+    #[test]
+    fn what_is_counted_has_a_limit_of_its_own() {
+        let room = room();
+        let of = |key, group| Entrant {
+            counted_by: vec![(group, 1), ("all", 2)],
+            ..entrant(key)
+        };
+        let try_enter = |key, group| room.enter(at(0), &SystemRandom, of(key, group));
+        let first = try_enter(1, "a").unwrap();
+        assert_eq!(try_enter(2, "a"), None);
+        assert_eq!(try_enter(1, "a"), Some(first.clone()), "it is in already");
+        try_enter(2, "b").unwrap();
+        assert_eq!(try_enter(3, "c"), None, "all");
+        assert!(room.claim(at(0), &first).is_some());
+        room.settle(at(0), &first, Some(false));
+        try_enter(3, "a").unwrap();
+        assert_eq!(try_enter(4, "a"), None);
+        room.sweep(at(60));
+        assert!(room.state(at(60)).counts.is_empty());
+    }
+
+    #[test]
+    fn a_second_follower_takes_the_place_of_the_first() {
+        let room = room();
+        let code = enter(&room, 0, entrant(1));
+        let follow = || room.follow(at(0), &code, |_| true).unwrap().outcome;
+        let (first, second) = (follow(), follow());
+        assert!(first.has_changed().is_err() && second.has_changed().is_ok());
+        assert!(room.claim(at(0), &code).is_some());
+        room.settle(at(0), &code, Some(true));
+        assert_eq!((*first.borrow(), *second.borrow()), (None, Some(true)));
+        assert_eq!(*follow().borrow(), Some(true), "who lost the answer");
     }
 }

@@ -35,7 +35,9 @@ impl Server {
                 ..HostFacts::default()
             },
         };
-        self.engine.begin_login(request).unwrap()
+        self.engine
+            .begin_login(request, [127, 0, 0, 1].into())
+            .unwrap()
     }
 
     /// A session from a device of the tailnet's owner to another of theirs, which the default

@@ -42,14 +42,19 @@ async fn a_device_waits_until_it_is_confirmed_and_is_in() {
     let server = Server::start().await;
     let client = server.client(1);
     let code = begin(&client).await;
-    let (one, two) = (followup(&client, &code), followup(&client, &code));
     // Held: nothing is answered before somebody decides.
-    tokio::time::timeout(Duration::from_millis(200), async {
-        tokio::select! { _ = one => {}, _ = two => {} }
-    })
-    .await
-    .unwrap_err();
+    let mut one = followup(&client, &code);
+    tokio::time::timeout(Duration::from_millis(200), &mut one)
+        .await
+        .unwrap_err();
+    // One request of a device waits: the one that came last.
     let again = followup(&client, &code);
+    let replaced = one.await.unwrap_err().into_panic();
+    let replaced = replaced.downcast_ref::<String>().unwrap();
+    assert!(
+        replaced.contains("another request of this device"),
+        "{replaced}"
+    );
     let engine = &server.engine;
     let device = engine
         .confirm_login(&server.admin, &code, None, None)

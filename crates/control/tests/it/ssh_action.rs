@@ -1,11 +1,12 @@
 //! Decisions about SSH sessions, as the device that they go to asks for them.
 
+use bowline_control::Config;
 use bowline_engine::credential::NewAuthKey;
 use bowline_testkit::client::{Answer, Client};
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::server::Server;
+use crate::server::{Server, config};
 
 const POLICY: &str = r#"{
     "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
@@ -166,4 +167,23 @@ async fn only_the_device_itself_is_answered_about_what_it_can_see() {
         let answer = pair.get(&pair.target, &path).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_machine_that_asks_too_often_is_told_to_wait_and_may_still_register() {
+    let server = Server::with(Config {
+        registrations_per_second: 0.001,
+        ..config()
+    })
+    .await;
+    let (client, _) = server.joined(1).await;
+    let connection = client.connect().await.unwrap();
+    let path = "/machine/ssh/action/1/to/2?local_user=root";
+    let mut waits = 0;
+    for _ in 0..25 {
+        let answer = connection.request(Method::GET, path, "").await.unwrap();
+        waits += usize::from(answer.status == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert_eq!(waits, 5, "twenty at once, and no more");
+    client.register(&client.register_request()).await.unwrap();
 }

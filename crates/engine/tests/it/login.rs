@@ -1,17 +1,23 @@
 //! Interactive logins, confirmed by somebody else.
 
-use bowline_engine::{Actor, Followed, LoginState, Registered, Registration};
+use std::net::{IpAddr, Ipv4Addr};
+
+use bowline_engine::{Actor, Followed, LoginState, Registered, Registration, RegistrationRefused};
 use bowline_model::id::DeviceId;
+use bowline_model::record::RawJson;
 use bowline_model::user::Role;
 use jiff::SignedDuration;
 
-use crate::net::{Net, machine_key, node_key, request};
+use crate::net::{Net, node_key, request};
+
+/// Where logins come from, if it does not matter.
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// Registers without a key; the code of the login.
 async fn begin(net: &Net, request: Registration) -> String {
     let outcome = net.try_register(request.clone()).await.unwrap();
     assert_eq!(outcome, Registered::NeedsLogin);
-    net.engine.begin_login(request).unwrap()
+    net.engine.begin_login(request, SOURCE).unwrap()
 }
 
 async fn confirm(net: &Net, code: &str) -> DeviceId {
@@ -21,13 +27,20 @@ async fn confirm(net: &Net, code: &str) -> DeviceId {
         .unwrap()
 }
 
+/// The code of a login that begins in place of the one that was followed.
+fn begun(followed: Followed) -> String {
+    match followed {
+        Followed::Begun(code) => code,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A follower of login `number` that is at work by the time this returns.
 fn follow(net: &Net, code: &str, number: u64) -> tokio::task::JoinHandle<Followed> {
     let (engine, code) = (net.engine.clone(), code.to_owned());
     tokio::spawn(async move {
-        engine
-            .follow_login(&code, machine_key(number), node_key(number))
-            .await
+        let follows = engine.follow_login(&code, request(number, ""), SOURCE);
+        follows.await.unwrap()
     })
 }
 
@@ -56,7 +69,11 @@ async fn a_login_waits_until_somebody_says_whose_device_it_is() {
         .await
         .unwrap();
     let tailnet = net.tailnet;
-    assert_eq!(one.await.unwrap(), Followed::In { tailnet, device });
+    assert_eq!(
+        one.await.unwrap(),
+        Followed::Replaced,
+        "one waits for a device"
+    );
     assert_eq!(two.await.unwrap(), Followed::In { tailnet, device });
     assert_eq!(net.device(device).user, Some(bob.id));
     assert!(net.device(device).effective_expiry().is_some());
@@ -75,7 +92,7 @@ async fn a_login_waits_until_somebody_says_whose_device_it_is() {
     assert_eq!(net.audit().await.last().unwrap().0, "CREATE");
     // Deleted, it begins anew.
     net.engine.delete_device(&net.admin, device).await.unwrap();
-    assert_eq!(follow(&net, &code, 1).await.unwrap(), Followed::Gone);
+    begun(follow(&net, &code, 1).await.unwrap());
 }
 
 #[tokio::test]
@@ -101,15 +118,16 @@ async fn a_login_that_is_refused_or_too_old_ends_for_who_waits() {
     let waits = follow(&net, &late, 2);
     tokio::task::yield_now().await;
     net.pass(SignedDuration::from_hours(1)).await;
-    assert_eq!(waits.await.unwrap(), Followed::Gone);
+    let next = begun(waits.await.unwrap());
     assert!(net.engine.login(&late).is_none());
+    assert_eq!(begin(&net, request(2, "")).await, next);
     assert!(
         net.engine
             .confirm_login(&net.admin, &late, None, None)
             .await
             .is_err()
     );
-    assert_ne!(begin(&net, request(2, "")).await, late);
+    assert_ne!(next, late);
     assert_eq!(net.snapshot().device_count(), 0);
 }
 
@@ -144,18 +162,112 @@ async fn what_waits_under_a_code_never_changes() {
 async fn only_the_device_that_began_a_login_learns_of_it() {
     let net = Net::new().await;
     let code = begin(&net, request(1, "")).await;
-    assert_eq!(follow(&net, &code, 2).await.unwrap(), Followed::Gone);
-    let stranger = net
-        .engine
-        .follow_login(&code, machine_key(2), node_key(1))
-        .await;
-    assert_eq!(stranger, Followed::Gone);
+    let stranger = Registration {
+        node_key: node_key(1),
+        ..request(2, "")
+    };
+    for stranger in [request(2, ""), stranger] {
+        let followed = net.engine.follow_login(&code, stranger, SOURCE).await;
+        assert_ne!(begun(followed.unwrap()), code);
+    }
+    let unknown = "0123456789abcdef0123456789abcdef";
+    let followed = follow(&net, unknown, 1).await.unwrap();
+    assert_eq!(begun(followed), code, "its own");
+}
+
+#[tokio::test]
+async fn a_follower_of_a_login_that_was_begun_anew_leaves_that_one_alone() {
+    let net = Net::new().await;
+    let code = begin(&net, request(1, "")).await;
+    let waits = follow(&net, &code, 1);
+    tokio::task::yield_now().await;
+    let mut asks = request(1, "");
+    asks.facts.request_tags = vec!["tag:ci".to_owned()];
+    let next = begin(&net, asks).await;
+    assert_eq!(waits.await.unwrap(), Followed::Replaced);
+    assert!(net.engine.login(&next).is_some());
+}
+
+#[tokio::test]
+async fn one_address_does_not_keep_everybody_else_from_waiting() {
+    let net = Net::new().await;
+    let enter = |number: u64, source: &str| {
+        let source = source.parse().unwrap();
+        net.engine.begin_login(request(number, ""), source)
+    };
+    let mut codes = Vec::new();
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        assert!(number < 1000, "there is a limit");
+        // Of IPv6 a whole network.
+        match enter(number, &format!("2001:db8::{number:x}")) {
+            Ok(code) => codes.push(code),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, RegistrationRefused::TooManyLogins));
     assert_eq!(
-        follow(&net, "0123456789abcdef0123456789abcdef", 1)
-            .await
-            .unwrap(),
-        Followed::Gone
+        enter(1, "2001:db8::1").unwrap(),
+        codes[0],
+        "who waits, waits on"
     );
+    for source in ["2001:db8:0:1::1", "192.0.2.2"] {
+        number += 1;
+        enter(number, source).unwrap();
+    }
+    // Behind a proxy on this machine is everybody; for all there is a limit too.
+    let mut waiting = codes.len() + 2;
+    while let Ok(code) = {
+        number += 1;
+        enter(number, "127.0.0.1")
+    } {
+        waiting += 1;
+        assert!(waiting <= 2048);
+        codes.push(code);
+    }
+    assert_eq!(waiting, 2048);
+    assert!(enter(number, "198.51.100.1").is_err());
+    let is_there = |code: &String| net.engine.login(code).is_some();
+    assert!(codes.iter().all(is_there), "nobody was sent away");
+    net.engine
+        .refuse_login(&net.admin, &codes[0])
+        .await
+        .unwrap();
+    enter(number, "198.51.100.1").unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_tells_too_much_of_itself_does_not_wait() {
+    let net = Net::new().await;
+    let text = "x".repeat(16 * 1024);
+    let mut large = request(1, "");
+    large.hostinfo = RawJson::of(&serde_json::json!({"App": text})).unwrap();
+    let mut greedy = request(1, "");
+    greedy.facts.request_tags = vec![String::new(); 257];
+    for request in [large, greedy] {
+        let followed = net.engine.follow_login("", request.clone(), SOURCE).await;
+        let begun = net.engine.begin_login(request, SOURCE).map(Followed::Begun);
+        for outcome in [followed, begun] {
+            assert!(
+                matches!(outcome, Err(RegistrationRefused::HostinfoTooLarge)),
+                "{outcome:?}"
+            );
+        }
+    }
+    // A lock key that is none, neither with an auth key.
+    for key in [String::new(), net.one_off().await] {
+        let request = Registration {
+            lock_key: "x".repeat(257),
+            ..request(1, &key)
+        };
+        let refused = net.try_register(request).await;
+        assert!(
+            matches!(refused, Err(RegistrationRefused::LockKeyTooLong)),
+            "{refused:?}"
+        );
+    }
+    assert!(net.engine.logins(&net.admin).unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -292,3 +292,42 @@ async fn sessions_of_another_tailnet_are_neither_seen_nor_decided() {
     );
     assert_eq!(engine.tailnet_of(machine_key(1), pair.target), None);
 }
+
+#[tokio::test]
+async fn one_source_does_not_keep_others_from_asking() {
+    let pair = Pair::new("1h").await;
+    let any = policy("1h").replace(
+        r#""users": ["root"], "checkPeriod""#,
+        r#""users": ["autogroup:nonroot"], "checkPeriod""#,
+    );
+    pair.net
+        .set_policy(&any.replace(r#""src": ["bob@"#, r#""src": ["tag:free", "bob@"#))
+        .await;
+    let first = pair.ask_as("user0").await;
+    let mut asked = 1;
+    while let SshAnswer::Ask(_) = pair.ask_as(&format!("user{asked}")).await {
+        asked += 1;
+        assert!(asked < 1000, "there is a limit");
+    }
+    let refused = pair.ask_as("another").await;
+    assert!(reason(Some(refused)).contains("too many"));
+    assert_eq!(pair.ask_as("user0").await, first, "who waits, waits on");
+    let other = SshSession {
+        source: pair.free,
+        ..pair.session(pair.target, "another")
+    };
+    let answer = pair.net.engine.ssh_answer(other, None).await;
+    assert!(matches!(answer, Some(SshAnswer::Ask(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_devices_tailnet_is_known_as_long_as_it_is_there() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let of = |net: &Net| net.engine.tailnet_of(machine_key(1), device);
+    assert_eq!(of(&net), Some(net.tailnet));
+    let net = net.restart(SignedDuration::ZERO).await;
+    assert_eq!(of(&net), Some(net.tailnet));
+    net.engine.delete_device(&net.admin, device).await.unwrap();
+    assert_eq!(of(&net), None);
+}

@@ -213,7 +213,10 @@ async fn who_acts_for_an_owner_of_tags_gives_no_tags_by_it() {
         // By a login likewise.
         let login = |tag: &str| {
             engine
-                .begin_login(asking(request(number + 1, ""), &[tag]))
+                .begin_login(
+                    asking(request(number + 1, ""), &[tag]),
+                    [192, 0, 2, 1].into(),
+                )
                 .unwrap()
         };
         let user = user.unwrap().to_string();
