@@ -263,8 +263,8 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound` when no such login waits; `NotPermitted` for another user without the role for it;
-    /// `Invalid` for a user who is not there or may not act, and for tags that are not permitted:
-    /// then it still waits.
+    /// `Invalid` for a user who is not there or may not act, for tags that are not permitted, and
+    /// for a device that another tailnet has by now: then it still waits.
     pub async fn confirm_login(
         &self,
         actor: &Actor,
@@ -274,16 +274,30 @@ impl Engine {
     ) -> Result<DeviceId, Refusal> {
         need(actor)?;
         let user = self.who(actor, user)?;
-        self.decide_login(actor, code, move |draft, actor, request| {
-            let device = confirm(draft, actor, request, user, tags.as_deref())?;
-            let tailnet = draft.view().id();
-            Ok(LoginState::Confirmed { tailnet, device })
-        })
-        .await
-        .and_then(|state| match state {
-            LoginState::Confirmed { device, .. } => Ok(device),
-            LoginState::Waiting | LoginState::Refused => Err(Refusal::NotFound),
-        })
+        // The draft knows this tailnet alone. Looked at afterwards as well: the device may come in
+        // elsewhere at this moment, and then the database refuses it here.
+        let node_key = self.login(code).map(|login| login.request.node_key);
+        let is_elsewhere = || {
+            let known = node_key.and_then(|key| self.find_device(&key));
+            known.is_some_and(|(tailnet, _, _)| tailnet != actor.tailnet)
+        };
+        let elsewhere = || Refusal::invalid("the device came into another tailnet meanwhile");
+        if is_elsewhere() {
+            return Err(elsewhere());
+        }
+        let decided = self
+            .decide_login(actor, code, move |draft, actor, request| {
+                let device = confirm(draft, actor, request, user, tags.as_deref())?;
+                let tailnet = draft.view().id();
+                Ok(LoginState::Confirmed { tailnet, device })
+            })
+            .await;
+        match decided {
+            Ok(LoginState::Confirmed { device, .. }) => Ok(device),
+            Ok(LoginState::Waiting | LoginState::Refused) => Err(Refusal::NotFound),
+            Err(Refusal::Store(StoreFailure::Defect(_))) if is_elsewhere() => Err(elsewhere()),
+            Err(refused) => Err(refused),
+        }
     }
 
     /// Refuses a device that waits. It is told.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{Actor, Followed, LoginState, Registered, Registration, RegistrationRefused};
 use bowline_model::id::DeviceId;
 use bowline_model::record::RawJson;
@@ -463,6 +464,37 @@ async fn a_login_is_confirmed_into_the_tailnet_of_who_confirms() {
         .await
         .unwrap();
     assert_eq!(net.device(device).user, net.admin.user());
+}
+
+#[tokio::test]
+async fn a_device_that_came_into_another_tailnet_meanwhile_is_not_confirmed_here() {
+    let net = Net::new().await;
+    let made = net
+        .engine
+        .create_tailnet("eve@example.org", None)
+        .await
+        .unwrap();
+    let eve = net.engine.authenticate(made.token.expose()).unwrap();
+    let code = begin(&net, request(1, "")).await;
+    let (key, _) = net
+        .engine
+        .create_auth_key(&eve, None, NewAuthKey::default())
+        .await
+        .unwrap();
+    let device = net.register(request(1, key.expose())).await;
+    let refused = net
+        .engine
+        .confirm_login(&net.admin, &code, None, None)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the device came into another tailnet meanwhile"
+    );
+    assert!(matches!(refused, bowline_engine::Refusal::Invalid(_)));
+    // Where it is, it is in.
+    let confirmed = net.engine.confirm_login(&eve, &code, None, None).await;
+    assert_eq!(confirmed.unwrap(), device);
 }
 
 #[tokio::test]
