@@ -6,6 +6,8 @@
 //! Source: `control-protocol` facts, sections 4.10 and 5.1.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bowline_model::audit::ActorRef;
 use bowline_model::device::{Device, HostFacts, Live};
@@ -21,7 +23,7 @@ use crate::approval::approve_routes;
 use crate::device::free_name;
 use crate::draft::Draft;
 use crate::due::device_target;
-use crate::engine::Engine;
+use crate::engine::{Engine, Handle};
 use crate::failure::StoreFailure;
 
 /// A device's report. Absent: it said nothing of this.
@@ -57,21 +59,57 @@ impl Engine {
         {
             return;
         }
-        if asks(&entry.device, &report) {
-            let asked = report.clone();
-            let decided: Result<(), StoreFailure> = self
-                .write_as(tailnet, ActorRef::System, move |draft| {
-                    decide(draft, device, &asked);
-                    Ok(())
-                })
-                .await;
-            if let Err(error) = decided {
-                tracing::error!(%error, tailnet.id = %tailnet, device.id = %device, "could not store what a device asks for");
-                // As if it had not said so: it is asked again with the next report.
-                report.hostinfo = None;
-            }
-        }
+        // What another report says of the host may be on its way: then the order counts.
+        let is_decided = !is_settled || asks(&entry.device, &report);
+        let facts = report.hostinfo.take_if(|_| is_decided);
+        let capability_version = report.capability_version;
+        // First, so that it is not later than what a later report says.
         Self::soften(&handle, move |draft| apply(draft, device, &report)).await;
+        if facts.is_none() {
+            return;
+        }
+        let asked = Report {
+            capability_version,
+            hostinfo: facts,
+            ..Report::default()
+        };
+        let on_its_way = OnItsWay::new(handle.clone());
+        let again = asked.clone();
+        let decided: Result<(), StoreFailure> = self
+            .write_as(tailnet, ActorRef::System, move |draft| {
+                let _until_the_end = &on_its_way;
+                decide(draft, device, &asked);
+                Ok(())
+            })
+            .await;
+        if let Err(error) = decided {
+            tracing::error!(%error, tailnet.id = %tailnet, device.id = %device, "could not store what a device asks for");
+            let soft = move |draft: &mut Draft<'_>| {
+                let entry = draft.view().device(device);
+                // As if it had not said what it asks for: it is asked again with the next report.
+                if entry.is_some_and(|entry| !asks(&entry.device, &again)) {
+                    apply(draft, device, &again);
+                }
+            };
+            Self::soften(&handle, soft).await;
+        }
+    }
+}
+
+/// A durable change of what a device reports, counted as a change that is not in the snapshot yet
+/// for as long as it is there: until it is, or was given up.
+struct OnItsWay(Arc<Handle>);
+
+impl OnItsWay {
+    fn new(handle: Arc<Handle>) -> Self {
+        handle.soft_pending.fetch_add(1, Ordering::AcqRel);
+        Self(handle)
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.soft_pending.fetch_sub(1, Ordering::Release);
     }
 }
 

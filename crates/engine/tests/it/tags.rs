@@ -529,6 +529,53 @@ async fn routes_that_the_policy_approves_are_enabled_when_they_are_advertised() 
 }
 
 #[tokio::test]
+async fn of_reports_that_follow_each_other_the_last_one_stands() {
+    let tagged = Tagged::new().await;
+    let key = tagged.key(None, &["tag:router"]).await;
+    let device = tagged.net.register(request(1, &key)).await;
+    let (engine, tailnet) = (&tagged.net.engine, tagged.net.tailnet);
+    let report = |routes: &[&str], endpoint: &str| {
+        let mut facts = tagged.net.device(device).facts.clone();
+        facts.advertised_routes = routes.iter().map(|route| route.parse().unwrap()).collect();
+        let report = Report {
+            hostinfo: Some((RawJson::empty_object(), facts)),
+            endpoints: Some(vec![endpoint.parse().unwrap()]),
+            ..Report::default()
+        };
+        engine.report(tailnet, device, report)
+    };
+    // The second says what was so before the first.
+    let first = report(&["10.1.0.0/16"], "192.0.2.1:1");
+    let second = report(&[], "192.0.2.2:2");
+    futures_util::future::join(first, second).await;
+    tagged.net.settle().await;
+    let advertised = || tagged.net.device(device).facts.advertised_routes.clone();
+    assert!(advertised().is_empty());
+    let endpoints = || tagged.net.entry(device).live.endpoints[0].to_string();
+    assert_eq!(endpoints(), "192.0.2.2:2");
+    // The second asks for nothing but has newer endpoints.
+    let newer = Report {
+        endpoints: Some(vec!["192.0.2.3:3".parse().unwrap()]),
+        ..Report::default()
+    };
+    let first = report(&["10.2.0.0/16"], "192.0.2.1:1");
+    futures_util::future::join(first, engine.report(tailnet, device, newer)).await;
+    tagged.net.settle().await;
+    assert_eq!(endpoints(), "192.0.2.3:3");
+    assert_eq!(advertised(), ["10.2.0.0/16".parse().unwrap()]);
+    // Whatever was on its way, routes that the policy approves are enabled.
+    let first = report(&["10.3.0.0/16"], "192.0.2.1:1");
+    let second = report(&["10.2.0.0/16", "10.4.0.0/16"], "192.0.2.1:1");
+    futures_util::future::join(first, second).await;
+    let enabled = tagged.net.device(device).enabled_routes.clone();
+    assert!(
+        enabled.contains(&"10.4.0.0/16".parse().unwrap()),
+        "{enabled:?}"
+    );
+    assert_eq!(advertised().len(), 2);
+}
+
+#[tokio::test]
 async fn a_new_device_gets_its_address_from_the_pool_of_its_owner() {
     let tagged = Tagged::new().await;
     let before = tagged
