@@ -209,7 +209,11 @@ impl Writer {
         if !ticks.is_empty() {
             // What was done may be due again at once: a credential expired so long ago that it is
             // not to be kept either.
-            while self.is_due() && self.retry_at.is_none() {
+            let mut first = None;
+            // A round that leaves the first as it was has done what can be done now: a silent
+            // device whose stream is just opening is looked at again later.
+            while self.is_due() && self.retry_at.is_none() && self.due.next() != first {
+                first = self.due.next();
                 self.commit(Vec::new(), true).await;
             }
         }
