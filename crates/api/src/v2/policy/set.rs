@@ -7,7 +7,7 @@ use bowline_engine::policy_file::{Expected, PolicyRefused, judge, text};
 use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 
-use super::{Form, PolicyBody, parse, refused, sized, snapshot};
+use super::{Form, PolicyBody, beside, parse, refused, sized, snapshot};
 use crate::Api;
 use crate::caller::{Caller, PolicyWrite};
 use crate::error::ApiError;
@@ -51,14 +51,14 @@ pub(crate) async fn handler(
         // state of then.
         let (snapshot, policy) = (snapshot(&api, caller.actor.tailnet)?, policy.clone());
         let expected = expected.clone();
-        let size = policy.text().len();
+        // However short the text is: what it costs follows the tailnet.
         let work = move || {
             if expected.is_some_and(|expected| !expected.holds(snapshot.policy())) {
                 return Err(PolicyRefused::Outdated.into());
             }
             judge(&snapshot, &policy).map_err(refused)
         };
-        sized(&api, size, work).await?;
+        beside(&api, work).await?;
     }
     let file = api
         .engine
