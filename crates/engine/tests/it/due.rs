@@ -197,3 +197,25 @@ async fn a_credential_expires_and_is_forgotten_after_ninety_days() {
         "in the database too"
     );
 }
+
+#[tokio::test]
+async fn what_is_due_because_of_what_was_done_is_done_at_the_same_tick() {
+    let net = Net::new().await;
+    let made = net
+        .engine
+        .create_auth_key(&net.admin, None, NewAuthKey::default())
+        .await
+        .unwrap();
+    let id = made.1.id;
+    let key = || {
+        net.engine
+            .snapshot(net.tailnet)
+            .unwrap()
+            .credential(id)
+            .cloned()
+    };
+    assert!(key().is_some_and(|key| !key.expired));
+    // It expired so long ago that it is not to be read any more either: two changes, one tick.
+    net.pass(DAY * 181).await;
+    assert!(key().is_none());
+}
