@@ -133,7 +133,12 @@ impl Home {
 
     /// Starts a server and waits until it is ready.
     pub(crate) async fn serve(&self) -> Serving {
-        let mut command = self.command(&Self::serve_args(&["--json"]));
+        self.serve_with(&[]).await
+    }
+
+    /// The same with further arguments.
+    pub(crate) async fn serve_with(&self, extra: &[&str]) -> Serving {
+        let mut command = self.command(&Self::serve_args(&[&["--json"], extra].concat()));
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

@@ -1,5 +1,7 @@
 //! One Noise connection and the requests inside it.
 
+use std::net::{IpAddr, SocketAddr};
+
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +15,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::identity::{Identity, parse_key};
@@ -31,6 +33,8 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 pub struct Server {
     authority: String,
     noise_key: [u8; 32],
+    /// The address that connections come from.
+    source: Option<IpAddr>,
 }
 
 impl Server {
@@ -43,7 +47,16 @@ impl Server {
             .strip_prefix("http://")
             .map(|rest| rest.trim_end_matches('/'))
             .context("the server's URL must start with http://")?;
-        let answer = fetch(authority, Method::GET, "/key?v=141", &[], Bytes::new()).await?;
+        let stream = connect(authority, None).await?;
+        let answer = fetch(
+            stream,
+            authority,
+            Method::GET,
+            "/key?v=141",
+            &[],
+            Bytes::new(),
+        )
+        .await?;
         ensure!(
             answer.status == StatusCode::OK,
             "/key answered {}",
@@ -60,6 +73,7 @@ impl Server {
         Ok(Self {
             authority: authority.to_owned(),
             noise_key: parse_key(key("publicKey")?, "mkey:")?,
+            source: None,
         })
     }
 
@@ -68,7 +82,24 @@ impl Server {
         Self {
             authority: authority.into(),
             noise_key,
+            source: None,
         }
+    }
+
+    /// The same server, reached from this address of this machine: on loopback all of 127.0.0.0/8,
+    /// so that one test can be several parties.
+    #[must_use]
+    pub fn from_source(mut self, source: IpAddr) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// A TCP connection to it, from its source address where it has one.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub async fn dial(&self) -> anyhow::Result<TcpStream> {
+        connect(&self.authority, self.source).await
     }
 
     /// `host:port`
@@ -87,7 +118,8 @@ impl Server {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> anyhow::Result<Answer> {
-        fetch(&self.authority, method, path, headers, body.into()).await
+        let stream = self.dial().await?;
+        fetch(stream, &self.authority, method, path, headers, body.into()).await
     }
 }
 
@@ -128,14 +160,14 @@ impl Answer {
 }
 
 async fn fetch(
+    stream: TcpStream,
     authority: &str,
     method: Method,
     path: &str,
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> anyhow::Result<Answer> {
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(connect(authority).await?)).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = AbortOnDrop(tokio::spawn(async move {
         let _ = connection.await;
     }));
@@ -151,8 +183,21 @@ async fn fetch(
     answer
 }
 
-async fn connect(authority: &str) -> anyhow::Result<TcpStream> {
-    let stream = TcpStream::connect(authority)
+async fn connect(authority: &str, source: Option<IpAddr>) -> anyhow::Result<TcpStream> {
+    let connecting = async {
+        let Some(source) = source else {
+            return TcpStream::connect(authority).await;
+        };
+        let socket = if source.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        socket.bind(SocketAddr::new(source, 0))?;
+        let address = authority.parse().map_err(std::io::Error::other)?;
+        socket.connect(address).await
+    };
+    let stream = connecting
         .await
         .with_context(|| format!("no connection to {authority}"))?;
     stream.set_nodelay(true)?;
@@ -178,7 +223,7 @@ impl Connection {
         identity: &Identity,
         protocol_version: u16,
     ) -> anyhow::Result<Self> {
-        let stream = connect(&server.authority).await?;
+        let stream = server.dial().await?;
         Self::open_over(stream, server, identity, protocol_version).await
     }
 
