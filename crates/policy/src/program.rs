@@ -2,8 +2,10 @@
 //! rules in the order in which they are sent.
 
 mod build;
+mod ownership;
 
 pub(crate) use build::{KUBERNETES, recorder_tags};
+pub(crate) use ownership::{Owners, Ownership};
 
 use crate::port::PortRange;
 use crate::section::grants::Capabilities;
@@ -146,6 +148,8 @@ pub(crate) struct Program {
     pub(crate) network_postures: Vec<bool>,
     pub(crate) ssh: Vec<SshProgram>,
     pub(crate) node_attrs: Vec<Vec<AtomId>>,
+    /// Which tags own which.
+    pub(crate) ownership: Ownership,
 }
 
 impl RawRule {

@@ -1,9 +1,10 @@
 //! Who may apply which tag.
 
 use super::Compiled;
-use crate::selector::{Role, Selector, tag_name};
+use crate::program::AtomId;
+use crate::selector::{Role, tag_name};
 use crate::topology::UserId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Who asks for tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +43,26 @@ impl Compiled {
                 matches!(user.role, Role::Owner | Role::Admin | Role::NetworkAdmin)
             }),
         };
-        let allowed = |tag: &&String| {
-            let tag = tag_name(tag);
-            let declared = self.policy.tag_owners.contains_key(&tag);
-            declared && (whole_set || self.owns_tag(principal, &tag, &mut BTreeSet::new()))
+        let ownership = &self.program.ownership;
+        let numbers: Vec<Option<u32>> = tags
+            .iter()
+            .map(|tag| ownership.number(&tag_name(tag)))
+            .collect();
+        let owned = if whole_set {
+            HashSet::new()
+        } else {
+            self.owned(principal, numbers.iter().flatten().copied())
         };
-        let refused: Vec<String> = tags.iter().filter(|tag| !allowed(tag)).cloned().collect();
+        // A tag that is not declared is nobody's, and nobody may apply it.
+        let allowed = |number: &Option<u32>| {
+            number.is_some_and(|number| whole_set || owned.contains(&number))
+        };
+        let refused: Vec<String> = tags
+            .iter()
+            .zip(&numbers)
+            .filter(|(_, number)| !allowed(number))
+            .map(|(tag, _)| tag.clone())
+            .collect();
         if refused.is_empty() {
             Ok(())
         } else {
@@ -55,40 +70,34 @@ impl Compiled {
         }
     }
 
-    fn owns_tag<'a>(
-        &'a self,
+    /// Those of the wanted tags that a principal owns.
+    fn owned(
+        &self,
         principal: Principal<'_>,
-        tag: &'a str,
-        seen: &mut BTreeSet<&'a str>,
-    ) -> bool {
-        if !seen.insert(tag) {
-            return false;
-        }
-        let Some(owners) = self.policy.tag_owners.get(tag) else {
-            return false;
-        };
-        owners.iter().any(|owner| match &owner.selector {
-            Selector::Tag(other) => {
-                matches!(principal, Principal::Tags(own) if own.iter().any(|tag| tag_name(tag) == *other))
-                    || self.owns_tag(principal, other, seen)
+        wanted: impl IntoIterator<Item = u32>,
+    ) -> HashSet<u32> {
+        let ownership = &self.program.ownership;
+        match principal {
+            Principal::Unlimited => HashSet::new(),
+            Principal::Tags(own) => {
+                let own: HashSet<u32> = own
+                    .iter()
+                    .filter_map(|tag| ownership.number(&tag_name(tag)))
+                    .collect();
+                ownership.owned(wanted, |owners| {
+                    owners.tags.iter().any(|tag| own.contains(tag))
+                })
             }
-            selector => match principal {
-                Principal::User(id) => self.user_is(id, selector),
-                Principal::Tags(_) | Principal::Unlimited => false,
-            },
-        })
-    }
-
-    /// Whether a user is in a selector of users.
-    fn user_is(&self, id: UserId, selector: &Selector) -> bool {
-        let Some(user) = self.users.get(&id) else {
-            return false;
-        };
-        let Some(atom) = self.program.index.get(selector) else {
-            return false;
-        };
-        let mut atoms = Vec::new();
-        self.user_atoms(&user.login, user.role, &mut atoms);
-        atoms.iter().any(|(known, _)| known == atom)
+            Principal::User(id) => {
+                let mut atoms = Vec::new();
+                if let Some(user) = self.users.get(&id) {
+                    self.user_atoms(&user.login, user.role, &mut atoms);
+                }
+                let atoms: HashSet<AtomId> = atoms.into_iter().map(|(atom, _)| atom).collect();
+                ownership.owned(wanted, |owners| {
+                    owners.users.iter().any(|atom| atoms.contains(atom))
+                })
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! From a policy to its program.
 
 use super::{
-    Allows, AtomId, Entry, Matchers, Origin, Program, RawRule, SourceDef, SourceId, SshProgram,
+    Allows, AtomId, Entry, Matchers, Origin, Owners, Ownership, Program, RawRule, SourceDef,
+    SourceId, SshProgram,
 };
 use crate::policy::Policy;
 use crate::port::PortRange;
@@ -47,6 +48,7 @@ impl Program {
             postures,
             ssh: Vec::new(),
             node_attrs: Vec::new(),
+            ownership: Ownership::default(),
         };
         let posture_index = policy
             .postures
@@ -429,17 +431,36 @@ impl Builder<'_> {
         let approvers = &policy.auto_approvers;
         let routes = approvers.routes.iter().flat_map(|(_, list)| list);
         let services = approvers.services.iter().flat_map(|(_, list)| list);
-        let owners = policy.tag_owners.values().flatten();
-        for target in routes
-            .chain(services)
-            .chain(&approvers.exit_node)
-            .chain(owners)
-        {
+        for target in routes.chain(services).chain(&approvers.exit_node) {
             self.atom(&target.selector);
         }
+        self.ownership();
         self.program
             .network_atoms
             .resize(self.program.atoms.len(), false);
+    }
+
+    fn ownership(&mut self) {
+        let policy = self.policy;
+        let numbers: HashMap<&str, u32> = policy
+            .tag_owners
+            .keys()
+            .map(String::as_str)
+            .zip(0..)
+            .collect();
+        let mut tags = Vec::with_capacity(numbers.len());
+        for (name, targets) in &policy.tag_owners {
+            let mut owners = Owners::default();
+            for target in targets {
+                let atom = self.atom(&target.selector);
+                match &target.selector {
+                    Selector::Tag(tag) => owners.tags.extend(numbers.get(tag.as_str())),
+                    _ => owners.users.push(atom),
+                }
+            }
+            tags.push((name.clone(), owners));
+        }
+        self.program.ownership = Ownership::new(tags);
     }
 
     /// Notes who reaches what. Companions say nothing that their originals do not.

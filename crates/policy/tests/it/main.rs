@@ -7,6 +7,7 @@
     reason = "tests stop at the first surprise, and the recordings' runner prints a table"
 )]
 
+mod chains;
 mod corpus;
 mod errors;
 mod properties;
