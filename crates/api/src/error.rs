@@ -71,22 +71,39 @@ impl From<Refusal> for ApiError {
             Refusal::NotPermitted => Self::forbidden(),
             Refusal::Invalid(message) => Self::bad_request(message),
             Refusal::Store(failure) => {
-                let status = match failure {
-                    StoreFailure::Full | StoreFailure::Unavailable(_) | StoreFailure::Stopping => {
-                        StatusCode::SERVICE_UNAVAILABLE
-                    }
-                    StoreFailure::Defect(_) => StatusCode::INTERNAL_SERVER_ERROR,
-                };
                 tracing::error!(error = %failure, cause = ?std::error::Error::source(&failure), "a request failed");
-                let message = match failure {
-                    StoreFailure::Full => {
-                        "no space left to store the change; try again when there is"
+                let (status, message) = match failure {
+                    StoreFailure::Full => (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "no space left to store the change; try again when there is",
+                    ),
+                    StoreFailure::Unavailable(_) => (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the database cannot be used now; try again later",
+                    ),
+                    StoreFailure::Stalled => (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the database does not answer; nothing was changed, try again later",
+                    ),
+                    StoreFailure::Undecided => (
+                        StatusCode::GATEWAY_TIMEOUT,
+                        "the database does not answer; whether the change is stored will show when it does",
+                    ),
+                    StoreFailure::WriterLost => (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "changes of this tailnet cannot be stored now; try again in a moment",
+                    ),
+                    StoreFailure::Stopping => (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the server is stopping; try again in a moment",
+                    ),
+                    StoreFailure::Taken(_) => (
+                        StatusCode::CONFLICT,
+                        "another object has one of these values already",
+                    ),
+                    StoreFailure::Defect(_) => {
+                        (StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
                     }
-                    StoreFailure::Unavailable(_) => {
-                        "the database cannot be used now; try again later"
-                    }
-                    StoreFailure::Stopping => "the server is stopping; try again in a moment",
-                    StoreFailure::Defect(_) => "internal server error",
                 };
                 Self::new(status, message)
             }

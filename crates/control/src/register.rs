@@ -128,9 +128,18 @@ fn answer(
         Err(RegistrationRefused::Store(failure)) => {
             tracing::error!(error = %failure, "a registration could not be stored");
             let (status, text) = match failure {
-                StoreFailure::Full | StoreFailure::Unavailable(_) | StoreFailure::Stopping => (
+                StoreFailure::Full
+                | StoreFailure::Unavailable(_)
+                | StoreFailure::Stalled
+                | StoreFailure::Undecided
+                | StoreFailure::WriterLost
+                | StoreFailure::Stopping => (
                     StatusCode::SERVICE_UNAVAILABLE,
                     "the server cannot store anything now; try again later",
+                ),
+                StoreFailure::Taken(_) => (
+                    StatusCode::CONFLICT,
+                    "the device came in elsewhere at the same moment; try again",
                 ),
                 StoreFailure::Defect(_) => {
                     (StatusCode::INTERNAL_SERVER_ERROR, "internal server error")

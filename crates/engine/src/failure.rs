@@ -1,6 +1,8 @@
 //! Why a use case did not happen.
 
-/// Why a change could not be stored. Nothing of it was.
+use bowline_store::Column;
+
+/// Why a change was not stored. Nothing of it was, but for [`StoreFailure::Undecided`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreFailure {
     /// No space left, or read-only: try again later.
@@ -9,9 +11,23 @@ pub enum StoreFailure {
     /// The database cannot be used now.
     #[error("the database cannot be used now")]
     Unavailable(#[source] bowline_store::CommitError),
+    /// The database has not answered in time, and the change was not sent to it.
+    #[error("the database does not answer; nothing was changed")]
+    Stalled,
+    /// The change was sent to the database, which has not answered in time. It is either stored or
+    /// not once the database answers again, and the state then shows which.
+    #[error("the database does not answer; whether the change is stored will show when it does")]
+    Undecided,
+    /// Another object has this value, which must be unique: in this tailnet, or in another one,
+    /// which the draft cannot see.
+    #[error("another object has this {0:?} already")]
+    Taken(Column),
     /// The closure panicked, or broke a rule of the engine: a defect.
     #[error("the change was abandoned: {0}")]
     Defect(&'static str),
+    /// The task that writes this tailnet's changes has ended by a defect. It is started again.
+    #[error("changes of this tailnet cannot be stored until its writer has started again")]
+    WriterLost,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,

@@ -36,6 +36,8 @@ pub mod user;
 mod waiting;
 mod writer;
 
+pub use bowline_store::Column;
+
 pub use actor::{Access, Actor, Principal, Scope};
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use engine::{Engine, Event, OpenError, Settings};

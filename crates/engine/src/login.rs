@@ -11,6 +11,7 @@ use bowline_model::audit::Target;
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::user::{Role, Status};
+use bowline_store::Column;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -295,7 +296,7 @@ impl Engine {
         match decided {
             Ok(LoginState::Confirmed { device, .. }) => Ok(device),
             Ok(LoginState::Waiting | LoginState::Refused) => Err(Refusal::NotFound),
-            Err(Refusal::Store(StoreFailure::Defect(_))) if is_elsewhere() => Err(elsewhere()),
+            Err(Refusal::Store(StoreFailure::Taken(Column::NodeKey))) => Err(elsewhere()),
             Err(refused) => Err(refused),
         }
     }

@@ -12,6 +12,7 @@ use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::record::RawJson;
 use bowline_model::secret::{Presented, SecretKind};
 use bowline_model::user::Status;
+use bowline_store::Column;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -165,10 +166,18 @@ impl Engine {
             return Err(RegistrationRefused::OtherMachine);
         }
         let actor = ActorRef::AuthKey { id: presented.id };
-        self.write_as(tailnet, actor, move |draft| {
-            with_auth_key(draft, &request, presented)
-        })
-        .await
+        let registered = self
+            .write_as(tailnet, actor, move |draft| {
+                with_auth_key(draft, &request, presented)
+            })
+            .await;
+        match registered {
+            // Another tailnet let it in at the same moment.
+            Err(RegistrationRefused::Store(StoreFailure::Taken(Column::NodeKey))) => {
+                Err(RegistrationRefused::OtherMachine)
+            }
+            other => other,
+        }
     }
 
     async fn log_out(

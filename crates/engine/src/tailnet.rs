@@ -120,6 +120,10 @@ impl Engine {
             .await
             .map_err(|error| match error {
                 bowline_store::CommitError::Full => StoreFailure::Full,
+                bowline_store::CommitError::Rejected {
+                    column: Some(column),
+                    ..
+                } => StoreFailure::Taken(column),
                 other => StoreFailure::Unavailable(other),
             })?;
         let owner = user.id;

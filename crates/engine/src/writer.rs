@@ -316,9 +316,13 @@ impl Writer {
                         );
                     };
                     tracing::warn!(?column, tailnet.id = %self.handle.id, "the database refused a row");
-                    works.remove(culprit).finish(Err(StoreFailure::Defect(
-                        "the database refused a row of the change",
-                    )));
+                    let failure = match column {
+                        Some(column) => StoreFailure::Taken(column),
+                        None => {
+                            StoreFailure::Defect("an id of the change belongs to another tailnet")
+                        }
+                    };
+                    works.remove(culprit).finish(Err(failure));
                 }
                 Err(CommitError::Conflict { current }) => {
                     misses += 1;

@@ -575,3 +575,30 @@ async fn one_registration_sent_twice_at_once_makes_one_device() {
         .count();
     assert_eq!(used, 2);
 }
+
+#[tokio::test]
+async fn a_node_key_that_comes_into_two_tailnets_at_once_is_let_into_one() {
+    let net = Net::new().await;
+    let other = net
+        .engine
+        .create_tailnet("eve@example.org", None)
+        .await
+        .unwrap();
+    let eve = net.engine.authenticate(other.token.expose()).unwrap();
+    let ours = net.one_off().await;
+    let (theirs, _) = net
+        .engine
+        .create_auth_key(&eve, None, NewAuthKey::default())
+        .await
+        .unwrap();
+    let (one, two) = tokio::join!(
+        net.try_register(request(7, &ours)),
+        net.try_register(request(7, theirs.expose())),
+    );
+    let (let_in, refused) = if one.is_ok() { (one, two) } else { (two, one) };
+    assert!(matches!(let_in, Ok(Registered::In { .. })), "{let_in:?}");
+    assert!(
+        matches!(refused, Err(RegistrationRefused::OtherMachine)),
+        "{refused:?}"
+    );
+}
