@@ -30,7 +30,13 @@ check: ## Formatting, lints, documentation, licences and sources of dependencies
 
 .PHONY: test
 test: ## All tests of the workspace, on SQLite and on a PostgreSQL made for them
-	tests/postgres cargo test --workspace --locked
+	@BOWLINE_SKIPPED=$$(mktemp); export BOWLINE_SKIPPED; status=0; \
+	tests/postgres cargo test --workspace --locked || status=$$?; \
+	if [ -s "$$BOWLINE_SKIPPED" ]; then \
+	  printf '\n%s\n' "Skipped, for what this machine does not have (docs/development.md):"; \
+	  sort -u "$$BOWLINE_SKIPPED"; \
+	fi; \
+	rm -f "$$BOWLINE_SKIPPED"; exit $$status
 
 .PHONY: conformance
 conformance: ## Unmodified clients against the server; needs root. make conformance ARGS=test_dns.py

@@ -39,12 +39,15 @@ async fn the_document_is_served_to_everybody() {
 
 #[test]
 fn operations_are_told_apart_and_official_ones_keep_their_names() {
+    let Some(document) = official() else {
+        return;
+    };
     let mut ids = BTreeSet::new();
     let mut own = Vec::new();
     for operation in operations() {
         assert!(ids.insert(operation.id), "{} is there twice", operation.id);
         let method = operation.verb.as_str().to_lowercase();
-        match official()["paths"]
+        match document["paths"]
             .get(operation.path)
             .and_then(|path| path.get(&method))
         {

@@ -1,32 +1,21 @@
 //! Holds answers against OpenAPI documents: the official one, and ours.
 
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use bowline_api::Operation;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-/// Names the official document where it is not beside the workspace.
-const VARIABLE: &str = "BOWLINE_OPENAPI";
-
-/// The official document.
-pub(crate) fn official() -> &'static Value {
-    static DOCUMENT: OnceLock<Value> = OnceLock::new();
-    DOCUMENT.get_or_init(|| {
-        let beside = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../../shared/reference/tailscale-api.json"
-        );
-        let path = std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from(beside), PathBuf::from);
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-            panic!(
-                "cannot read the official OpenAPI document {}: {error}; name it in {VARIABLE}",
-                path.display()
-            )
-        });
-        serde_json::from_str(&text).unwrap()
-    })
+/// The official document. `None` where it is not there: that is said once, and what would be held
+/// against it is not.
+pub(crate) fn official() -> Option<&'static Value> {
+    static DOCUMENT: OnceLock<Option<Value>> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| {
+        let path = bowline_testdata::official_openapi()?;
+        let text = std::fs::read_to_string(&path).unwrap();
+        Some(serde_json::from_str(&text).unwrap())
+    });
+    document.as_ref()
 }
 
 /// Our document.

@@ -1,6 +1,6 @@
 //! Runs every recording of the real service: policy and tailnet in, what each node was sent out.
 //!
-//! The directory is `$BOWLINE_RECORDINGS`, or `shared/conformance/policy` beside the workspace.
+//! `bowline_testdata::recordings` says where they are.
 //! Its README describes the format.
 
 mod hujson;
@@ -14,13 +14,6 @@ use std::path::PathBuf;
 /// Recordings that cannot be right: one id and the reason on a line.
 const KNOWN_WRONG: &str = include_str!("recordings/known_wrong.txt");
 
-fn directory() -> PathBuf {
-    std::env::var_os("BOWLINE_RECORDINGS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance/policy"),
-        PathBuf::from,
-    )
-}
-
 fn known_wrong() -> BTreeMap<&'static str, &'static str> {
     KNOWN_WRONG
         .lines()
@@ -31,7 +24,9 @@ fn known_wrong() -> BTreeMap<&'static str, &'static str> {
 
 #[test]
 fn recordings_of_the_service_come_out_exactly() {
-    let directory = directory();
+    let Some(directory) = bowline_testdata::recordings() else {
+        return;
+    };
     let known_wrong = known_wrong();
     let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))

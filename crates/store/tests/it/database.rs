@@ -9,9 +9,6 @@ use bowline_store::{Options, Store, StoreUrl};
 use futures_util::FutureExt;
 use tokio_postgres::{Client, NoTls};
 
-/// The setting that names a PostgreSQL server on which tests may create databases.
-const SETTING: &str = "BOWLINE_TEST_POSTGRES";
-
 /// A new database, which goes when the test ends.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -38,10 +35,7 @@ impl Database {
     /// `None` where no server is set, after saying so.
     pub(crate) async fn postgres() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let Ok(server) = std::env::var(SETTING) else {
-            eprintln!("skipped: {SETTING} is not set (tests/postgres sets it)");
-            return None;
-        };
+        let server = bowline_testdata::postgres()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("bowline_test_{}_{number}", std::process::id());
         let client = connect(&server).await;
