@@ -73,13 +73,10 @@ impl From<Refusal> for ApiError {
             Refusal::Store(failure) => {
                 tracing::error!(error = %failure, cause = ?std::error::Error::source(&failure), "a request failed");
                 let (status, message) = match failure {
-                    StoreFailure::Full => (
+                    // Without the detail, which may name a file of the server.
+                    StoreFailure::Unavailable(trouble) => (
                         StatusCode::SERVICE_UNAVAILABLE,
-                        "no space left to store the change; try again when there is",
-                    ),
-                    StoreFailure::Unavailable(_) => (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "the database cannot be used now; try again later",
+                        &*trouble.condition.to_string(),
                     ),
                     StoreFailure::Stalled => (
                         StatusCode::SERVICE_UNAVAILABLE,

@@ -128,8 +128,7 @@ fn answer(
         Err(RegistrationRefused::Store(failure)) => {
             tracing::error!(error = %failure, "a registration could not be stored");
             let (status, text) = match failure {
-                StoreFailure::Full
-                | StoreFailure::Unavailable(_)
+                StoreFailure::Unavailable(_)
                 | StoreFailure::Stalled
                 | StoreFailure::Undecided
                 | StoreFailure::WriterLost

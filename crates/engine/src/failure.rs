@@ -5,12 +5,9 @@ use bowline_store::Column;
 /// Why a change was not stored. Nothing of it was, but for [`StoreFailure::Undecided`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreFailure {
-    /// No space left, or read-only: try again later.
-    #[error("no space left to store the change; try again when there is")]
-    Full,
-    /// The database cannot be used now.
-    #[error("the database cannot be used now")]
-    Unavailable(#[source] bowline_store::CommitError),
+    /// The database cannot be used now; its condition says why, and what to do.
+    #[error(transparent)]
+    Unavailable(bowline_store::Trouble),
     /// The database has not answered in time, and the change was not sent to it.
     #[error("the database does not answer; nothing was changed")]
     Stalled,
@@ -31,6 +28,23 @@ pub enum StoreFailure {
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
+}
+
+impl From<bowline_store::CommitError> for StoreFailure {
+    fn from(error: bowline_store::CommitError) -> Self {
+        use bowline_store::{CommitError, Condition, Trouble};
+        match error {
+            CommitError::Unavailable(trouble) => Self::Unavailable(trouble),
+            CommitError::Rejected {
+                column: Some(column),
+                ..
+            } => Self::Taken(column),
+            other => {
+                let condition = other.condition().unwrap_or(Condition::Failed);
+                Self::Unavailable(Trouble::new(condition, other))
+            }
+        }
+    }
 }
 
 /// Why a use case was refused.

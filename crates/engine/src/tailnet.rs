@@ -118,14 +118,7 @@ impl Engine {
             .store
             .commit(batch)
             .await
-            .map_err(|error| match error {
-                bowline_store::CommitError::Full => StoreFailure::Full,
-                bowline_store::CommitError::Rejected {
-                    column: Some(column),
-                    ..
-                } => StoreFailure::Taken(column),
-                other => StoreFailure::Unavailable(other),
-            })?;
+            .map_err(StoreFailure::from)?;
         let owner = user.id;
         self.add(snapshot);
         Ok(NewTailnet {

@@ -345,10 +345,7 @@ impl Writer {
                 }
                 Err(error) => {
                     self.back_off();
-                    let failure = match error {
-                        CommitError::Full => StoreFailure::Full,
-                        other => StoreFailure::Unavailable(other),
-                    };
+                    let failure = StoreFailure::from(error);
                     tracing::error!(error = %failure, tailnet.id = %self.handle.id, "a change could not be stored");
                     return answer(works, &accepted, Err(failure));
                 }

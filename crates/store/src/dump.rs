@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::error::{Cause, Error, TransferError};
+use crate::error::{Condition, Error, TransferError, Trouble};
 use crate::migrate;
 
 /// Version of the format that this program writes. Older ones are read as well.
@@ -261,7 +261,7 @@ pub(crate) fn cut_off() -> TransferError {
 /// A record that cannot be stored.
 pub(crate) fn unknown(what: &str) -> TransferError {
     let problem = format!("{what} is not known; the dump was made by a newer release");
-    TransferError::Store(Error::Unavailable(Cause::new(problem)))
+    TransferError::Store(Error::Unavailable(Trouble::new(Condition::Failed, problem)))
 }
 
 async fn parse<R: AsyncBufRead + Unpin>(

@@ -36,6 +36,139 @@ impl StdError for Cause {
     }
 }
 
+/// What is wrong with a database, as far as an operator can act on it. A closed set: metrics,
+/// readiness and the log name conditions by [`Condition::name`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// No space is left. Nothing was written; the store goes on when there is some.
+    Full,
+    /// The database refuses every write: a demoted primary, `default_transaction_read_only`, or a
+    /// file system that is mounted read-only.
+    ReadOnly,
+    /// The database did not answer in time.
+    Stalled,
+    /// The database server cannot be reached, or is starting or stopping.
+    Unreachable,
+    /// This process does not hold the database at the moment: another may have taken it over.
+    NotHeld,
+    /// What is stored is not what was written: a checksum or the file's structure is wrong.
+    Damaged,
+    /// The database's files were removed or replaced under the running process.
+    Replaced,
+    /// The store was closed.
+    Closed,
+    /// Anything else; the cause says what.
+    Failed,
+}
+
+impl Condition {
+    /// Every condition.
+    pub const ALL: [Self; 9] = [
+        Self::Full,
+        Self::ReadOnly,
+        Self::Stalled,
+        Self::Unreachable,
+        Self::NotHeld,
+        Self::Damaged,
+        Self::Replaced,
+        Self::Closed,
+        Self::Failed,
+    ];
+
+    /// The condition as a label of metrics and a field of the log: lower-case words with `_`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::ReadOnly => "read_only",
+            Self::Stalled => "stalled",
+            Self::Unreachable => "unreachable",
+            Self::NotHeld => "not_held",
+            Self::Damaged => "damaged",
+            Self::Replaced => "replaced",
+            Self::Closed => "closed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What it is and what to do, without a cause.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the database has no space left; free some and try again",
+            Self::ReadOnly => {
+                "the database is read-only (a demoted primary, or a file system mounted \
+                 read-only?); make it writable, or point the server at the primary"
+            }
+            Self::Stalled => "the database did not answer in time; try again when it answers",
+            Self::Unreachable => "the database server cannot be reached; try again later",
+            Self::NotHeld => {
+                "this server does not hold the database at the moment; try again in a moment"
+            }
+            Self::Damaged => {
+                "the database is damaged; stop the server, run `bowline doctor`, and restore the \
+                 newest backup"
+            }
+            Self::Replaced => {
+                "the database's files were removed or replaced under the running server"
+            }
+            Self::Closed => "the database is closed",
+            Self::Failed => "the database cannot be used now",
+        })
+    }
+}
+
+/// Why the database cannot be used: the condition, and what the database itself said.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    /// What is wrong.
+    pub condition: Condition,
+    /// Which file, table or row, for a person.
+    detail: Option<Arc<str>>,
+    cause: Option<Cause>,
+}
+
+impl Trouble {
+    /// A condition alone.
+    pub const fn of(condition: Condition) -> Self {
+        Self {
+            condition,
+            detail: None,
+            cause: None,
+        }
+    }
+
+    /// A condition and its cause.
+    pub fn new(condition: Condition, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            cause: Some(Cause::new(cause)),
+            ..Self::of(condition)
+        }
+    }
+
+    /// The same, saying where: a file, a table, a row.
+    #[must_use]
+    pub fn at(mut self, detail: impl Into<Arc<str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.detail {
+            Some(detail) => write!(f, "{}: {detail}", self.condition),
+            None => self.condition.fmt(f),
+        }
+    }
+}
+
+impl StdError for Trouble {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_ref().map(|cause| cause as &dyn StdError)
+    }
+}
+
 /// Why a commit was not acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
@@ -56,15 +189,23 @@ pub enum CommitError {
     /// The batch is one that no database could store: a defect of the caller. Nothing was written.
     #[error("the batch cannot be stored: {0}")]
     Malformed(String),
-    /// The disk is full or read-only. Nothing was written; the store goes on when there is space.
-    #[error("the database has no space left or is read-only; free space and try again")]
-    Full,
     /// The connection was lost while committing: [`crate::Store::commit_outcome`] decides.
     #[error("the connection was lost during the commit; whether it was written is not known")]
     Unknown,
-    /// The database cannot be reached or failed otherwise. Nothing was written.
-    #[error("the database cannot be used now")]
-    Unavailable(#[source] Cause),
+    /// The database cannot be used. Nothing was written.
+    #[error(transparent)]
+    Unavailable(Trouble),
+}
+
+impl CommitError {
+    /// What is wrong with the database; `None` when the fault is in the batch or its base.
+    pub fn condition(&self) -> Option<Condition> {
+        match self {
+            Self::Unavailable(trouble) => Some(trouble.condition),
+            Self::Unknown => Some(Condition::Unreachable),
+            Self::Conflict { .. } | Self::Rejected { .. } | Self::Malformed(_) => None,
+        }
+    }
 }
 
 fn refused(column: Option<Column>) -> String {
@@ -77,24 +218,36 @@ fn refused(column: Option<Column>) -> String {
 /// Why something else than a commit failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The disk is full or read-only. Nothing was written.
-    #[error("the database has no space left or is read-only; free space and try again")]
-    Full,
     /// What was given cannot be stored: a defect of the caller. Nothing was written.
     #[error("the rows cannot be stored: {0}")]
     Malformed(String),
-    /// The database cannot be reached or failed otherwise. A write may or may not have happened.
-    #[error("the database cannot be used now")]
-    Unavailable(#[source] Cause),
+    /// The database cannot be used. A write may or may not have happened.
+    #[error(transparent)]
+    Unavailable(#[from] Trouble),
+}
+
+impl Error {
+    /// What is wrong with the database; `None` when the fault is in what was given.
+    pub fn condition(&self) -> Option<Condition> {
+        match self {
+            Self::Unavailable(trouble) => Some(trouble.condition),
+            Self::Malformed(_) => None,
+        }
+    }
 }
 
 impl From<Error> for CommitError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Full => Self::Full,
             Error::Malformed(text) => Self::Malformed(text),
-            Error::Unavailable(cause) => Self::Unavailable(cause),
+            Error::Unavailable(trouble) => Self::Unavailable(trouble),
         }
+    }
+}
+
+impl From<Trouble> for CommitError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Unavailable(trouble)
     }
 }
 
@@ -116,9 +269,55 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
+    /// There is none, and it was asked to open one that exists.
+    #[error(
+        "there is no database at {place}; check the path and that its disk is mounted, or make a \
+         new server with `bowline init`"
+    )]
+    Missing {
+        /// The file, or the database's name at the server.
+        place: String,
+    },
+    /// There is an empty file or an empty database, and it was asked to open one that has been
+    /// used.
+    #[error(
+        "the database {place} is empty; put the right one there, restore a backup, or make a new \
+         server with `bowline init`"
+    )]
+    Empty {
+        /// The file, or the database's name at the server.
+        place: String,
+    },
+    /// There is one already, and it was asked to make a new one.
+    #[error(
+        "there is a database at {place} already; choose another place, or start the server with this one"
+    )]
+    Exists {
+        /// The file, or the database's name at the server.
+        place: String,
+    },
     /// The disk is full.
     #[error("cannot open the database: no space left; free some and start again")]
     Full,
+    /// Every write is refused.
+    #[error(
+        "the database {place} is read-only (a demoted primary, or `default_transaction_read_only`?); \
+         point the server at the primary, or make it writable"
+    )]
+    ReadOnly {
+        /// The database's name at the server.
+        place: String,
+    },
+    /// A connection pool between this process and the database works in a mode that cannot be
+    /// used.
+    #[error(
+        "the connection pool in front of the database cannot be used: {problem}; use \
+         `pool_mode = transaction` or `session`, or connect to the database itself"
+    )]
+    Pool {
+        /// What does not work.
+        problem: String,
+    },
     /// Another process has it. Two processes cannot share a database.
     #[error(
         "the database is in use by {holder}; stop that process, or use another database: two \
@@ -128,15 +327,24 @@ pub enum OpenError {
         /// Who has it, as far as known, for instance `process 4711`.
         holder: String,
     },
-    /// The file is no database of Bowline.
-    #[error("{path} is not a Bowline database; choose another path, or move that file away")]
+    /// It holds something else than a Bowline database.
+    #[error("{place} is not a Bowline database; choose another, or move that one away")]
     Foreign {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the database's name at the server.
+        place: String,
     },
-    /// The file is damaged, or no database at all.
-    #[error("the database is damaged or unreadable; restore the newest backup into a new database")]
-    Unreadable(#[source] Cause),
+    /// It is damaged, or not a database at all.
+    #[error(
+        "the database {place} is damaged or unreadable; keep a copy of it, run `bowline doctor` \
+         for the details, and restore the newest backup"
+    )]
+    Unreadable {
+        /// The file, or the database's name at the server.
+        place: String,
+        /// What is wrong with it.
+        #[source]
+        cause: Cause,
+    },
     /// A newer release has upgraded it.
     #[error(
         "the database has schema {found}, this program knows up to {known}; start the newer \

@@ -38,9 +38,9 @@ mod store;
 mod url;
 
 pub use batch::{AuditRow, Batch, Delete, OutboxRow, Put};
-pub use error::{Cause, CommitError, Error, OpenError, TransferError};
+pub use error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
 pub use kind::{Column, Kind};
-pub use options::{Fault, Options, Point};
+pub use options::{Fault, Opening, Options, Point};
 pub use row::{CatchUp, Change, Loaded, Operation, Presence, Row, Touched};
 pub use store::Store;
 pub use url::StoreUrl;

@@ -25,12 +25,26 @@ pub enum Fault {
     Full,
 }
 
+/// What opening may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Opening {
+    /// Open what is there, or make a new database where there is nothing, or an empty one.
+    #[default]
+    ExistingOrNew,
+    /// Open what is there. Missing and empty are errors, and nothing is made.
+    Existing,
+    /// Make a new database. One that is there and not empty is an error, and nothing is touched.
+    New,
+}
+
 type Hook = Arc<dyn Fn(Point) -> Option<Fault> + Send + Sync>;
 type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
+    /// Whether a database may be made, or must be there.
+    pub opening: Opening,
     /// Connections for reading (SQLite), or for everything (PostgreSQL). At least 1.
     pub connections: usize,
     /// Called when nothing that is in memory can be trusted to be what is on disk: a failed fsync
@@ -45,6 +59,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            opening: Opening::default(),
             connections: 8,
             on_fatal: Arc::new(|_| std::process::abort()),
             hook: None,

@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::batch::{AuditRow, Batch, OutboxRow};
 use crate::dump::{Lines, Record};
-use crate::error::{Cause, CommitError, Error, OpenError, TransferError};
+use crate::error::{CommitError, Condition, Error, OpenError, TransferError, Trouble};
 use crate::options::Options;
 use crate::row::{CatchUp, Change, Loaded, Presence};
 use exclusive::Exclusive;
@@ -43,6 +43,7 @@ pub(crate) struct Postgres {
 struct Inner {
     pool: Pool,
     exclusive: Exclusive,
+    is_new: bool,
     options: Options,
     /// Writes under way.
     writes: TaskTracker,
@@ -54,7 +55,7 @@ impl Inner {
         if !self.exclusive.is_held() {
             let problem =
                 "the session that keeps other processes out was lost; trying to get it back";
-            return Err(Failure::Other(Cause::new(problem)));
+            return Err(Failure::Trouble(Trouble::new(Condition::NotHeld, problem)));
         }
         self.session().await
     }
@@ -62,7 +63,7 @@ impl Inner {
     async fn session(&self) -> Result<Session, Failure> {
         match self.pool.get().await {
             Ok(client) => Ok(Session::new(client)),
-            Err(error) => Err(Failure::Other(Cause::new(error))),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -74,7 +75,9 @@ macro_rules! retry {
         let mut tries = 1;
         loop {
             match $run {
-                Err(Failure::Again(cause)) if tries == TRIES => break Err(Failure::Other(cause)),
+                Err(Failure::Again(trouble)) if tries == TRIES => {
+                    break Err(Failure::Trouble(trouble));
+                }
                 Err(Failure::Again(_)) => {
                     tokio::time::sleep(Duration::from_millis(5 << tries)).await;
                     tries += 1;
@@ -93,8 +96,9 @@ impl std::fmt::Debug for Postgres {
 
 impl Postgres {
     pub(crate) async fn open(url: &str, options: Options) -> Result<Self, OpenError> {
-        let (pool, exclusive) = open::open(url, &options).await?;
+        let (pool, exclusive, is_new) = open::open(url, &options).await?;
         let inner = Inner {
+            is_new,
             pool,
             exclusive,
             options,
@@ -103,6 +107,10 @@ impl Postgres {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    pub(crate) fn is_new(&self) -> bool {
+        self.inner.is_new
     }
 
     /// Runs a write in a task of its own.
@@ -115,7 +123,7 @@ impl Postgres {
         let task = self.inner.writes.spawn(run(Arc::clone(&self.inner)));
         match task.await {
             Ok(result) => result,
-            Err(error) => Err(Error::Unavailable(Cause::new(error)).into()),
+            Err(error) => Err(Error::Unavailable(Trouble::new(Condition::Failed, error)).into()),
         }
     }
 

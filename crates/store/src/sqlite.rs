@@ -28,22 +28,31 @@ use writer::Writer;
 pub(crate) struct Sqlite {
     writer: Writer,
     readers: Arc<Readers>,
+    is_new: bool,
 }
 
 impl Sqlite {
     pub(crate) async fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
         let path = path.to_owned();
+        let place = path.display().to_string();
         let task = tokio::task::spawn_blocking(move || {
-            let opened = open::open(&path, options.connections.max(1))?;
+            let opened = open::open(&path, &options)?;
             let writer = Writer::start(opened.writer, opened.lock, options)
                 .map_err(|source| OpenError::NotWritable { path, source })?;
             Ok(Self {
+                is_new: opened.is_new,
                 writer,
                 readers: Arc::new(Readers::new(opened.readers)),
             })
         });
-        task.await
-            .unwrap_or_else(|error| Err(OpenError::Unreadable(crate::Cause::new(error))))
+        task.await.unwrap_or_else(|error| {
+            let cause = crate::Cause::new(error);
+            Err(OpenError::Unreadable { place, cause })
+        })
+    }
+
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     async fn read<T: Send + 'static>(

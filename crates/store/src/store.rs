@@ -37,8 +37,8 @@ macro_rules! on_engine {
 }
 
 impl Store {
-    /// Opens a database, makes it when it is new, brings its schema up to date, and keeps every
-    /// other process out of it until it is closed.
+    /// Opens a database, or makes one where [`Options::opening`] lets it, brings its schema up to
+    /// date, and keeps every other process out of it until it is closed.
     ///
     /// # Errors
     /// Each [`OpenError`] says what to do. The schema is then as it was before.
@@ -50,6 +50,11 @@ impl Store {
         Ok(Self {
             engine: Arc::new(engine),
         })
+    }
+
+    /// Whether opening made the database: there was none, or an empty one.
+    pub fn is_new(&self) -> bool {
+        on_engine!(self, engine => engine.is_new())
     }
 
     /// All tailnets with their newest sequence numbers, by id.

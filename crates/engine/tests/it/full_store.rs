@@ -8,7 +8,7 @@ use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{Refusal, RegistrationRefused, Report, StoreFailure};
 use bowline_model::device::HostFacts;
 use bowline_model::record::RawJson;
-use bowline_store::{Fault, Options, Point};
+use bowline_store::{Condition, Fault, Options, Point};
 use jiff::SignedDuration;
 
 use crate::net::{Net, quick, request, until};
@@ -35,12 +35,12 @@ async fn a_full_store_refuses_loses_nothing_and_recovers() {
     full.store(true, Ordering::Relaxed);
     let refused = net.try_register(request(1, &key)).await;
     assert!(
-        matches!(refused, Err(RegistrationRefused::Store(StoreFailure::Full))),
+        matches!(refused, Err(RegistrationRefused::Store(StoreFailure::Unavailable(ref t))) if t.condition == Condition::Full),
         "{refused:?}"
     );
     let refused = net.engine.rename_device(&net.admin, device, "other").await;
     assert!(
-        matches!(refused, Err(Refusal::Store(StoreFailure::Full))),
+        matches!(refused, Err(Refusal::Store(StoreFailure::Unavailable(ref t))) if t.condition == Condition::Full),
         "{refused:?}"
     );
     let refused = net

@@ -11,7 +11,7 @@ use super::session::{Param, Session, Step};
 use super::value::{Json, int, uint};
 use super::{Inner, sql as own};
 use crate::batch::{Batch, Put};
-use crate::error::{Cause, CommitError};
+use crate::error::{Cause, CommitError, Condition, Trouble};
 use crate::kind::{Kind, SPECS};
 use crate::options::{Fault, Point};
 use crate::row::{self, CatchUp, Presence};
@@ -58,9 +58,7 @@ pub(super) async fn lock_and_commit(
     let seq = locked.map_or(Ok(0), |row| uint(&row, 0))?;
     let found = read::catch_up_in(&session, tailnet, since, seq).await?;
     let Ok(batch) = catch_unwind(AssertUnwindSafe(|| make(found))) else {
-        return Err(Failure::Other(Cause::new(
-            "the closure of this write panicked",
-        )));
+        return Err(Failure::failed("the closure of this write panicked"));
     };
     if let Err(problem) = batch.check() {
         session.rollback().await?;
@@ -97,7 +95,9 @@ async fn finish(
     }
     match inner.options.at(Point::BeforeCommit) {
         None => {}
-        Some(Fault::Full) => return Err(Failure::Full),
+        Some(Fault::Full) => {
+            return Err(Failure::Trouble(Trouble::of(Condition::Full)));
+        }
         Some(Fault::Io) => return Err(Failure::Unknown(Cause::new("injected"))),
     }
     session.commit().await?;

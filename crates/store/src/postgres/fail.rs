@@ -1,33 +1,68 @@
 //! What PostgreSQL's errors mean to callers.
 
+use std::error::Error as _;
+
+use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
-use crate::error::{Cause, CommitError, Error, OpenError, TransferError};
+use crate::error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
 use crate::kind::{Column, Kind};
 
 /// Why a transaction is gone.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
-    /// No space, or read-only: nothing was written.
-    Full,
     /// Nothing was written, and the same may succeed when it is run again.
-    Again(Cause),
+    Again(Trouble),
     /// The connection was lost during `COMMIT`.
     Unknown(Cause),
-    /// Something else: nothing was written.
-    Other(Cause),
+    /// Nothing was written.
+    Trouble(Trouble),
+}
+
+impl Failure {
+    pub(super) fn failed(problem: &'static str) -> Self {
+        Self::Trouble(Trouble::new(Condition::Failed, problem))
+    }
+
+    /// The connection is not there any more.
+    pub(super) fn gone() -> Self {
+        Self::Trouble(Trouble::new(
+            Condition::Unreachable,
+            "the connection is gone",
+        ))
+    }
+}
+
+/// What an error is called. Not for a failed `COMMIT`.
+fn condition(error: &tokio_postgres::Error) -> Condition {
+    let Some(state) = error.code() else {
+        // Not an answer of the server: the connection broke, or the answer could not be read.
+        let is_answer = error
+            .source()
+            .is_some_and(|source| source.downcast_ref::<std::io::Error>().is_none());
+        return if error.is_closed() || !is_answer {
+            Condition::Unreachable
+        } else {
+            Condition::Failed
+        };
+    };
+    match *state {
+        SqlState::DISK_FULL => Condition::Full,
+        SqlState::READ_ONLY_SQL_TRANSACTION => Condition::ReadOnly,
+        SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => Condition::Damaged,
+        SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => Condition::Stalled,
+        SqlState::ADMIN_SHUTDOWN
+        | SqlState::CRASH_SHUTDOWN
+        | SqlState::CANNOT_CONNECT_NOW
+        | SqlState::TOO_MANY_CONNECTIONS
+        | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Condition::Unreachable,
+        _ => Condition::Failed,
+    }
 }
 
 impl From<tokio_postgres::Error> for Failure {
     /// For everything but `COMMIT`.
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(state) = error.code() else {
-            // The connection broke, and with it the transaction.
-            return Self::Again(Cause::new(error));
-        };
-        if [SqlState::DISK_FULL, SqlState::READ_ONLY_SQL_TRANSACTION].contains(state) {
-            return Self::Full;
-        }
         let again = [
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::T_R_DEADLOCK_DETECTED,
@@ -36,11 +71,27 @@ impl From<tokio_postgres::Error> for Failure {
             SqlState::CANNOT_CONNECT_NOW,
             SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
         ];
-        if again.contains(state) {
-            Self::Again(Cause::new(error))
+        // Without a code the connection broke, and with it the transaction.
+        let again = error.code().is_none_or(|state| again.contains(state));
+        let trouble = Trouble::new(condition(&error), error);
+        if again {
+            Self::Again(trouble)
         } else {
-            Self::Other(Cause::new(error))
+            Self::Trouble(trouble)
         }
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        let condition = match &error {
+            PoolError::Timeout(TimeoutType::Wait | TimeoutType::Recycle) => Condition::Stalled,
+            PoolError::Timeout(TimeoutType::Create) => Condition::Unreachable,
+            PoolError::Backend(error) => condition(error),
+            PoolError::Closed => Condition::Closed,
+            PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => Condition::Failed,
+        };
+        Self::Trouble(Trouble::new(condition, error))
     }
 }
 
@@ -51,7 +102,9 @@ pub(super) fn committing(error: tokio_postgres::Error) -> Failure {
         SqlState::T_R_DEADLOCK_DETECTED,
     ];
     match error.code() {
-        Some(state) if certain.contains(state) => Failure::Again(Cause::new(error)),
+        Some(state) if certain.contains(state) => {
+            Failure::Again(Trouble::new(Condition::Failed, error))
+        }
         _ => Failure::Unknown(Cause::new(error)),
     }
 }
@@ -59,9 +112,9 @@ pub(super) fn committing(error: tokio_postgres::Error) -> Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Full => Self::Full,
-            Failure::Again(cause) | Failure::Unknown(cause) | Failure::Other(cause) => {
-                Self::Unavailable(cause)
+            Failure::Again(trouble) | Failure::Trouble(trouble) => Self::Unavailable(trouble),
+            Failure::Unknown(cause) => {
+                Self::Unavailable(Trouble::new(Condition::Unreachable, cause))
             }
         }
     }
@@ -70,12 +123,11 @@ impl From<Failure> for Error {
 impl From<Failure> for CommitError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Full => Self::Full,
+            Failure::Again(trouble) | Failure::Trouble(trouble) => Self::Unavailable(trouble),
             Failure::Unknown(cause) => {
-                tracing::warn!(%cause, "the connection was lost during a commit");
+                tracing::debug!(%cause, "the connection was lost during a commit");
                 Self::Unknown
             }
-            Failure::Again(cause) | Failure::Other(cause) => Self::Unavailable(cause),
         }
     }
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::exclusive::Exclusive;
 use super::{fail, sql};
 use crate::error::{Cause, OpenError};
 use crate::migrate;
-use crate::options::Options;
+use crate::options::{Opening, Options};
 
 /// How long connecting may take when the URL does not say.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -46,6 +46,20 @@ impl Connector {
         Ok(Self { config })
     }
 
+    /// The database for a person: its name and host, without user and password.
+    pub(super) fn place(&self) -> String {
+        let name = self.config.get_dbname().or(self.config.get_user());
+        let host = self.config.get_hosts().first().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        });
+        format!(
+            "{} at {}",
+            name.unwrap_or("(default)"),
+            host.as_deref().unwrap_or("(default)")
+        )
+    }
+
     /// A connection, and the task that carries it: it ends with the connection, and when the
     /// client is dropped.
     pub(super) async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
@@ -68,18 +82,42 @@ fn setting(error: &tokio_postgres::Error) -> String {
     }
 }
 
-pub(super) async fn open(url: &str, options: &Options) -> Result<(Pool, Exclusive), OpenError> {
+pub(super) async fn open(
+    url: &str,
+    options: &Options,
+) -> Result<(Pool, Exclusive, bool), OpenError> {
     let connector = Connector::new(url)?;
     let (mut migrating, _) = connector.connect().await.map_err(fail::opening)?;
+    let is_new = look(&migrating, &connector, options.opening).await?;
     let connection = connector.connect().await.map_err(fail::opening)?;
     let exclusive = Exclusive::take(connection, connector.clone(), options.clone()).await?;
     // Nobody else migrates now: this process has the database.
     match migrate_and_pool(&mut migrating, connector, options).await {
-        Ok(pool) => Ok((pool, exclusive)),
+        Ok(pool) => Ok((pool, exclusive, is_new)),
         Err(error) => {
             exclusive.release().await;
             Err(error)
         }
+    }
+}
+
+/// Refuses what is the wrong thing to open or to make. Whether the database is empty.
+async fn look(client: &Client, connector: &Connector, opening: Opening) -> Result<bool, OpenError> {
+    let place = || connector.place();
+    let found = client
+        .query_typed_one(sql::LOOK, &[])
+        .await
+        .map_err(fail::opening)?;
+    let flag = |column| found.try_get::<_, bool>(column).map_err(fail::opening);
+    let (is_ours, has_tables, is_read_only) = (flag(0)?, flag(1)?, flag(2)?);
+    if is_read_only {
+        return Err(OpenError::ReadOnly { place: place() });
+    }
+    match (is_ours, has_tables, opening) {
+        (false, true, _) => Err(OpenError::Foreign { place: place() }),
+        (false, false, Opening::Existing) => Err(OpenError::Empty { place: place() }),
+        (true, _, Opening::New) => Err(OpenError::Exists { place: place() }),
+        (is_ours, ..) => Ok(!is_ours),
     }
 }
 

@@ -46,8 +46,7 @@ impl Session {
     }
 
     fn client(&self) -> Result<&Object, Failure> {
-        let gone = || Failure::Other(crate::Cause::new("the connection is gone"));
-        self.client.as_ref().ok_or_else(gone)
+        self.client.as_ref().ok_or_else(Failure::gone)
     }
 
     /// Runs simple statements.
@@ -124,8 +123,7 @@ impl Session {
     ) -> Result<Vec<Result<u64, SqlError>>, Failure> {
         let mut statements = Vec::with_capacity(steps.len());
         let client = self.client.as_ref();
-        let gone = || Failure::Other(crate::Cause::new("the connection is gone"));
-        let client = client.ok_or_else(gone)?;
+        let client = client.ok_or_else(Failure::gone)?;
         for step in &steps {
             statements.push(client.prepare_cached(step.text).await?);
         }

@@ -30,6 +30,13 @@ pub(super) const PRESENCE_PUT: &str = "\
 pub(super) const OUTBOX_DONE: &str =
     "DELETE FROM outbox WHERE tailnet = $1 AND id = ANY ($2::bigint[])";
 
+/// Whether the database has our tables, whether it has any, and whether it refuses writes. A
+/// schema is ours by the table that the first migration makes.
+pub(super) const LOOK: &str = "\
+    SELECT to_regclass('heads') IS NOT NULL AND to_regclass('refinery_schema_history') IS NOT NULL, \
+    EXISTS (SELECT 1 FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace), \
+    pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'";
+
 /// The advisory lock of the one process that has the database. Both halves are shown by `pg_locks`.
 pub(super) const LOCK: &str = "SELECT pg_try_advisory_lock(1114601324, 1701734764)";
 pub(super) const UNLOCK: &str = "SELECT pg_advisory_unlock(1114601324, 1701734764)";

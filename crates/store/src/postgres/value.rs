@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::fail::Failure;
-use crate::error::Cause;
+use crate::error::{Condition, Trouble};
 
 /// A JSON text, sent and received as it is.
 #[derive(Debug)]
@@ -73,5 +73,5 @@ pub(super) fn tailnet(row: &Row, column: usize) -> Result<TailnetId, Failure> {
 
 /// Something in the database is not what this program writes.
 pub(super) fn unreadable(error: impl StdError + Send + Sync + 'static) -> Failure {
-    Failure::Other(Cause::new(error))
+    Failure::Trouble(Trouble::new(Condition::Damaged, error))
 }

@@ -1,31 +1,39 @@
 //! What SQLite's errors mean to callers.
 
-use std::path::Path;
+use rusqlite::{Connection, ErrorCode, ffi};
 
-use rusqlite::{ErrorCode, ffi};
-
-use crate::error::{Cause, CommitError, Error, OpenError, TransferError};
+use crate::error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
 use crate::kind::{Column, Kind};
 
 /// Why a whole transaction is gone.
 #[derive(Debug, Clone)]
 pub(super) enum Lost {
-    /// No space, or read-only: nothing was written.
-    Full,
     /// The disk failed while committing: nobody knows what is on it.
     Unknown(Cause),
-    /// Something else: nothing was written.
-    Other(Cause),
+    /// Nothing was written.
+    Trouble(Trouble),
 }
 
-impl From<rusqlite::Error> for Lost {
-    fn from(error: rusqlite::Error) -> Self {
-        if is_full(&error) {
-            Self::Full
-        } else if is_sync(&error) {
-            Self::Unknown(Cause::new(error))
-        } else {
-            Self::Other(Cause::new(error))
+impl Lost {
+    /// What an error of this connection means.
+    pub(super) fn new(error: rusqlite::Error, conn: &Connection) -> Self {
+        if is_sync(&error) {
+            return Self::Unknown(Cause::new(error));
+        }
+        Self::Trouble(trouble(error, conn.path()))
+    }
+
+    pub(super) fn failed(problem: &'static str) -> Self {
+        Self::Trouble(Trouble::new(Condition::Failed, problem))
+    }
+
+    /// Whether it concerns one write alone, as long as SQLite did not roll everything back.
+    pub(super) fn is_of_one(&self) -> bool {
+        match self {
+            Self::Unknown(_) => false,
+            Self::Trouble(trouble) => {
+                matches!(trouble.condition, Condition::Failed | Condition::Damaged)
+            }
         }
     }
 }
@@ -33,8 +41,8 @@ impl From<rusqlite::Error> for Lost {
 impl From<Lost> for Error {
     fn from(lost: Lost) -> Self {
         match lost {
-            Lost::Full => Self::Full,
-            Lost::Unknown(cause) | Lost::Other(cause) => Self::Unavailable(cause),
+            Lost::Unknown(cause) => Self::Unavailable(Trouble::new(Condition::Failed, cause)),
+            Lost::Trouble(trouble) => Self::Unavailable(trouble),
         }
     }
 }
@@ -42,9 +50,8 @@ impl From<Lost> for Error {
 impl From<Lost> for CommitError {
     fn from(lost: Lost) -> Self {
         match lost {
-            Lost::Full => Self::Full,
             Lost::Unknown(_) => Self::Unknown,
-            Lost::Other(cause) => Self::Unavailable(cause),
+            Lost::Trouble(trouble) => Self::Unavailable(trouble),
         }
     }
 }
@@ -55,12 +62,42 @@ impl From<Lost> for TransferError {
     }
 }
 
-/// Out of space or read-only. A WAL index that cannot grow is an I/O error to SQLite, but it is
-/// the same full disk.
+/// What an error means, and of which file.
+fn trouble(error: rusqlite::Error, path: Option<&str>) -> Trouble {
+    let condition = condition(&error);
+    let trouble = Trouble::new(condition, error);
+    match (condition, path) {
+        (Condition::Failed, _) | (_, None) => trouble,
+        (_, Some(path)) => trouble.at(path),
+    }
+}
+
+fn condition(error: &rusqlite::Error) -> Condition {
+    match error {
+        _ if is_full(error) => Condition::Full,
+        // A value that this program cannot have written.
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..)
+        | rusqlite::Error::InvalidColumnType(..) => Condition::Damaged,
+        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::ReadOnly if failure.extended_code == ffi::SQLITE_READONLY_DBMOVED => {
+                Condition::Replaced
+            }
+            ErrorCode::ReadOnly => Condition::ReadOnly,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Condition::Damaged,
+            _ => Condition::Failed,
+        },
+        _ => Condition::Failed,
+    }
+}
+
+/// Out of space. A WAL index that cannot grow is an I/O error to SQLite, but it is the same full
+/// disk.
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(failure, _) => {
-            matches!(failure.code, ErrorCode::DiskFull | ErrorCode::ReadOnly)
+            failure.code == ErrorCode::DiskFull
                 || failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE
         }
         _ => false,
@@ -102,11 +139,9 @@ pub(super) fn column(error: &rusqlite::Error, kind: Kind) -> Option<Column> {
 }
 
 /// What an error means while the database is being opened.
-pub(super) fn opening(error: rusqlite::Error, path: &Path) -> OpenError {
+pub(super) fn opening(error: rusqlite::Error, path: &std::path::Path) -> OpenError {
     match error.sqlite_error_code() {
-        _ if is_full(&error) && error.sqlite_error_code() != Some(ErrorCode::ReadOnly) => {
-            OpenError::Full
-        }
+        _ if is_full(&error) => OpenError::Full,
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             OpenError::NotWritable {
                 path: path.to_owned(),
@@ -116,6 +151,9 @@ pub(super) fn opening(error: rusqlite::Error, path: &Path) -> OpenError {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse {
             holder: "another program".to_owned(),
         },
-        _ => OpenError::Unreadable(Cause::new(error)),
+        _ => OpenError::Unreadable {
+            place: path.display().to_string(),
+            cause: Cause::new(error),
+        },
     }
 }

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::fail;
 use crate::error::OpenError;
 use crate::migrate;
+use crate::options::{Opening, Options};
 
 /// `Bowl`, as the first migration writes it.
 const APPLICATION_ID: i64 = 1_114_601_324;
@@ -21,13 +22,17 @@ pub(super) struct Opened {
     pub(super) readers: Vec<Connection>,
     /// Held as long as the writer lives: the proof that nobody else has the database.
     pub(super) lock: File,
+    /// Whether it was made now.
+    pub(super) is_new: bool,
 }
 
-pub(super) fn open(path: &Path, readers: usize) -> Result<Opened, OpenError> {
+pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
     let not_writable = |source| OpenError::NotWritable {
         path: path.to_owned(),
         source,
     };
+    // Before anything is made, the lock file included.
+    look(path, options.opening)?;
     let lock = lock(path)?;
     let file = OpenOptions::new()
         .read(true)
@@ -47,7 +52,12 @@ pub(super) fn open(path: &Path, readers: usize) -> Result<Opened, OpenError> {
 
     let failed = |error| fail::opening(error, path);
     let mut writer = connect(path).map_err(failed)?;
-    refuse_foreign(&writer, path)?;
+    let is_new = refuse_foreign(&writer, path)?;
+    match options.opening {
+        Opening::Existing if is_new => return Err(OpenError::Empty { place: place(path) }),
+        Opening::New if !is_new => return Err(OpenError::Exists { place: place(path) }),
+        _ => {}
+    }
     migrate::refuse_newer(newest_migration(&writer).map_err(failed)?)?;
     writer
         .pragma_update(None, "journal_mode", "WAL")
@@ -73,7 +83,7 @@ pub(super) fn open(path: &Path, readers: usize) -> Result<Opened, OpenError> {
             .map_err(not_writable)?;
     }
 
-    let readers = (0..readers)
+    let readers = (0..options.connections.max(1))
         .map(|_| {
             let reader = connect(path)?;
             reader.pragma_update(None, "query_only", true)?;
@@ -85,7 +95,49 @@ pub(super) fn open(path: &Path, readers: usize) -> Result<Opened, OpenError> {
         writer,
         readers,
         lock,
+        is_new,
     })
+}
+
+fn place(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Refuses what can be told from the outside to be the wrong thing to open or to make.
+fn look(path: &Path, opening: Opening) -> Result<(), OpenError> {
+    let place = place(path);
+    let length = match std::fs::metadata(path) {
+        Ok(metadata) => Some(metadata.len()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => {
+            return Err(OpenError::NotWritable {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    match (opening, length) {
+        (Opening::Existing, None) => return Err(OpenError::Missing { place }),
+        (Opening::Existing, Some(0)) => return Err(OpenError::Empty { place }),
+        (Opening::New, Some(1..)) => return Err(OpenError::Exists { place }),
+        _ => {}
+    }
+    // The log of a database that is gone: making a new one would throw away what is in it.
+    let log = beside(path, "-wal");
+    let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
+    if length.unwrap_or(0) == 0 && has_log {
+        return Err(OpenError::Missing {
+            place: format!("{place} (its log {} is there)", log.display()),
+        });
+    }
+    Ok(())
+}
+
+/// The file beside a database that has its name and this ending.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
@@ -104,9 +156,7 @@ pub(super) fn set_durable(conn: &Connection, durable: bool) -> Result<(), rusqli
 /// Takes the lock file beside the database. The system releases it when the process ends, however
 /// it ends; the file itself stays, because removing it would race with the next process.
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock_path = PathBuf::from(name);
+    let lock_path = beside(path, ".lock");
     let not_writable = |source| OpenError::NotWritable {
         path: path.to_owned(),
         source,
@@ -150,7 +200,8 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-fn refuse_foreign(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+/// Whether there is nothing of ours in it yet.
+fn refuse_foreign(conn: &Connection, path: &Path) -> Result<bool, OpenError> {
     let failed = |error| fail::opening(error, path);
     let id: i64 = conn
         .pragma_query_value(None, "application_id", |row| row.get(0))
@@ -165,12 +216,10 @@ fn refuse_foreign(conn: &Connection, path: &Path) -> Result<(), OpenError> {
             |row| row.get(0),
         )
         .map_err(failed)?;
-    if id == APPLICATION_ID || (id == 0 && others == 0) {
-        Ok(())
-    } else {
-        Err(OpenError::Foreign {
-            path: path.to_owned(),
-        })
+    match (id, others) {
+        (APPLICATION_ID, _) => Ok(false),
+        (0, 0) => Ok(true),
+        _ => Err(OpenError::Foreign { place: place(path) }),
     }
 }
 
@@ -199,7 +248,7 @@ mod tests {
     #[test]
     fn the_writer_waits_for_the_disk_and_logs_ahead() {
         let directory = tempfile::tempdir().unwrap();
-        let opened = open(&directory.path().join("bowline.db"), 1).unwrap();
+        let opened = open(&directory.path().join("bowline.db"), &Options::default()).unwrap();
         let setting = |name| {
             let read = |row: &rusqlite::Row<'_>| row.get::<_, rusqlite::types::Value>(0);
             opened.writer.pragma_query_value(None, name, read).unwrap()

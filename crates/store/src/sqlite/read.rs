@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::apply::int;
 use super::fail::Lost;
 use crate::batch::{AuditRow, OutboxRow};
-use crate::error::{Cause, Error};
+use crate::error::{Condition, Error, Trouble};
 use crate::kind::Kind;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
 use crate::sql;
@@ -48,11 +48,11 @@ impl Readers {
             let result = conn
                 .unchecked_transaction()
                 .and_then(|_transaction| read(conn));
-            result.map_err(|error| Error::from(Lost::from(error)))
+            result.map_err(|error| Error::from(Lost::new(error, conn)))
         });
         match task.await {
             Ok(result) => result,
-            Err(error) => Err(Error::Unavailable(Cause::new(error))),
+            Err(error) => Err(Error::Unavailable(Trouble::new(Condition::Failed, error))),
         }
     }
 
@@ -67,7 +67,7 @@ impl Readers {
 }
 
 fn closed() -> Error {
-    Error::Unavailable(Cause::new("the database is closed"))
+    Error::Unavailable(Trouble::of(Condition::Closed))
 }
 
 /// A connection on loan; it goes back even when the read panics.

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::fail::{self, Lost};
 use super::open;
-use crate::error::Cause;
+use crate::error::{Cause, Condition, Trouble};
 use crate::options::{Fault, Options, Point};
 
 /// Jobs that may wait for the thread; more wait for a place.
@@ -83,11 +83,11 @@ where
                 self.result = Some(Err(refusal));
                 return Step::Undo;
             }
-            Ok(Err(error)) => Lost::from(error),
-            Err(_) => Lost::Other(Cause::new("the closure of this write panicked")),
+            Ok(Err(error)) => Lost::new(error, conn),
+            Err(_) => Lost::failed("the closure of this write panicked"),
         };
         // Some errors make SQLite roll back the whole transaction by itself.
-        if !matches!(lost, Lost::Other(_)) || conn.is_autocommit() {
+        if !lost.is_of_one() || conn.is_autocommit() {
             return Step::Abandon(lost);
         }
         self.result = Some(Err(lost.into()));
@@ -106,7 +106,7 @@ where
 }
 
 fn stopped() -> Lost {
-    Lost::Other(Cause::new("the database is closed"))
+    Lost::Trouble(Trouble::of(Condition::Closed))
 }
 
 /// The way to the writer thread.
@@ -263,7 +263,7 @@ impl Thread {
     fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Lost> {
         let durable = group.iter().any(|job| job.durable());
         if durable != self.durable {
-            open::set_durable(&self.conn, durable)?;
+            open::set_durable(&self.conn, durable).map_err(|error| self.lost(error))?;
             self.durable = durable;
         }
         self.execute("BEGIN IMMEDIATE")?;
@@ -283,13 +283,13 @@ impl Thread {
             }
         }
         let committed = match self.options.at(Point::BeforeCommit) {
-            None => self.execute("COMMIT"),
+            None => self.run_statement("COMMIT"),
             Some(fault) => Err(injected(fault)),
         };
         match committed {
             Ok(()) => {}
             Err(error) if fail::is_io(&error) => return Err(Lost::Unknown(Cause::new(error))),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(self.lost(error)),
         }
         // The commit stands whatever the hook asks for.
         let _ = self.options.at(Point::AfterCommit);
@@ -299,8 +299,12 @@ impl Thread {
     fn at(&self, point: Point) -> Result<(), Lost> {
         match self.options.at(point) {
             None => Ok(()),
-            Some(fault) => Err(injected(fault).into()),
+            Some(fault) => Err(self.lost(injected(fault))),
         }
+    }
+
+    fn lost(&self, error: rusqlite::Error) -> Lost {
+        Lost::new(error, &self.conn)
     }
 
     /// Copies the WAL into the database, after everybody was answered. Returns the size of the WAL
@@ -330,7 +334,11 @@ impl Thread {
         self.options.fatal(text);
     }
 
-    fn execute(&self, sql: &str) -> Result<(), rusqlite::Error> {
+    fn execute(&self, sql: &str) -> Result<(), Lost> {
+        self.run_statement(sql).map_err(|error| self.lost(error))
+    }
+
+    fn run_statement(&self, sql: &str) -> Result<(), rusqlite::Error> {
         self.conn.prepare_cached(sql)?.execute([]).map(|_| ())
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bowline_store::{Batch, CommitError, Fault, Kind, OpenError, Options, Point, Store};
+use bowline_store::{Batch, CommitError, Condition, Fault, Kind, OpenError, Options, Point, Store};
 use futures_util::future::join_all;
 
 use crate::database::Database;
@@ -63,7 +63,7 @@ async fn a_file_that_is_no_database_is_unreadable() {
     )
     .unwrap();
     let error = refused(&database.path()).await;
-    assert!(matches!(error, OpenError::Unreadable(_)), "{error:?}");
+    assert!(matches!(error, OpenError::Unreadable { .. }), "{error:?}");
     // A damaged one as well: the first page is overwritten behind its header.
     let database = Database::sqlite();
     database.open().await.close().await;
@@ -71,7 +71,7 @@ async fn a_file_that_is_no_database_is_unreadable() {
     bytes[100..4096].fill(0x5a);
     std::fs::write(database.path(), bytes).unwrap();
     let error = refused(&database.path()).await;
-    assert!(matches!(error, OpenError::Unreadable(_)), "{error:?}");
+    assert!(matches!(error, OpenError::Unreadable { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_full_disk_at_any_point_costs_the_group_and_the_store_goes_on() {
         store.commit(putting(1, 0, keyed(1, "a"))).await.unwrap();
         let outcome = store.commit(putting(1, 1, keyed(2, "b"))).await;
         assert!(
-            matches!(outcome, Err(CommitError::Full)),
+            matches!(outcome, Err(CommitError::Unavailable(ref t)) if t.condition == Condition::Full),
             "{point:?}: {outcome:?}"
         );
         assert_eq!(ids(&store, 1, Kind::Device).await, [1]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bowline_store::{Batch, CommitError, Error, Kind, OpenError, Options, Store};
+use bowline_store::{Batch, CommitError, Condition, Error, Kind, OpenError, Options, Store};
 use futures_util::future::join_all;
 
 use crate::rows::{batch, device, ids, presence, putting, tailnet};
@@ -92,7 +92,9 @@ async fn a_full_disk_refuses_loses_nothing_and_recovers() {
         for _ in 0..400 {
             match store.commit(big(1, seq)).await {
                 Ok(new) => seq = new,
-                Err(CommitError::Full) => refused += 1,
+                Err(CommitError::Unavailable(ref t)) if t.condition == Condition::Full => {
+                    refused += 1;
+                }
                 Err(other) => panic!("{other:?}"),
             }
             if refused == 3 {
@@ -103,12 +105,19 @@ async fn a_full_disk_refuses_loses_nothing_and_recovers() {
         // A group of several tailnets, too; each is told, and none is half there.
         let group = (0..10).map(|n| store.commit(big(10 + round * 10 + n, 0)));
         for outcome in join_all(group).await {
-            assert!(matches!(outcome, Err(CommitError::Full)), "{outcome:?}");
+            assert!(
+                matches!(outcome, Err(CommitError::Unavailable(ref t)) if t.condition == Condition::Full),
+                "{outcome:?}"
+            );
         }
         let outcome = store
             .put_presence(tailnet(1), vec![presence(1, 1, true); 1])
             .await;
-        assert!(matches!(outcome, Ok(()) | Err(Error::Full)), "{outcome:?}");
+        assert!(
+            matches!(outcome, Ok(()))
+                || matches!(outcome, Err(Error::Unavailable(ref t)) if t.condition == Condition::Full),
+            "{outcome:?}"
+        );
         // Reading goes on.
         let loaded = store.load(tailnet(1)).await.unwrap();
         assert_eq!(loaded.seq, seq);
