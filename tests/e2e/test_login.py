@@ -110,7 +110,7 @@ def test_a_device_waits_through_a_restart_of_the_server(tailnet: Tailnet, versio
         server.start()
         # The server has forgotten it: the device shows another address by itself.
         again = code(client, server.url, other_than=found)
-        tailnet.api.ok("POST", f"/tailnet/-/logins/{again}", {})
+        tailnet.api.ok("POST", f"/tailnet/-/logins/{again}", {"user": OWNER})
         client.wait_for_state("Running")
         assert up.wait(20) == 0
 
@@ -155,6 +155,6 @@ def test_an_old_and_a_new_client_wait_beside_each_other(tailnet: Tailnet) -> Non
     with going_up(old, url, "old") as first, going_up(new, url, "new") as second:
         codes = [code(old, url), code(new, url)]
         for found in reversed(codes):
-            tailnet.api.ok("POST", f"/tailnet/-/logins/{found}", {})
+            tailnet.api.ok("POST", f"/tailnet/-/logins/{found}", {"user": OWNER})
         assert (first.wait(20), second.wait(20)) == (0, 0)
     tailnet.meet(old, new)

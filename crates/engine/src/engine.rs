@@ -38,6 +38,9 @@ pub struct Settings {
     pub offline_grace: Duration,
     /// The same after a restart of the server, when everybody must come back first.
     pub restart_grace: Duration,
+    /// Whether devices connect to this process. Where none can, as in a command that works on the
+    /// database while no server runs, nobody is online.
+    pub serves_devices: bool,
     /// Shortest time between two publications to the map streams of one tailnet.
     pub publication_interval: Duration,
 }
@@ -51,6 +54,7 @@ impl Default for Settings {
             ephemeral_timeout: Duration::from_mins(30),
             offline_grace: Duration::from_secs(10),
             restart_grace: Duration::from_mins(1),
+            serves_devices: true,
             publication_interval: Duration::from_millis(5),
         }
     }

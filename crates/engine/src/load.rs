@@ -24,7 +24,8 @@ impl Engine {
             self.0.ids.skip_time(change.at);
         }
         let mut snapshot = build(id, &loaded, self.0.derp_map.clone())?;
-        restore_presence(&mut snapshot, &loaded, self.0.clock.now());
+        let is_believed = self.0.settings.serves_devices;
+        restore_presence(&mut snapshot, &loaded, is_believed, self.0.clock.now());
         Ok(snapshot)
     }
 }
@@ -64,7 +65,7 @@ pub(crate) fn build(
     Ok(snapshot)
 }
 
-fn restore_presence(snapshot: &mut Snapshot, loaded: &Loaded, now: Timestamp) {
+fn restore_presence(snapshot: &mut Snapshot, loaded: &Loaded, is_believed: bool, now: Timestamp) {
     // While there is a stream, some row is written often: the newest says when the server was
     // last alive.
     let alive = loaded.presence.iter().map(|row| row.at).max();
@@ -77,7 +78,7 @@ fn restore_presence(snapshot: &mut Snapshot, loaded: &Loaded, now: Timestamp) {
         let Ok(mut live) = record::decode::<Live>(&row.body) else {
             continue;
         };
-        if live.online && !believed {
+        if live.online && !(believed && is_believed) {
             live.online = false;
             live.last_seen = Some(alive.unwrap_or(row.at));
         }

@@ -8,9 +8,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use bowline_model::audit::Target;
+use bowline_model::device::Device;
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
-use bowline_model::user::{Role, Status};
+use bowline_model::user::Status;
+use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Column;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -34,6 +36,9 @@ const LIMIT_PER_SOURCE: usize = 128;
 const HOSTINFO_LIMIT: usize = 16 * 1024;
 /// The most tags that such a device may ask for.
 const TAGS_LIMIT: usize = 256;
+
+/// Refusal of a login that is confirmed for nobody. The command line adds how to name a user.
+pub const NAME_A_USER: &str = "the device is new here: name the user whose device it is to be";
 
 pub(crate) type Logins = WaitingRoom<(MachineKey, NodeKey), Arc<Registration>, LoginState, IpAddr>;
 
@@ -244,11 +249,7 @@ impl Engine {
         }
         let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
         let sees_all = matches!(actor.principal, Principal::Operator) || self.tailnets().len() == 1;
-        let is_own = |request: &Registration| {
-            let old = request.old_node_key.as_ref();
-            old.and_then(|key| snapshot.device_by_node_key(key))
-                .is_some_and(|entry| entry.device.machine_key == request.machine_key)
-        };
+        let is_own = |request: &Registration| logs_in_again(&snapshot, request).is_some();
         let waiting = self.0.logins.list(self.now()).into_iter();
         Ok(waiting
             .map(Login::from)
@@ -256,16 +257,17 @@ impl Engine {
             .collect())
     }
 
-    /// Lets a device in that waits. `user` is a login name or an id; absent: the actor, or the owner
-    /// of the tailnet where the operator acts. `tags` replace those that the device asks for.
+    /// Lets a device in that waits. `user` is a login name or an id. Absent: the user of the device
+    /// that logs in again; a device that is new here is nobody's until somebody says whose. `tags`
+    /// replace those that the device asks for.
     ///
     /// The tags that a device asks for itself must be the user's and the actor's to assign, others
     /// the actor's.
     ///
     /// # Errors
     /// `NotFound` when no such login waits; `NotPermitted` for another user without the role for it;
-    /// `Invalid` for a user who is not there or may not act, for tags that are not permitted, and
-    /// for a device that another tailnet has by now: then it still waits.
+    /// `Invalid` for a user who is not there or may not act, for no user where one must be named, for
+    /// tags that are not permitted, and for a device that another tailnet has by now: then it still waits.
     pub async fn confirm_login(
         &self,
         actor: &Actor,
@@ -274,12 +276,15 @@ impl Engine {
         tags: Option<Vec<String>>,
     ) -> Result<DeviceId, Refusal> {
         need(actor)?;
-        let user = self.who(actor, user)?;
+        let waiting = self.login(code);
+        let waiting = waiting.filter(|login| login.state == LoginState::Waiting);
+        let waiting = waiting.ok_or(Refusal::NotFound)?;
+        let user = self.who(actor, user, &waiting.request)?;
         // The draft knows this tailnet alone. Looked at afterwards as well: the device may come in
         // elsewhere at this moment, and then the database refuses it here.
-        let node_key = self.login(code).map(|login| login.request.node_key);
+        let node_key = waiting.request.node_key;
         let is_elsewhere = || {
-            let known = node_key.and_then(|key| self.find_device(&key));
+            let known = self.find_device(&node_key);
             known.is_some_and(|(tailnet, _, _)| tailnet != actor.tailnet)
         };
         let elsewhere = || Refusal::invalid("the device came into another tailnet meanwhile");
@@ -355,24 +360,38 @@ impl Engine {
     }
 
     /// The user that a device is to belong to.
-    fn who(&self, actor: &Actor, named: Option<&str>) -> Result<UserId, Refusal> {
+    fn who(
+        &self,
+        actor: &Actor,
+        named: Option<&str>,
+        request: &Registration,
+    ) -> Result<UserId, Refusal> {
         let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
         let own = actor.user();
-        let Some(named) = named else {
-            let owner = || snapshot.users().find(|user| user.role == Role::Owner);
-            return own
-                .or_else(|| owner().map(|user| user.id))
-                .ok_or(Refusal::NotFound);
+        let user = if let Some(named) = named {
+            UserId::parse(named)
+                .and_then(|id| snapshot.user(id))
+                .or_else(|| snapshot.user_by_login(named))
+                .ok_or_else(|| Refusal::invalid(format!("there is no user {named:?}")))?
+        } else {
+            // A tagged device belongs to its tags: to whom it would go back is not for us to say.
+            logs_in_again(&snapshot, request)
+                .filter(|device| !device.is_tagged())
+                .and_then(|device| snapshot.user(device.user?))
+                .ok_or_else(|| Refusal::invalid(NAME_A_USER))?
         };
-        let user = UserId::parse(named)
-            .and_then(|id| snapshot.user(id))
-            .or_else(|| snapshot.user_by_login(named))
-            .ok_or_else(|| Refusal::invalid(format!("there is no user {named:?}")))?;
         if own.is_some_and(|own| own != user.id) && !actor.may(Scope::Users, Access::Write) {
             return Err(Refusal::NotPermitted);
         }
         Ok(user.id)
     }
+}
+
+/// The device of a tailnet that logs in again: one of the same machine that has the old node key
+/// which the request names. A known machine key alone is not enough.
+pub fn logs_in_again<'a>(snapshot: &'a Snapshot, request: &Registration) -> Option<&'a Device> {
+    let entry = snapshot.device_by_node_key(request.old_node_key.as_ref()?)?;
+    (entry.device.machine_key == request.machine_key).then_some(&*entry.device)
 }
 
 /// The server stops while somebody waits.

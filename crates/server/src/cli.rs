@@ -1,6 +1,6 @@
 //! The command line.
 
-mod api;
+pub(crate) mod api;
 mod config;
 mod connect;
 mod device;

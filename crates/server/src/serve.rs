@@ -13,11 +13,13 @@ use bowline_control::Control;
 use bowline_derp::stun::StunServer;
 use bowline_derp::{RelayConfig, RelayServer, SecretKey};
 use bowline_engine::{Engine, Event};
+use http::HeaderValue;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cli::api::SERVER_URL;
 use crate::config::{Loaded, Settings};
 use crate::datadir::DataDir;
 use crate::listen::{self, Site};
@@ -192,6 +194,17 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
             ..ApiOptions::default()
         },
     );
+    // Commands tell people what this server calls itself, whatever settings they find.
+    let own_url = HeaderValue::from_str(settings.server.url.as_str())?;
+    let operator_api = operator_api.layer(axum::middleware::map_response(
+        move |mut response: axum::response::Response| {
+            let own_url = own_url.clone();
+            async move {
+                response.headers_mut().insert(SERVER_URL, own_url);
+                response
+            }
+        },
+    ));
     let socket_path = opened.data.join(SOCKET);
     let operator = operator_socket(&socket_path)?;
 

@@ -4,6 +4,7 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bowline_engine::Login;
+use bowline_engine::login::logs_in_again;
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_netmap::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -33,16 +34,18 @@ struct LoginJson<'a> {
     /// The device of the tailnet that logs in again.
     #[serde(skip_serializing_if = "Option::is_none")]
     node_id: Option<String>,
+    /// Its user: whose it stays where nobody else is named. Absent for a device with tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
 }
 
-fn login_json<'a>(login: &'a Login, snapshot: &Snapshot) -> LoginJson<'a> {
+fn login_json<'a>(login: &'a Login, snapshot: &'a Snapshot) -> LoginJson<'a> {
     let request = &login.request;
     let facts = &request.facts;
-    let again = request.old_node_key.and_then(|key| {
-        snapshot
-            .device_by_node_key(&key)
-            .filter(|entry| entry.device.machine_key == request.machine_key)
-    });
+    let again = logs_in_again(snapshot, request);
+    let user = again
+        .filter(|device| !device.is_tagged())
+        .and_then(|device| snapshot.user(device.user?));
     LoginJson {
         code: &login.code,
         created: time(login.since),
@@ -54,7 +57,8 @@ fn login_json<'a>(login: &'a Login, snapshot: &Snapshot) -> LoginJson<'a> {
         node_key: request.node_key,
         tags: &facts.request_tags,
         is_ephemeral: request.ephemeral,
-        node_id: again.map(|entry| entry.device.id.stable()),
+        node_id: again.map(|device| device.id.stable()),
+        user: user.map(|user| user.login_name.as_str()),
     }
 }
 
@@ -82,7 +86,8 @@ pub(crate) async fn list(
 /// Body of "confirm login".
 #[derive(Deserialize)]
 pub(crate) struct ConfirmBody {
-    /// Login name or id of the user; absent: the caller's own, for the operator the tailnet's owner.
+    /// Login name or id of the user; absent: that of the device that logs in again. For a device
+    /// that is new here, or has tags, it must be named.
     user: Option<String>,
     /// In place of the tags that the device asks for.
     tags: Option<Vec<String>>,

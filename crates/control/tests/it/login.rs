@@ -57,7 +57,7 @@ async fn a_device_waits_until_it_is_confirmed_and_is_in() {
     );
     let engine = &server.engine;
     let device = engine
-        .confirm_login(&server.admin, &code, None, None)
+        .confirm_login(&server.admin, &code, Some("ann@example.com"), None)
         .await
         .unwrap();
     let answer = again.await.unwrap();

@@ -23,7 +23,7 @@ async fn begin(net: &Net, request: Registration) -> String {
 
 async fn confirm(net: &Net, code: &str) -> DeviceId {
     net.engine
-        .confirm_login(&net.admin, code, None, None)
+        .confirm_login(&net.admin, code, Some("ann@example.com"), None)
         .await
         .unwrap()
 }
@@ -449,21 +449,51 @@ async fn a_login_is_confirmed_into_the_tailnet_of_who_confirms() {
     assert_eq!(seen(&Actor::operator(net.tailnet)).len(), 5);
     let device = net
         .engine
-        .confirm_login(&eve, &code, None, None)
+        .confirm_login(&eve, &code, Some("eve@example.org"), None)
         .await
         .unwrap();
     let (tailnet, _, entry) = net.engine.find_device(&node_key(2)).unwrap();
     assert_eq!((tailnet, entry.device.id), (made.tailnet, device));
     assert_eq!(entry.device.user, eve.user());
-    // The operator, who is no user: it is the owner's.
-    let code = begin(&net, request(3, "")).await;
-    let operator = Actor::operator(net.tailnet);
-    let device = net
-        .engine
-        .confirm_login(&operator, &code, None, None)
+}
+
+#[tokio::test]
+async fn without_a_word_a_known_device_is_its_users_and_a_new_one_nobodys() {
+    let net = Net::new().await;
+    net.engine
+        .create_user(&net.admin, "bob@example.com", None, Role::Member)
         .await
         .unwrap();
-    assert_eq!(net.device(device).user, net.admin.user());
+    for actor in [net.admin.clone(), Actor::operator(net.tailnet)] {
+        let number = if actor.user().is_some() { 1 } else { 3 };
+        let code = begin(&net, request(number, "")).await;
+        let refused = net.engine.confirm_login(&actor, &code, None, None).await;
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            bowline_engine::login::NAME_A_USER
+        );
+        // It still waits.
+        let device = net
+            .engine
+            .confirm_login(&actor, &code, Some("bob@example.com"), None)
+            .await
+            .unwrap();
+        let bobs = net.device(device).user;
+        assert_ne!(bobs, net.admin.user());
+        net.engine.expire_device(&net.admin, device).await.unwrap();
+        let again = Registration {
+            node_key: node_key(number + 100),
+            old_node_key: Some(node_key(number)),
+            ..request(number, "")
+        };
+        let code = begin(&net, again).await;
+        let same = net
+            .engine
+            .confirm_login(&actor, &code, None, None)
+            .await
+            .unwrap();
+        assert_eq!((same, net.device(same).user), (device, bobs));
+    }
 }
 
 #[tokio::test]
@@ -484,7 +514,7 @@ async fn a_device_that_came_into_another_tailnet_meanwhile_is_not_confirmed_here
     let device = net.register(request(1, key.expose())).await;
     let refused = net
         .engine
-        .confirm_login(&net.admin, &code, None, None)
+        .confirm_login(&net.admin, &code, Some("ann@example.com"), None)
         .await
         .unwrap_err();
     assert_eq!(
@@ -493,7 +523,10 @@ async fn a_device_that_came_into_another_tailnet_meanwhile_is_not_confirmed_here
     );
     assert!(matches!(refused, bowline_engine::Refusal::Invalid(_)));
     // Where it is, it is in.
-    let confirmed = net.engine.confirm_login(&eve, &code, None, None).await;
+    let confirmed = net
+        .engine
+        .confirm_login(&eve, &code, Some("eve@example.org"), None)
+        .await;
     assert_eq!(confirmed.unwrap(), device);
 }
 

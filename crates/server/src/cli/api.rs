@@ -53,6 +53,8 @@ pub(super) enum Way {
 pub(super) struct Api {
     way: Way,
     tailnet: Option<String>,
+    /// What the server calls itself, once it has answered.
+    server_url: Option<String>,
 }
 
 /// An answer of 2xx.
@@ -101,6 +103,9 @@ pub(super) struct Refused {
     pub(super) data: Vec<Failure>,
 }
 
+/// Header of every answer on the operator's socket: what the server calls itself.
+pub(crate) const SERVER_URL: &str = "bowline-server-url";
+
 /// A policy file or its tests on the way to the API.
 pub(super) struct PolicyText<'a> {
     /// HuJSON.
@@ -112,7 +117,16 @@ pub(super) struct PolicyText<'a> {
 impl Api {
     /// The API of one tailnet: of the only one, or of the token's, without a name.
     pub(super) fn new(way: Way, tailnet: Option<String>) -> Self {
-        Self { way, tailnet }
+        Self {
+            way,
+            tailnet,
+            server_url: None,
+        }
+    }
+
+    /// What the server that answered calls itself: only one of this machine says so.
+    pub(super) fn server_url(&self) -> Option<&str> {
+        self.server_url.as_deref()
     }
 
     /// The path of something in the tailnet: `keys`.
@@ -227,6 +241,9 @@ impl Api {
                 anyhow!("the server took the request and gave no answer within {seconds} seconds")
             })?
             .context("the server did not answer; look at its log")?;
+        if let Some(url) = answer.headers.get(SERVER_URL) {
+            self.server_url = url.to_str().ok().map(str::to_owned);
+        }
         if status.is_success() {
             return Ok(answer);
         }

@@ -132,14 +132,20 @@ impl TargetFlags {
     pub(super) async fn local(&self, settings: &Settings) -> Result<Api> {
         let data = &settings.server.data;
         let socket = data.join(SOCKET);
-        if matches!(settings.database.url, DatabaseUrl::Sqlite)
-            && !data.join(open::SQLITE_FILE).exists()
-        {
-            bail!(
-                "there is no server's data in {}; name its directory with --data, start one there \
-                 with bowline serve, or reach one elsewhere with --server",
-                data.display()
-            );
+        if matches!(settings.database.url, DatabaseUrl::Sqlite) {
+            match std::fs::metadata(data.join(open::SQLITE_FILE)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
+                    "this user may not look into {}; run this as the user that runs the server, \
+                     or use --server with a token",
+                    data.display()
+                ),
+                Err(_) => bail!(
+                    "there is no server's data in {}; name its directory with --data, start one \
+                     there with bowline serve, or reach one elsewhere with --server",
+                    data.display()
+                ),
+            }
         }
         let deadline = Instant::now() + BUSY_TIMEOUT;
         loop {
@@ -194,7 +200,10 @@ async fn in_process(settings: &Settings) -> Result<Way> {
     let opened = open::open(settings).await?;
     let engine = open::engine(
         opened.store.clone(),
-        open::engine_settings(settings, DerpMap::default()),
+        bowline_engine::Settings {
+            serves_devices: false,
+            ..open::engine_settings(settings, DerpMap::default())
+        },
     )
     .await?;
     let options = ApiOptions {

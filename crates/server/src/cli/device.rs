@@ -1,14 +1,12 @@
 //! `bowline device`.
 
-use std::io::{self, IsTerminal as _, Write as _};
-
 use anyhow::{Result, bail};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::api::{Refused, segment};
-use super::output::{Session, clean, facts, list, print, table};
+use super::output::{Session, clean, confirm, facts, list, print, table};
 
 /// What can be done with devices. A device is named by its id, name or address.
 #[derive(Debug, clap::Subcommand)]
@@ -44,7 +42,7 @@ Examples:
     },
     /// Delete a device from its tailnet
     #[command(after_help = "\
-On a terminal it asks first.
+On a terminal it asks first; elsewhere it needs --yes.
 
 Example:
   bowline device delete laptop --yes")]
@@ -70,10 +68,13 @@ Examples:
     /// Expire a device's key: it must log in again
     #[command(after_help = "\
 Example:
-  bowline device expire laptop")]
+  bowline device expire laptop --yes")]
     Expire {
         /// Node id, legacy id, name or address
         device: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Show the routes that a device advertises, and set those that are enabled
     #[command(after_help = "\
@@ -268,9 +269,15 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
         }
         Command::Delete { device, yes } => {
             let found = find(session, &device).await?;
-            if !yes && io::stdin().is_terminal() && !confirm(&found)? {
-                bail!("nothing was deleted");
-            }
+            confirm(
+                yes,
+                &format!(
+                    "Delete {} ({}, {})? It is out of the tailnet at once.",
+                    found.shown(),
+                    list(&found.addresses),
+                    found.node_id
+                ),
+            )?;
             let path = format!("device/{}", segment(&found.node_id));
             let answer = session.api.delete(&path).await?;
             session.answer(&answer, || Ok(format!("Deleted {}.", found.shown())))
@@ -291,8 +298,16 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                 })
             })
         }
-        Command::Expire { device } => {
+        Command::Expire { device, yes } => {
             let found = find(session, &device).await?;
+            confirm(
+                yes,
+                &format!(
+                    "Expire the key of {} ({})? It is cut off until somebody logs in again on it.",
+                    found.shown(),
+                    found.node_id
+                ),
+            )?;
             let path = format!("device/{}/expire", segment(&found.node_id));
             let answer = session.api.post(&path, &json!({})).await?;
             session.answer(&answer, || {
@@ -306,21 +321,6 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
     }
 }
 
-fn confirm(device: &Device) -> io::Result<bool> {
-    let mut prompt = io::stderr().lock();
-    write!(
-        prompt,
-        "Delete {} ({}, {})? It is out of the tailnet at once. [y/N] ",
-        device.shown(),
-        list(&device.addresses),
-        device.node_id
-    )?;
-    prompt.flush()?;
-    let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes" | "Yes"))
-}
-
 async fn show_list(session: &mut Session) -> Result<()> {
     let path = session.api.in_tailnet("devices");
     let answer = session.api.get(&path).await?;
@@ -330,7 +330,7 @@ async fn show_list(session: &mut Session) -> Result<()> {
             return Ok(format!(
                 "No devices yet. With an auth key (bowline key create), on each device:\n\n  \
                  tailscale up --login-server {} --auth-key tskey-auth-…",
-                session.login_url
+                session.login_url()
             ));
         }
         let rows = devices.iter().map(|device| {

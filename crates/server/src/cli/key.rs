@@ -52,10 +52,13 @@ Example:
     /// Revoke an auth key; devices that joined with it stay
     #[command(after_help = "\
 Example:
-  bowline key revoke kAbCdEf12CNTRL")]
+  bowline key revoke kAbCdEf12CNTRL --yes")]
     Revoke {
         /// Id of the key, as listed
         id: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -94,12 +97,12 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                     key.uses(),
                     session.time(&key.expires),
                     key.key,
-                    session.login_url,
+                    session.login_url(),
                     key.key
                 ))
             })
         }
         Command::List { user } => secret_key::show_list(session, Kind::Auth, user.as_deref()).await,
-        Command::Revoke { id } => secret_key::revoke(session, Kind::Auth, &id).await,
+        Command::Revoke { id, yes } => secret_key::revoke(session, Kind::Auth, &id, yes).await,
     }
 }

@@ -1,10 +1,12 @@
 //! `bowline login`: devices that wait for somebody to say whose they are.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use bowline_engine::login::NAME_A_USER;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::segment;
+use super::api::{Refused, segment};
 use super::output::{Session, list, table};
 
 /// What can be done with logins. They live in a running server: a restart forgets them, and the
@@ -20,12 +22,12 @@ Example:
     #[command(after_help = "\
 Examples:
   bowline login approve 0123456789abcdef0123456789abcdef --user ann@example.com
-  bowline login approve http://192.0.2.10:8080/login/0123456789abcdef0123456789abcdef")]
+  bowline login approve http://192.168.1.10:8080/login/0123456789abcdef0123456789abcdef")]
     Approve {
         /// The code, or the address with it, that the device shows
         code: String,
-        /// Login name or id of the user whose device it is [default: the owner of the tailnet, or
-        /// the token's user]
+        /// Login name or id of the user whose device it is [default: the user of a device that logs
+        /// in again; a new device needs one]
         #[arg(long)]
         user: Option<String>,
         /// Tags in place of those that the device asks for, like tag:ci; repeat it for several
@@ -53,7 +55,29 @@ struct Login {
     hostname: String,
     os: String,
     client_version: String,
+    machine_key: String,
     tags: Vec<String>,
+    #[serde(default)]
+    node_id: Option<String>,
+    #[serde(default)]
+    user: Option<String>,
+}
+
+impl Login {
+    /// Whose device it stays if nobody else is named: a device that logs in again has an owner.
+    fn owner(&self) -> String {
+        match (&self.user, &self.node_id) {
+            (Some(user), _) => user.clone(),
+            (None, Some(_)) => "tags".to_owned(),
+            (None, None) => "new".to_owned(),
+        }
+    }
+
+    /// The beginning of its machine key, as the log has it.
+    fn machine(&self) -> String {
+        let key = self.machine_key.strip_prefix("mkey:");
+        key.unwrap_or(&self.machine_key).chars().take(8).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -78,6 +102,29 @@ pub(super) fn code(text: &str) -> &str {
     text.rsplit('/').next().unwrap_or(text)
 }
 
+/// A refusal with what to do about it.
+fn advised(error: anyhow::Error, code: &str) -> anyhow::Error {
+    let Some(refused) = error.downcast_ref::<Refused>() else {
+        return error;
+    };
+    if refused.status == StatusCode::NOT_FOUND {
+        return anyhow!(
+            "no login waits with the code {code:?}: it was decided already, or is older than an hour; \
+             bowline login list shows those that wait"
+        );
+    }
+    if refused.message == NAME_A_USER {
+        return anyhow!("{NAME_A_USER}, with --user EMAIL; bowline user list shows them");
+    }
+    if refused.message.starts_with("there is no user ") {
+        return anyhow!(
+            "{}; bowline user list shows them, bowline user create makes one",
+            refused.message
+        );
+    }
+    error
+}
+
 /// Runs one of the commands.
 pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
     let path = session.api.in_tailnet("logins");
@@ -87,6 +134,8 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
             session.answer(&answer, || {
                 let rows = answer.read::<Logins>()?.logins.into_iter().map(|login| {
                     [
+                        login.owner(),
+                        login.machine(),
                         login.hostname,
                         login.os,
                         login.client_version,
@@ -95,7 +144,9 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                         login.code,
                     ]
                 });
-                let header = ["HOST", "OS", "VERSION", "TAGS", "EXPIRES", "CODE"];
+                let header = [
+                    "OWNER", "MACHINE", "HOST", "OS", "VERSION", "TAGS", "EXPIRES", "CODE",
+                ];
                 Ok(table(header, rows))
             })
         }
@@ -108,7 +159,11 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
             let tags = (no_tags || !tags.is_empty()).then_some(tags);
             let path = format!("{path}/{}", segment(code(&text)));
             let body = json!({"user": user, "tags": tags});
-            let answer = session.api.post(&path, &body).await?;
+            let answer = session
+                .api
+                .post(&path, &body)
+                .await
+                .map_err(|error| advised(error, code(&text)))?;
             session.answer(&answer, || {
                 let device: Device = answer.read()?;
                 let owner = if device.tags.is_empty() {
@@ -129,7 +184,11 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
         }
         Command::Deny { code: text } => {
             let path = format!("{path}/{}", segment(code(&text)));
-            let answer = session.api.delete(&path).await?;
+            let answer = session
+                .api
+                .delete(&path)
+                .await
+                .map_err(|error| advised(error, code(&text)))?;
             session.answer(&answer, || Ok("Refused the device.".to_owned()))
         }
     }

@@ -1,8 +1,8 @@
 //! What commands print: tables for people, the API's own JSON for programs.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bowline_engine::{Clock as _, SystemClock};
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
@@ -17,8 +17,8 @@ pub(super) struct Session {
     pub(super) api: Api,
     /// JSON instead of text.
     pub(super) is_json: bool,
-    /// What clients are told to log in to.
-    pub(super) login_url: String,
+    /// What clients are told to log in to, where the server does not say so itself.
+    login_url: String,
     now: Timestamp,
 }
 
@@ -39,6 +39,12 @@ impl Session {
             login_url,
             now: SystemClock.now(),
         })
+    }
+
+    /// What clients are told to log in to: what the server that answered calls itself, since it may
+    /// run with other flags than the settings that this command found.
+    pub(super) fn login_url(&self) -> &str {
+        self.api.server_url().unwrap_or(&self.login_url)
     }
 
     /// Prints an answer as it came, for programs; else the text that `text` makes.
@@ -79,6 +85,28 @@ impl Session {
             Err(_) => time.to_owned(),
         }
     }
+}
+
+/// Asks on the terminal before something that cannot be taken back. `is_sure`: nobody is asked.
+///
+/// # Errors
+/// When the answer is no, or where nobody can be asked.
+pub(super) fn confirm(is_sure: bool, question: &str) -> Result<()> {
+    if is_sure {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        bail!("this cannot be taken back, and nobody can be asked here: add --yes");
+    }
+    let mut prompt = io::stderr().lock();
+    write!(prompt, "{question} [y/N] ")?;
+    prompt.flush()?;
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    if matches!(line.trim(), "y" | "Y" | "yes" | "Yes") {
+        return Ok(());
+    }
+    bail!("nothing was changed")
 }
 
 /// Prints lines on standard output.
@@ -147,10 +175,17 @@ fn lines<const N: usize>(
     lines.join("\n")
 }
 
-/// Text without control characters.
+/// Text without control characters and without those that change the direction of what follows.
 pub(super) fn clean(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() || turns(c) {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect()
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Refused, segment};
-use super::output::{Session, list, print, table};
+use super::output::{Session, clean, confirm, list, print, table};
 use super::user;
 
 /// Which of the two.
@@ -210,7 +210,12 @@ pub(super) async fn show_list(
 }
 
 /// Revokes one, if it is of this kind.
-pub(super) async fn revoke(session: &mut Session, kind: Kind, id: &str) -> Result<()> {
+pub(super) async fn revoke(
+    session: &mut Session,
+    kind: Kind,
+    id: &str,
+    is_sure: bool,
+) -> Result<()> {
     let noun = kind.noun();
     let path = session.api.in_tailnet(&format!("keys/{}", segment(id)));
     let found = match session.api.get(&path).await {
@@ -232,6 +237,17 @@ pub(super) async fn revoke(session: &mut Session, kind: Kind, id: &str) -> Resul
     if let Some(at) = &found.revoked {
         bail!("the {noun} {id} was revoked already, {}", session.time(at));
     }
+    let described = match found.description.as_str() {
+        "" => String::new(),
+        text => format!(" ({})", clean(text)),
+    };
+    confirm(
+        is_sure,
+        &format!(
+            "Revoke the {noun} {}{described}? It is good for nothing from then on.",
+            found.id
+        ),
+    )?;
     let answer = session.api.delete(&path).await?;
     session.answer(&answer, || Ok(format!("Revoked the {noun} {}.", found.id)))
 }

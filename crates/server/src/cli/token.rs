@@ -39,10 +39,13 @@ Example:
     /// Revoke an API access token
     #[command(after_help = "\
 Example:
-  bowline token revoke kAbCdEf12CNTRL")]
+  bowline token revoke kAbCdEf12CNTRL --yes")]
     Revoke {
         /// Id of the token, as listed
         id: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -68,11 +71,11 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                     session.time(&token.expires),
                     token.key,
                     token.key,
-                    session.login_url
+                    session.login_url()
                 ))
             })
         }
         Command::List { user } => secret_key::show_list(session, Kind::Api, user.as_deref()).await,
-        Command::Revoke { id } => secret_key::revoke(session, Kind::Api, &id).await,
+        Command::Revoke { id, yes } => secret_key::revoke(session, Kind::Api, &id, yes).await,
     }
 }

@@ -105,7 +105,7 @@ async fn everything_works(home: &Home) {
         format!("bowline: {id} is an auth key; use bowline key revoke\n")
     );
     assert_eq!(
-        home.prints(&["key", "revoke", id]).await,
+        home.prints(&["key", "revoke", id, "--yes"]).await,
         format!("Revoked the auth key {id}.\n")
     );
     let again = home.refuses(&["key", "revoke", id]).await;
@@ -132,7 +132,7 @@ async fn everything_works(home: &Home) {
         "{tokens}"
     );
     assert_eq!(
-        home.prints_json(&["token", "revoke", token]).await,
+        home.prints_json(&["token", "revoke", token, "--yes"]).await,
         json!({})
     );
 

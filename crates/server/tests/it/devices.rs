@@ -108,7 +108,7 @@ async fn a_device_is_renamed_expired_and_loses_its_approval() {
         json!({})
     );
     assert_eq!(
-        home.prints(&["device", "expire", "laptop"]).await,
+        home.prints(&["device", "expire", "laptop", "--yes"]).await,
         "Expired the key of laptop; its user must log in again on it.\n"
     );
     let table = home.prints(&["device", "list"]).await;
@@ -177,7 +177,7 @@ async fn deleting_asks_on_a_terminal() {
     for answer in ["n\n", "\n"] {
         let ran = typed(answer, &delete).await;
         assert_eq!(ran.code, 1);
-        assert_eq!(ran.err, format!("{question}bowline: nothing was deleted\n"));
+        assert_eq!(ran.err, format!("{question}bowline: nothing was changed\n"));
     }
     let ran = typed("y\n", &delete).await;
     assert_eq!(
@@ -189,5 +189,39 @@ async fn deleting_asks_on_a_terminal() {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     // Without a terminal there is nobody to ask.
     serving.device(&home, 3, "laptop").await;
-    assert_eq!(home.prints_json(&delete).await, json!({}));
+    let key = home.prints_json(&["key", "create"]).await;
+    let token = home.prints_json(&["token", "create"]).await;
+    for args in [
+        &delete[..],
+        &["device", "expire", "laptop"],
+        &["key", "revoke", key["id"].as_str().unwrap()],
+        &["token", "revoke", token["id"].as_str().unwrap()],
+    ] {
+        let refused = home.refuses(args).await;
+        assert!(refused.contains("add --yes"), "{args:?}: {refused}");
+        let sure = [args, &["--yes"]].concat();
+        if args != delete {
+            home.prints(&sure).await;
+        }
+    }
+    assert_eq!(
+        home.prints_json(&[&delete[..], &["--yes"]].concat()).await,
+        json!({})
+    );
+}
+
+#[tokio::test]
+async fn without_a_server_nobody_is_online() {
+    let (home, _) = Home::with_tailnet().await;
+    let serving = home.serve().await;
+    let laptop = serving.device(&home, 1, "laptop").await;
+    let stream = laptop.stream(bowline_testkit::client::Compression::Zstd);
+    let mut stream = stream.await.unwrap();
+    stream.next().await.unwrap();
+    let connected = async || {
+        home.prints_json(&["device", "show", "laptop"]).await["connectedToControl"].clone()
+    };
+    while connected().await != json!(true) {}
+    drop(serving); // killed
+    assert_eq!(connected().await, json!(false));
 }

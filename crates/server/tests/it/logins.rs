@@ -16,7 +16,7 @@ async fn a_device_shows_a_page_whose_command_lets_it_in() {
         let answer = server.request(Method::GET, path, &[], "").await.unwrap();
         (answer.status.as_u16(), answer.text())
     };
-    assert!(home.prints(&["login", "list"]).await.starts_with("HOST"));
+    assert!(home.prints(&["login", "list"]).await.starts_with("OWNER"));
     let request = client.register_request();
     let connection = client.connect().await.unwrap();
     let answer = connection.register(&request).await.unwrap();
@@ -30,7 +30,18 @@ async fn a_device_shows_a_page_whose_command_lets_it_in() {
     );
     assert!(text.contains("&lt;b&gt;laptop&lt;/b&gt;") && !text.contains("<b>laptop"));
     let list = home.prints(&["login", "list"]).await;
-    assert!(list.contains(code), "{list}");
+    let line = list.lines().find(|line| line.contains(code)).unwrap();
+    assert!(line.starts_with("new "), "{list}");
+    // Whose it is to be must be said: it is nobody's by default.
+    let refused = home.refuses(&["login", "approve", &url]).await;
+    assert!(
+        refused.contains("the device is new here") && refused.contains("--user EMAIL"),
+        "{refused}"
+    );
+    let refused = home
+        .refuses(&["login", "approve", &url, "--user", "who@example.com"])
+        .await;
+    assert!(refused.contains("bowline user create"), "{refused}");
 
     let mut request = request;
     request["Followup"] = url.clone().into();
@@ -44,6 +55,22 @@ async fn a_device_shows_a_page_whose_command_lets_it_in() {
     assert_eq!(answer["Login"]["LoginName"], "bob@example.com");
     let (status, text) = page(&format!("/login/{code}")).await;
     assert!(status == 200 && text.contains("The device is in"), "{text}");
+
+    // Expired, it logs in again: it stays its user's, without a word.
+    let device = home.prints_json(&["device", "list"]).await["devices"][0]["nodeId"].clone();
+    let expire = ["device", "expire", device.as_str().unwrap(), "--yes"];
+    home.prints(&expire).await;
+    let identity = Identity::numbered(1).with_node_key([7; 32]);
+    let again = client.clone().with_identity(identity);
+    let mut request = again.register_request();
+    request["OldNodeKey"] = client.identity().node_key_text().into();
+    let answer = again.connect().await.unwrap();
+    let answer = answer.register(&request).await.unwrap();
+    let url = answer["AuthURL"].as_str().unwrap().to_owned();
+    let list = home.prints(&["login", "list"]).await;
+    assert!(list.contains("\nbob@example.com "), "{list}");
+    let done = home.prints(&["login", "approve", &url]).await;
+    assert!(done.contains("a device of bob@example.com"), "{done}");
 
     let (status, text) = page("/login/0123456789abcdef0123456789abcdef").await;
     assert!(
@@ -70,7 +97,10 @@ async fn a_device_that_is_denied_is_told() {
     let answer = connection.register(&request).await.unwrap();
     assert_eq!(answer["Error"], "the login was refused");
     let refused = home.refuses(&["login", "approve", &code]).await;
-    assert!(refused.contains("not found"), "{refused}");
+    assert!(
+        refused.contains("no login waits with the code"),
+        "{refused}"
+    );
     assert_eq!(
         home.prints_json(&["ssh", "list"]).await,
         serde_json::json!({"sshChecks": []})

@@ -126,6 +126,21 @@ async fn only_its_user_may_open_what_the_server_makes() {
 }
 
 #[tokio::test]
+async fn commands_print_what_the_running_server_calls_itself() {
+    let (home, _) = Home::with_tailnet().await;
+    let url = "http://10.99.0.1:8080";
+    let _serving = home.serve_with(&["--url", url]).await;
+    for args in [
+        &["key", "create"][..],
+        &["token", "create"],
+        &["device", "list"],
+    ] {
+        let told = home.prints(args).await;
+        assert!(told.contains(url), "{args:?}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_killed_server_leaves_nothing_in_the_way() {
     let home = Home::new();
     drop(home.serve().await); // killed
