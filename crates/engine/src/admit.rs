@@ -307,6 +307,7 @@ fn new_device(
         facts: request.facts.clone(),
         enabled_routes: Vec::new(),
         attributes: std::collections::BTreeMap::new(),
+        refused_tags: Vec::new(),
     })
 }
 

@@ -44,6 +44,6 @@ pub use engine::{Engine, Event, OpenError, Settings};
 pub use failure::{Refusal, StoreFailure};
 pub use login::{Followed, Login, LoginState};
 pub use register::{Registered, Registration, RegistrationRefused};
-pub use report::Report;
+pub use report::{NetReport, Report};
 pub use session::Stream;
 pub use ssh_check::{SshAnswer, SshCheck, SshSession};

@@ -83,6 +83,9 @@ pub struct Device {
     /// Custom posture attributes by key (`custom:…`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Attribute>,
+    /// Tags that it asks for and cannot have, as it spells them: it stayed as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_tags: Vec<String>,
 }
 
 impl Record for Device {
@@ -115,7 +118,16 @@ pub struct HostFacts {
     pub state_encrypted: Option<bool>,
     /// Whether it updates itself, where reported.
     pub auto_update: Option<bool>,
+    /// Members of its host info that were over a limit or of another type than clients have, so that
+    /// they were left out or shortened: by name. `Hostinfo`: all of it, and what is kept is older.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub shortened: BTreeSet<String>,
 }
+
+/// The entry of [`HostFacts::shortened`] that says all of a host info.
+pub const WHOLE_HOSTINFO: &str = "Hostinfo";
+/// The entry of [`HostFacts::shortened`] that says the tags that a device asks for.
+pub const REQUEST_TAGS: &str = "RequestTags";
 
 /// One custom posture attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -239,6 +251,12 @@ pub struct Live {
     /// Its last `NetInfo` as reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub net_info: Option<RawJson>,
+    /// It reported more endpoints than are kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub endpoints_shortened: bool,
+    /// Something in its last `NetInfo` did not fit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub net_info_shortened: bool,
 }
 
 impl Record for Live {

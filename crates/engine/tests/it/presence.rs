@@ -202,7 +202,7 @@ async fn a_report_that_says_nothing_new_publishes_nothing() {
     let stream = net.stream(device).await;
     let report = Report {
         endpoints: Some(vec!["192.0.2.1:1".parse().unwrap()]),
-        net_info: Some((bowline_model::record::RawJson::empty_object(), 900)),
+        net_info: Some(net_info(900)),
         ..Report::default()
     };
     net.engine.report(net.tailnet, device, report.clone()).await;
@@ -214,7 +214,7 @@ async fn a_report_that_says_nothing_new_publishes_nothing() {
     }
     // A region of 0 is not known yet: the known one stays.
     let unknown = Report {
-        net_info: Some((bowline_model::record::RawJson::empty_object(), 0)),
+        net_info: Some(net_info(0)),
         ..Report::default()
     };
     net.engine.report(net.tailnet, device, unknown).await;
@@ -270,4 +270,12 @@ async fn a_quiet_server_that_is_killed_was_alive_a_moment_ago() {
         );
     }
     drop(stream);
+}
+
+fn net_info(home_derp: u32) -> bowline_engine::NetReport {
+    bowline_engine::NetReport {
+        json: bowline_model::record::RawJson::empty_object(),
+        home_derp,
+        is_shortened: false,
+    }
 }

@@ -126,6 +126,7 @@ pub(crate) fn device(number: u64) -> Device {
         },
         enabled_routes: Vec::new(),
         attributes: [].into(),
+        refused_tags: Vec::new(),
     }
 }
 
