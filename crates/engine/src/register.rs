@@ -139,6 +139,7 @@ impl Engine {
             }
             if !device.expired {
                 // A restart or reconnect: neither the auth key nor anything else is looked at.
+                self.hear(*tailnet, device.id).await;
                 return Ok(Registered::In {
                     tailnet: *tailnet,
                     device: device.id,
@@ -224,6 +225,7 @@ impl Engine {
                     key_expiry: Some(now),
                     key_expiry_disabled: false,
                     expired: true,
+                    key_ended: true,
                     ..device
                 });
             }
@@ -317,8 +319,7 @@ fn with_auth_key(
             })
             .map(|entry| (*entry.device).clone());
         repeated = Some(device.ok_or(RegistrationRefused::UsedKey)?);
-    } else if credential.expired || credential.expires <= draft.now() {
-        // The mark may be late where the database had no room for it.
+    } else if credential.expires <= draft.now() {
         return Err(RegistrationRefused::ExpiredKey);
     }
     let owner = credential.user;

@@ -189,6 +189,7 @@ fn retag(draft: &mut Draft<'_>, old: &Device, device: &Device) -> Option<Device>
         new.key_expiry = Some(now);
         new.key_expiry_disabled = false;
         new.expired = true;
+        new.key_ended = true;
     }
     Some(new)
 }

@@ -50,9 +50,14 @@ pub struct Device {
     /// Whether expiry is disabled.
     #[serde(default)]
     pub key_expiry_disabled: bool,
-    /// Whether the node key has expired: a timer or somebody marked it.
+    /// Whether the node key has expired. It follows from `key_expiry` and `key_ended`: a timer marks
+    /// who was told, and takes the mark back where the clock that said so was wrong.
     #[serde(default)]
     pub expired: bool,
+    /// Whether somebody ended the node key: a logout, an administrator, a request that needs a login.
+    /// No clock makes it good again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub key_ended: bool,
     /// Whether it may exchange traffic (device approval).
     pub authorized: bool,
     /// Whether it is deleted some time after it goes offline.
@@ -86,6 +91,10 @@ pub struct Device {
     /// Tags that it asks for and cannot have, as it spells them: it stayed as it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_tags: Vec<String>,
+    /// Attributes whose time is over. They count for nothing, and are kept for a while: where the
+    /// clock was wrong, they come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ended_attributes: BTreeMap<String, Attribute>,
 }
 
 impl Record for Device {
@@ -240,6 +249,14 @@ pub struct Live {
     /// When it was last connected; kept from its last disconnect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
+    /// When a device that is not connected last gave another sign of life, such as a registration.
+    /// Noted for ephemeral devices only, which are deleted after a silence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Timestamp>,
+    /// Whether two machines use its node key at the same time: its state was copied. Found out anew
+    /// by each process.
+    #[serde(skip)]
+    pub multiple_connections: bool,
     /// Its path discovery key; zero bytes are `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disco_key: Option<DiscoKey>,

@@ -34,6 +34,12 @@ impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
     }
+
+    fn monotonic(&self) -> Duration {
+        self.now()
+            .duration_since(Timestamp::UNIX_EPOCH)
+            .unsigned_abs()
+    }
 }
 
 /// Random bytes that are the same in every run (splitmix64).

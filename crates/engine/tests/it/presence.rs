@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_engine::{Report, Settings, Stream};
+use bowline_engine::credential::NewAuthKey;
+use bowline_engine::{Link, Report, Settings, Stream};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Options;
 use jiff::SignedDuration;
 
-use crate::net::{Net, quick, until};
+use crate::net::{Net, quick, request, until};
 
 /// Waits for a publication; fails after ten seconds.
 async fn next(stream: &mut Stream, seen: &Arc<Snapshot>) -> Option<Arc<Snapshot>> {
@@ -278,4 +279,94 @@ fn net_info(home_derp: u32) -> bowline_engine::NetReport {
         home_derp,
         is_shortened: false,
     }
+#[tokio::test]
+async fn a_registration_ends_the_silence_of_an_ephemeral_device() {
+    let settings = Settings {
+        ephemeral_timeout: Duration::from_mins(1),
+        ..quick()
+    };
+    let net = Net::with(settings, Options::default()).await;
+    let (key, _) = net
+        .key_with(NewAuthKey {
+            ephemeral: true,
+            ..NewAuthKey::default()
+        })
+        .await;
+    let device = net.register(request(1, &key)).await;
+    drop(net.stream(device).await);
+    until("it is offline", || (!net.is_online(device)).then_some(())).await;
+    net.pass(SignedDuration::from_secs(50)).await;
+    assert_eq!(net.register(request(1, &key)).await, device);
+    net.pass(SignedDuration::from_secs(15)).await;
+    assert!(
+        net.snapshot().device(device).is_some(),
+        "it just registered"
+    );
+    drop(net.stream(device).await);
+    until("it is offline", || (!net.is_online(device)).then_some(())).await;
+    // A report without a stream is one too, and so is one that has just come and is not in the
+    // snapshot yet.
+    net.pass(SignedDuration::from_secs(50)).await;
+    net.move_clock(SignedDuration::from_secs(9));
+    net.engine.hear(net.tailnet, device).await;
+    net.pass(SignedDuration::from_secs(1)).await;
+    net.pass(SignedDuration::from_secs(58)).await;
+    assert!(net.snapshot().device(device).is_some());
+    net.pass(SignedDuration::from_secs(1)).await;
+    assert!(net.snapshot().device(device).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_machines_with_one_state_file_are_noticed_and_take_turns() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let links: [Arc<Link>; 2] = [Arc::default(), Arc::default()];
+    let open = async |machine: usize| {
+        let stream = net
+            .engine
+            .open_stream_on(net.tailnet, device, &links[machine])
+            .await
+            .unwrap();
+        (stream, tokio::time::Instant::now())
+    };
+    let (mut held, mut since) = open(0).await;
+    let is_noticed = || net.entry(device).live.multiple_connections;
+    let turns = [0, 0, 0, 1, 2, 4, 8, 16, 30, 30];
+    for (round, turn) in (1..).zip(turns) {
+        let (newer, at) = open(round % 2).await;
+        let seen = held.first();
+        assert!(next(&mut held, &seen).await.is_none(), "the older one ends");
+        held = newer;
+        net.settle().await;
+        assert_eq!(is_noticed(), round >= 3, "round {round}");
+        // Not before the other has had its turn.
+        assert!(at - since >= Duration::from_secs(turn), "round {round}");
+        since = at;
+    }
+    assert_eq!(net.engine.rivalries(), (1, 1));
+    // The machine that has the stream may open it anew at any time.
+    let now = tokio::time::Instant::now();
+    assert_eq!(open(0).await.1, now);
+    // One of them is switched off.
+    tokio::time::sleep(Duration::from_mins(4)).await;
+    net.settle().await;
+    assert!(!is_noticed());
+    assert_eq!(net.engine.rivalries(), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_reconnects_again_and_again_is_one() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let mut left_behind = Vec::new();
+    for round in 0..40u32 {
+        // Its connection of before is dead, which the server does not know.
+        left_behind.push(net.stream(device).await);
+        if round % 3 == 0 {
+            left_behind.pop(); // sometimes it does
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    assert!(!net.entry(device).live.multiple_connections);
+    assert_eq!(net.engine.rivalries(), (0, 0));
 }
