@@ -121,6 +121,7 @@ pub(crate) async fn list(
         .iter()
         .any(|(key, value)| key == "all" && matches!(value.as_str(), "true" | "1"));
     let credentials = api.engine.credentials(actor, all);
+    let now = api.engine.now();
     json(&Answer {
         keys: credentials
             .iter()
