@@ -46,8 +46,6 @@ pub use failure::{Refusal, StoreFailure};
 pub use login::{Followed, Login, LoginState};
 pub use register::{Registered, Registration, RegistrationRefused};
 pub use report::{NetReport, Report};
-pub use session::Stream;
-pub use report::Report;
 pub use session::{Link, Stream};
 pub use ssh_check::{SshAnswer, SshCheck, SshSession};
 pub use timekeeper::{ClockStatus, FallsDue};

@@ -279,6 +279,8 @@ fn net_info(home_derp: u32) -> bowline_engine::NetReport {
         home_derp,
         is_shortened: false,
     }
+}
+
 #[tokio::test]
 async fn a_registration_ends_the_silence_of_an_ephemeral_device() {
     let settings = Settings {
