@@ -3,32 +3,62 @@
 use crate::workspace::{Dependency, Package};
 
 /// Each crate with the crates of this workspace that it may use.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("wire", &["model"]),
     ("store", &["model"]),
-    ("derp", &["model"]),
+    ("admission", &["model"]),
+    ("derp", &["model", "admission"]),
     ("netmap", &["model", "policy", "wire"]),
-    ("engine", &["model", "policy", "netmap", "store"]),
+    (
+        "engine",
+        &["model", "admission", "policy", "netmap", "store"],
+    ),
     (
         "control",
-        &["model", "policy", "wire", "netmap", "engine", "derp"],
+        &[
+            "model",
+            "admission",
+            "policy",
+            "wire",
+            "netmap",
+            "engine",
+            "derp",
+        ],
     ),
     (
         "api",
-        &["model", "policy", "wire", "netmap", "engine", "derp"],
+        &[
+            "model",
+            "admission",
+            "policy",
+            "wire",
+            "netmap",
+            "engine",
+            "derp",
+        ],
     ),
     (
         "server",
         &[
-            "model", "policy", "wire", "netmap", "store", "engine", "control", "api", "derp",
+            "model",
+            "admission",
+            "policy",
+            "wire",
+            "netmap",
+            "store",
+            "engine",
+            "control",
+            "api",
+            "derp",
         ],
     ),
     (
         "testkit",
         &[
             "model",
+            "admission",
             "policy",
             "wire",
             "netmap",
