@@ -18,6 +18,7 @@ use crate::draft::Draft;
 use crate::due::device_target;
 use crate::engine::Engine;
 use crate::failure::Refusal;
+use crate::login::CountedBy;
 use crate::tag;
 
 /// A free first label for a device, as near to the wanted one as possible: itself, then `-1`,
@@ -198,7 +199,6 @@ impl Engine {
                 key_expiry: Some(now),
                 key_expiry_disabled: false,
                 expired: true,
-                key_ended: true,
                 ..device
             });
             Ok(())
@@ -236,7 +236,6 @@ impl Engine {
             draft.put_device(Device {
                 key_expiry_disabled: disabled,
                 expired,
-                key_ended: device.key_ended && expired,
                 ..device
             });
             Ok(())
@@ -374,6 +373,16 @@ impl Engine {
     pub fn admits(&self, key: &bowline_model::key::NodeKey) -> bool {
         self.find_device(key)
             .is_some_and(|(_, _, entry)| !entry.device.expired && entry.device.authorized)
+    }
+
+    /// Whether a machine has a device in any tailnet.
+    pub fn has_device(&self, key: bowline_model::key::MachineKey) -> bool {
+        self.0.directory.has_machine(key)
+    }
+
+    /// Whether a machine has a device in any tailnet, or waits for its login.
+    pub fn knows_machine(&self, key: bowline_model::key::MachineKey) -> bool {
+        self.has_device(key) || self.0.logins.counts(&CountedBy::Machine(key))
     }
 
     /// The device of a node key, in whatever tailnet. For requests that prove their machine key.

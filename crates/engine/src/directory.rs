@@ -1,8 +1,11 @@
 //! Which tailnet holds a node key, a device or a credential: the only look-ups that cross tailnets, for
 //! requests that do not know their tailnet yet.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use bowline_model::id::{DeviceId, KeyId, TailnetId};
-use bowline_model::key::NodeKey;
+use bowline_model::key::{MachineKey, NodeKey};
 use bowline_netmap::snapshot::Snapshot;
 
 use crate::draft::Changes;
@@ -14,6 +17,8 @@ pub(crate) struct Directory {
     devices: papaya::HashMap<DeviceId, TailnetId>,
     credentials: papaya::HashMap<KeyId, TailnetId>,
     names: papaya::HashMap<String, TailnetId>,
+    /// Each device with its machine key: a machine may have several, in several tailnets.
+    machines: Mutex<BTreeSet<(MachineKey, DeviceId)>>,
 }
 
 impl Directory {
@@ -33,6 +38,13 @@ impl Directory {
         self.names.pin().get(&name.to_lowercase()).copied()
     }
 
+    /// Whether a machine has a device in any tailnet.
+    pub(crate) fn has_machine(&self, key: MachineKey) -> bool {
+        let machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = machines.range((key, DeviceId::MIN)..).next();
+        from.is_some_and(|(found, _)| *found == key)
+    }
+
     /// Adds everything of a tailnet that was just loaded.
     pub(crate) fn add_all(&self, snapshot: &Snapshot) {
         let id = snapshot.id();
@@ -41,10 +53,13 @@ impl Directory {
             .insert(snapshot.tailnet().name.to_lowercase(), id);
         let node_keys = self.node_keys.pin();
         let devices = self.devices.pin();
+        let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in snapshot.devices() {
+            machines.insert((entry.device.machine_key, entry.device.id));
             node_keys.insert(entry.device.node_key, id);
             devices.insert(entry.device.id, id);
         }
+        drop(machines);
         let credentials = self.credentials.pin();
         for credential in snapshot.credentials() {
             credentials.insert(credential.id, id);
@@ -57,6 +72,11 @@ impl Directory {
         let node_keys = self.node_keys.pin();
         let devices = self.devices.pin();
         for device in &changes.touched_devices {
+            let machine = |snapshot: &Snapshot| {
+                let entry = snapshot.device(*device)?;
+                Some(entry.device.machine_key)
+            };
+            self.move_machine(*device, machine(old), machine(new));
             let before = old.device(*device).map(|entry| entry.device.node_key);
             let after = new.device(*device).map(|entry| entry.device.node_key);
             match (before, after) {
@@ -93,6 +113,24 @@ impl Directory {
             let names = self.names.pin();
             names.remove(&old.tailnet().name.to_lowercase());
             names.insert(new.tailnet().name.to_lowercase(), id);
+        }
+    }
+
+    fn move_machine(
+        &self,
+        device: DeviceId,
+        before: Option<MachineKey>,
+        after: Option<MachineKey>,
+    ) {
+        if before == after {
+            return;
+        }
+        let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = before {
+            machines.remove(&(key, device));
+        }
+        if let Some(key) = after {
+            machines.insert((key, device));
         }
     }
 }

@@ -4,16 +4,18 @@
 //! the right to change devices confirms with the code that the device's user was shown. What waits
 //! belongs to no tailnet yet: whoever confirms takes the device into theirs.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use bowline_admission::{networks, share};
 use bowline_model::audit::Target;
-use bowline_model::device::{Device, HostFacts};
+use bowline_model::device::Device;
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::user::Status;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Column;
+use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -29,35 +31,35 @@ use crate::waiting::{Entrant, Limits, Waiting, WaitingRoom};
 const LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 /// The most that wait at once.
 const LIMIT: usize = 2048;
-/// The most of them from one address: an office may be behind it.
+/// The most of them from one IPv4 address or IPv6 /64: an office may be behind it. A /56 has twice
+/// as many, a /48 four times.
 const LIMIT_PER_SOURCE: usize = 128;
-
-/// The most bytes of tags that are kept for a device that has proved nothing.
-const TAGS_LIMIT: usize = 16 * 1024;
+/// The most of one machine key. Clients have one; a few more for those that have begun anew.
+const LIMIT_PER_MACHINE: usize = 4;
+/// The most of host info that is kept for a device that has proved nothing, in bytes. Real ones have
+/// some two thousand.
+const HOSTINFO_LIMIT: usize = 16 * 1024;
+/// The most tags that such a device may ask for.
+const TAGS_LIMIT: usize = 256;
 
 /// Refusal of a login that is confirmed for nobody. The command line adds how to name a user.
 pub const NAME_A_USER: &str = "the device is new here: name the user whose device it is to be";
 
-pub(crate) type Logins = WaitingRoom<(MachineKey, NodeKey), Arc<Registration>, LoginState, IpAddr>;
+pub(crate) type Logins =
+    WaitingRoom<(MachineKey, NodeKey), Arc<Registration>, LoginState, CountedBy>;
+
+/// What logins that wait are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum CountedBy {
+    Network(IpNet),
+    Machine(MachineKey),
+}
 
 pub(crate) fn room() -> Logins {
     WaitingRoom::new(Limits {
         requests: LIMIT,
         lifetime: LIFETIME,
         one_follower: true,
-    })
-}
-
-/// What the logins from an address are counted by: of IPv6 the part that a network has. `None`
-/// where it says nothing: behind a proxy on this machine is everybody.
-fn counted_by(source: IpAddr) -> Option<IpAddr> {
-    let source = source.to_canonical();
-    if source.is_loopback() {
-        return None;
-    }
-    Some(match source {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        IpAddr::V4(_) => source,
     })
 }
 
@@ -130,52 +132,48 @@ impl Engine {
     /// request came from.
     ///
     /// # Errors
-    /// When the device tells too much of itself to keep, or too many wait.
+    /// When the device tells too much of itself to keep.
     pub fn begin_login(
         &self,
         request: Registration,
         source: IpAddr,
     ) -> Result<String, RegistrationRefused> {
-        // What is kept for a device that has proved nothing is what its confirmer decides about and
-        // its peers will see. It says the rest again with its first map request.
-        let tags = request.facts.request_tags.iter().map(String::len);
-        if tags.sum::<usize>() > TAGS_LIMIT {
+        let is_large = request.hostinfo.as_str().len() > HOSTINFO_LIMIT
+            || request.facts.request_tags.len() > TAGS_LIMIT;
+        if is_large {
             return Err(RegistrationRefused::HostinfoTooLarge);
         }
-        let request = Registration {
-            hostinfo: bowline_netmap::render::node::peers_part(&request.hostinfo),
-            facts: HostFacts {
-                advertised_routes: Vec::new(),
-                ..request.facts
-            },
-            ..request
-        };
-        self.begin(Arc::new(request), source)
+        Ok(self.begin(Arc::new(request), source))
     }
 
-    fn begin(
-        &self,
-        request: Arc<Registration>,
-        source: IpAddr,
-    ) -> Result<String, RegistrationRefused> {
-        let counted_by = counted_by(source).map(|source| (source, LIMIT_PER_SOURCE));
+    fn begin(&self, request: Arc<Registration>, source: IpAddr) -> String {
+        // Behind a proxy on this machine that nobody trusts is everybody: one source among others,
+        // but one without a limit of its own.
+        let is_everybody =
+            source.to_canonical().is_loopback() && !self.settings().loopback_is_a_source;
+        let limit = |network: &IpNet| {
+            if is_everybody {
+                return usize::MAX;
+            }
+            share(network, LIMIT_PER_SOURCE)
+        };
         let entrant = Entrant {
             key: (request.machine_key, request.node_key),
+            path: networks(source)
+                .map(|network| (CountedBy::Network(network), limit(&network)))
+                .collect(),
+            asker: Some((CountedBy::Machine(request.machine_key), LIMIT_PER_MACHINE)),
             subject: request,
             shared: true,
-            counted_by: counted_by.into_iter().collect(),
         };
-        let logins = &self.0.logins;
-        logins
-            .enter(self.now(), &*self.0.random, entrant)
-            .ok_or(RegistrationRefused::TooManyLogins)
+        self.0.logins.enter(self.now(), &*self.0.random, entrant)
     }
 
     /// Waits until a login is decided about. Only the device that began it learns anything; where
     /// there is none of this code that is its own, it begins one.
     ///
     /// # Errors
-    /// As [`Self::begin_login`].
+    /// As [`Self::begin_login`], and when others took the place of the login for want of room.
     pub async fn follow_login(
         &self,
         code: &str,
@@ -192,7 +190,8 @@ impl Engine {
         let outcome = self
             .outcome(&mut following.outcome, following.expires)
             .await;
-        let again = || self.begin(following.subject, source).map(Followed::Begun);
+        let expires = following.expires;
+        let again = || Ok(Followed::Begun(self.begin(following.subject, source)));
         match outcome {
             Ok(Some(LoginState::Confirmed { tailnet, device })) => {
                 // It may have been deleted since: then it starts again.
@@ -204,6 +203,11 @@ impl Engine {
             Ok(Some(LoginState::Refused)) => Ok(Followed::Refused),
             Ok(Some(LoginState::Waiting) | None) if self.0.logins.has(self.now(), &key) => {
                 Ok(Followed::Replaced)
+            }
+            // Others took its place. To begin anew at once would take that of the next one, and so
+            // round and round; its user is told instead.
+            Ok(Some(LoginState::Waiting) | None) if self.now() < expires => {
+                Err(RegistrationRefused::TooManyLogins)
             }
             Ok(Some(LoginState::Waiting) | None) => again(),
             Err(Stopping) => Ok(Followed::Stopping),

@@ -42,7 +42,7 @@ const REMEMBERED: usize = 16 * 1024;
 pub(crate) type Checks = WaitingRoom<SshSession, SshSession, bool, CountedBy>;
 
 /// What sessions that wait are counted by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum CountedBy {
     Tailnet(TailnetId),
     Target(TailnetId, DeviceId),
@@ -68,11 +68,12 @@ fn entrant(session: SshSession, shared: bool) -> Entrant<SshSession, SshSession,
         key: session.clone(),
         subject: session,
         shared,
-        counted_by: vec![
+        path: vec![
             (CountedBy::Tailnet(tailnet), LIMIT_PER_TAILNET),
             (CountedBy::Target(tailnet, target), LIMIT_PER_TARGET),
             (CountedBy::Pair(tailnet, source, target), LIMIT_PER_PAIR),
         ],
+        asker: None,
     }
 }
 
@@ -238,13 +239,15 @@ impl Engine {
             // Where each session is to be confirmed, no two have one code.
             let entrant = entrant(session, period != CheckPeriod::Always);
             let code = checks.enter(self.now(), &*self.0.random, entrant);
-            return Some(code.map_or(SshAnswer::Reject(TOO_MANY), SshAnswer::Ask));
+            return Some(SshAnswer::Ask(code));
         };
         match self
             .outcome(&mut following.outcome, following.expires)
             .await
         {
             Err(Stopping) => None,
+            // Others took its place.
+            Ok(None) if self.now() < following.expires => Some(SshAnswer::Reject(TOO_MANY)),
             Ok(None) => Some(SshAnswer::Reject(TOO_LATE)),
             Ok(Some(false)) => Some(SshAnswer::Reject(REFUSED)),
             // The policy may be another by now.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bowline_admission::Crowd;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
@@ -22,7 +23,7 @@ pub(crate) struct WaitingRoom<K, T, O, G> {
 /// What a room has place for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The most requests at once. One more is refused: whoever waits stays.
+    /// The most requests at once. One more takes the place of the oldest of the largest group.
     pub(crate) requests: usize,
     pub(crate) lifetime: SignedDuration,
     /// Whether one at a time waits for what becomes of a request, and another takes its place.
@@ -38,23 +39,28 @@ pub(crate) struct Entrant<K, T, G> {
     /// has decided about that. One that asks for something else ends that one: what somebody was
     /// shown under a code is what they decide about.
     pub(crate) shared: bool,
-    /// What it is counted by, and how many of that may wait at once.
-    pub(crate) counted_by: Vec<(G, usize)>,
+    /// The groups that it is counted by, the widest first, and how many of each may wait at once.
+    /// One more takes the place of the oldest of the largest part of that group.
+    pub(crate) path: Vec<(G, usize)>,
+    /// Who asks, and how many they may ask at once; a group apart from the others.
+    pub(crate) asker: Option<(G, usize)>,
 }
 
 #[derive(Debug)]
 struct State<K, T, O, G> {
     counter: u64,
-    entries: HashMap<String, Entry<K, T, O, G>>,
+    entries: HashMap<String, Entry<K, T, O>>,
     by_key: HashMap<K, String>,
     /// Codes by age.
     order: BTreeMap<u64, String>,
-    /// How many wait, decided ones not included.
-    counts: HashMap<G, usize>,
+    /// Those that nobody has decided about, by their groups.
+    undecided: Crowd<G>,
+    /// The same by who asks.
+    by_asker: Crowd<G>,
 }
 
 #[derive(Debug)]
-struct Entry<K, T, O, G> {
+struct Entry<K, T, O> {
     number: u64,
     key: K,
     subject: T,
@@ -63,8 +69,6 @@ struct Entry<K, T, O, G> {
     /// Somebody is about to decide.
     is_claimed: bool,
     outcome: watch::Sender<Option<O>>,
-    /// What it counts for until it is decided.
-    counted_by: Vec<G>,
 }
 
 /// One request as it stands.
@@ -79,7 +83,8 @@ pub(crate) struct Waiting<T, O> {
 }
 
 /// One request as something to wait on: `outcome` ends when the request is forgotten, or somebody
-/// else waits in this place.
+/// else waits in this place. Where it ends before `expires` and the room has nothing else of this
+/// key, the request was forgotten for want of room.
 #[derive(Debug)]
 pub(crate) struct Following<T, O> {
     pub(crate) subject: T,
@@ -92,7 +97,7 @@ where
     K: Clone + Eq + Hash,
     T: Clone + PartialEq,
     O: Clone,
-    G: Clone + Eq + Hash,
+    G: Copy + Ord + Hash,
 {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
@@ -101,7 +106,8 @@ where
                 entries: HashMap::new(),
                 by_key: HashMap::new(),
                 order: BTreeMap::new(),
-                counts: HashMap::new(),
+                undecided: Crowd::default(),
+                by_asker: Crowd::default(),
             }),
             limits,
         }
@@ -118,18 +124,20 @@ where
         drop(self.state(now));
     }
 
-    /// Begins to wait; the code. `None`: there is no place.
+    /// Begins to wait; the code. There is always a place: where the room or a group is full, the
+    /// oldest of the largest part of it is forgotten.
     pub(crate) fn enter(
         &self,
         now: Timestamp,
         random: &dyn Random,
         entrant: Entrant<K, T, G>,
-    ) -> Option<String> {
+    ) -> String {
         let Entrant {
             key,
             subject,
             shared,
-            counted_by,
+            path,
+            asker,
         } = entrant;
         let mut state = self.state(now);
         if let Some(code) = state.by_key.get(&key).cloned()
@@ -137,29 +145,22 @@ where
         {
             let is_decided = entry.outcome.borrow().is_some();
             if shared && !is_decided && entry.subject == subject {
-                return Some(code);
+                return code;
             }
             if shared || is_decided {
                 state.remove(&code);
             }
         }
-        let count = |group: &G| state.counts.get(group).copied().unwrap_or(0);
-        if counted_by.iter().any(|(group, most)| count(group) >= *most) {
-            return None;
-        }
-        if state.entries.len() >= self.limits.requests {
-            let oldest_decided = state.oldest_decided()?;
-            state.remove(&oldest_decided);
-        }
+        state.make_room(&path, asker, self.limits.requests);
         let mut bytes = [0; 16];
         random.fill(&mut bytes);
         let code = format!("{:032x}", u128::from_be_bytes(bytes));
         state.counter += 1;
         let number = state.counter;
-        let counted_by: Vec<G> = counted_by.into_iter().map(|(group, _)| group).collect();
-        for group in &counted_by {
-            *state.counts.entry(group.clone()).or_default() += 1;
-        }
+        let groups = path.into_iter().map(|(group, _)| group);
+        state.undecided.insert(number, groups, 1);
+        let asker = asker.into_iter().map(|(group, _)| group);
+        state.by_asker.insert(number, asker, 1);
         let entry = Entry {
             number,
             key: key.clone(),
@@ -168,12 +169,17 @@ where
             expires: now + self.limits.lifetime,
             is_claimed: false,
             outcome: watch::Sender::new(None),
-            counted_by,
         };
         state.by_key.insert(key, code.clone());
         state.order.insert(number, code.clone());
         state.entries.insert(code.clone(), entry);
-        Some(code)
+        code
+    }
+
+    /// Whether anything of this group waits that nobody has decided about.
+    pub(crate) fn counts(&self, group: &G) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.undecided.weight(group) + state.by_asker.weight(group) > 0
     }
 
     /// Whether there is a request with this key, decided or not.
@@ -238,26 +244,55 @@ where
             entry.is_claimed = false;
             if outcome.is_some() {
                 entry.outcome.send_replace(outcome);
-                let counted_by = std::mem::take(&mut entry.counted_by);
-                state.discount(&counted_by);
+                let number = entry.number;
+                state.undecided.remove(number);
+                state.by_asker.remove(number);
             }
         }
     }
 }
 
-impl<K: Eq + Hash, T, O, G: Eq + Hash> State<K, T, O, G> {
-    fn discount(&mut self, groups: &[G]) {
-        for group in groups {
-            if let Some(count) = self.counts.get_mut(group) {
-                *count -= 1;
-                if *count == 0 {
-                    self.counts.remove(group);
-                }
+impl<K: Eq + Hash, T, O, G: Copy + Ord + Hash> State<K, T, O, G> {
+    /// Forgets as many as have to go before one more has its place.
+    fn make_room(&mut self, path: &[(G, usize)], asker: Option<(G, usize)>, most: usize) {
+        while let Some((group, limit)) = asker
+            && self.by_asker.weight(&group) >= limit
+            && let Some(oldest) = self.by_asker.first_to_go(Some(&group))
+        {
+            self.forget(oldest);
+        }
+        let groups = path.iter().map(|(group, _)| *group);
+        let limit = |group: &G| {
+            let found = path.iter().find(|(other, _)| other == group);
+            found.map_or(usize::MAX, |(_, limit)| *limit)
+        };
+        while let Some(oldest) = self
+            .undecided
+            .in_the_way(groups.clone(), 1, limit, usize::MAX)
+        {
+            self.forget(oldest);
+        }
+        while self.entries.len() >= most {
+            // What is decided is kept for those who lost the answer only.
+            if let Some(decided) = self.oldest_decided() {
+                self.remove(&decided);
+            } else if let Some(oldest) = self.undecided.first_to_go(None) {
+                self.forget(oldest);
+            } else {
+                return;
             }
         }
     }
 
-    /// Kept for who lost the answer only.
+    fn forget(&mut self, number: u64) {
+        // Out of both in any case: whoever makes room goes on until one is gone.
+        self.undecided.remove(number);
+        self.by_asker.remove(number);
+        if let Some(code) = self.order.get(&number).cloned() {
+            self.remove(&code);
+        }
+    }
+
     fn oldest_decided(&self) -> Option<String> {
         let is_decided = |code: &&String| {
             let entry = self.entries.get(*code);
@@ -268,7 +303,8 @@ impl<K: Eq + Hash, T, O, G: Eq + Hash> State<K, T, O, G> {
 
     fn remove(&mut self, code: &str) {
         if let Some(entry) = self.entries.remove(code) {
-            self.discount(&entry.counted_by);
+            self.undecided.remove(entry.number);
+            self.by_asker.remove(entry.number);
             self.order.remove(&entry.number);
             if self.by_key.get(&entry.key).is_some_and(|own| own == code) {
                 self.by_key.remove(&entry.key);
@@ -291,7 +327,7 @@ impl<K: Eq + Hash, T, O, G: Eq + Hash> State<K, T, O, G> {
     }
 }
 
-impl<K, T: Clone, O: Clone, G> Entry<K, T, O, G> {
+impl<K, T: Clone, O: Clone> Entry<K, T, O> {
     fn shown(&self, code: &str) -> Waiting<T, O> {
         Waiting {
             code: code.to_owned(),
@@ -327,7 +363,8 @@ mod tests {
             key,
             subject: "x",
             shared: true,
-            counted_by: Vec::new(),
+            path: Vec::new(),
+            asker: None,
         }
     }
 
@@ -336,7 +373,7 @@ mod tests {
         minutes: i64,
         entrant: Entrant<u8, &'static str, &'static str>,
     ) -> String {
-        room.enter(at(minutes), &SystemRandom, entrant).unwrap()
+        room.enter(at(minutes), &SystemRandom, entrant)
     }
 
     #[test]
@@ -395,40 +432,74 @@ mod tests {
     }
 
     #[test]
-    fn a_full_room_refuses_who_comes_and_sends_nobody_away_who_waits() {
+    fn in_a_full_room_the_oldest_of_the_largest_group_makes_room() {
         let room = room();
-        let codes: Vec<String> = (0..3).map(|key| enter(&room, 0, entrant(key))).collect();
-        assert_eq!(room.enter(at(1), &SystemRandom, entrant(9)), None);
-        assert_eq!(enter(&room, 1, entrant(0)), codes[0], "who is in stays in");
-        assert_eq!(room.list(at(1)).len(), 3);
-        // What is decided makes room, and so does time.
-        assert!(room.claim(at(1), &codes[1]).is_some());
-        room.settle(at(1), &codes[1], Some(true));
-        enter(&room, 1, entrant(9));
-        assert!(room.get(at(1), &codes[1]).is_none());
-        assert_eq!(room.enter(at(59), &SystemRandom, entrant(8)), None);
-        enter(&room, 60, entrant(8));
+        let of = |key, group| Entrant {
+            path: vec![(group, 3)],
+            ..entrant(key)
+        };
+        let bystander = enter(&room, 0, of(1, "bystander"));
+        let [first, second] = [2, 3].map(|key| enter(&room, 1, of(key, "many")));
+        let following = room.follow(at(1), &first, |_| true).unwrap();
+        let newcomer = enter(&room, 2, of(4, "newcomer"));
+        assert!(following.outcome.has_changed().is_err() && !room.has(at(2), &2));
+        let waiting = room.list(at(2)).into_iter().map(|waiting| waiting.code);
+        assert_eq!(
+            waiting.collect::<Vec<_>>(),
+            [bystander.as_str(), &second, &newcomer]
+        );
+        assert_eq!(enter(&room, 3, of(1, "bystander")), bystander, "it is in");
+        // What is decided goes before anybody who waits.
+        assert!(room.claim(at(3), &second).is_some());
+        room.settle(at(3), &second, Some(true));
+        enter(&room, 3, of(5, "newcomer"));
+        assert!(room.get(at(3), &second).is_none());
+        assert_eq!(room.list(at(3)).len(), 3);
     }
 
     #[test]
-    fn what_is_counted_has_a_limit_of_its_own() {
+    fn a_group_at_its_limit_loses_its_own_oldest() {
         let room = room();
         let of = |key, group| Entrant {
-            counted_by: vec![(group, 1), ("all", 2)],
+            path: vec![("all", 2), (group, 1)],
+            asker: Some(("asker", 5)),
             ..entrant(key)
         };
-        let try_enter = |key, group| room.enter(at(0), &SystemRandom, of(key, group));
-        let first = try_enter(1, "a").unwrap();
-        assert_eq!(try_enter(2, "a"), None);
-        assert_eq!(try_enter(1, "a"), Some(first.clone()), "it is in already");
-        try_enter(2, "b").unwrap();
-        assert_eq!(try_enter(3, "c"), None, "all");
-        assert!(room.claim(at(0), &first).is_some());
-        room.settle(at(0), &first, Some(false));
-        try_enter(3, "a").unwrap();
-        assert_eq!(try_enter(4, "a"), None);
+        let first = enter(&room, 0, of(1, "a"));
+        let second = enter(&room, 0, of(2, "a"));
+        assert!(room.get(at(0), &first).is_none(), "one of a");
+        let third = enter(&room, 0, of(3, "b"));
+        assert_eq!(enter(&room, 0, of(2, "a")), second, "it is in already");
+        enter(&room, 0, of(4, "c"));
+        assert!(
+            room.get(at(0), &second).is_none(),
+            "two of all, the one that began first"
+        );
+        assert!(room.counts(&"b") && !room.counts(&"a") && room.counts(&"asker"));
+        assert!(room.claim(at(0), &third).is_some());
+        room.settle(at(0), &third, Some(false));
+        assert!(!room.counts(&"b"), "decided");
         room.sweep(at(60));
-        assert!(room.state(at(60)).counts.is_empty());
+        let state = room.state(at(60));
+        assert!(state.undecided.is_empty() && state.by_asker.is_empty());
+    }
+
+    #[test]
+    fn who_asks_again_and_again_pushes_out_itself() {
+        let room = room();
+        let of = |key, group| Entrant {
+            path: vec![(group, 3)],
+            asker: Some(("machine", 2)),
+            ..entrant(key)
+        };
+        let codes: Vec<String> = [(1, "a"), (2, "b"), (3, "c")]
+            .map(|(key, group)| enter(&room, 0, of(key, group)))
+            .into();
+        let is_in: Vec<bool> = codes
+            .iter()
+            .map(|code| room.get(at(0), code).is_some())
+            .collect();
+        assert_eq!(is_in, [false, true, true]);
     }
 
     #[test]

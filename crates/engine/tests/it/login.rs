@@ -190,60 +190,87 @@ async fn a_follower_of_a_login_that_was_begun_anew_leaves_that_one_alone() {
 }
 
 #[tokio::test]
-async fn one_address_does_not_keep_everybody_else_from_waiting() {
+async fn one_source_does_not_keep_everybody_else_from_waiting() {
     let net = Net::new().await;
-    let enter = |number: u64, source: &str| {
-        let source = source.parse().unwrap();
-        net.engine.begin_login(request(number, ""), source)
-    };
-    let mut codes = Vec::new();
     let mut number = 0;
-    let refused = loop {
+    let mut enter = |source: &str| {
         number += 1;
-        assert!(number < 1000, "there is a limit");
-        // Of IPv6 a whole network.
-        match enter(number, &format!("2001:db8::{number:x}")) {
-            Ok(code) => codes.push(code),
-            Err(refused) => break refused,
-        }
+        let source = source.parse().unwrap();
+        let code = net.engine.begin_login(request(number, ""), source);
+        (number, code.unwrap())
     };
-    assert!(matches!(refused, RegistrationRefused::TooManyLogins));
-    assert_eq!(
-        enter(1, "2001:db8::1").unwrap(),
-        codes[0],
-        "who waits, waits on"
+    let is_there = |code: &(u64, String)| net.engine.login(&code.1).is_some();
+    let bystanders = ["192.0.2.2", "2001:db8:1:1::1"].map(&mut enter);
+    // A whole network of IPv6, and all that a home has of them.
+    for (site, networks, limit) in [(10, 1_u64, 128), (11, 256, 256), (12, 65_536, 512)] {
+        let mut codes = Vec::new();
+        for host in 0..600_u64 {
+            let network = host % networks;
+            codes.push(enter(&format!("2001:db8:{site}:{network:x}::{host:x}")));
+        }
+        let left = codes.iter().filter(|code| is_there(code)).count();
+        assert_eq!(left, limit, "{networks} networks");
+        assert!(is_there(&codes[599]), "the newest stays");
+    }
+    // Behind a proxy on this machine is everybody: no limit but that of all.
+    let codes: Vec<_> = (0..2100).map(|_| enter("127.0.0.1")).collect();
+    assert!(
+        is_there(&codes[2099]) && !is_there(&codes[0]),
+        "the largest source pays"
     );
-    for source in ["2001:db8:0:1::1", "192.0.2.2"] {
-        number += 1;
-        enter(number, source).unwrap();
+    assert!(codes.iter().filter(|code| is_there(code)).count() > 1000);
+    assert!(bystanders.iter().all(is_there), "nobody else is sent away");
+    let newcomer = enter("198.51.100.1");
+    assert!(is_there(&newcomer) && bystanders.iter().all(is_there));
+}
+
+#[tokio::test]
+async fn who_lost_its_place_is_told_and_does_not_take_that_of_the_next() {
+    let net = Net::new().await;
+    let source = "2001:db8::1".parse().unwrap();
+    let code = net.engine.begin_login(request(1, ""), source).unwrap();
+    let (engine, followed) = (net.engine.clone(), code.clone());
+    let waits =
+        tokio::spawn(async move { engine.follow_login(&followed, request(1, ""), source).await });
+    tokio::task::yield_now().await;
+    for number in 2..140 {
+        net.engine.begin_login(request(number, ""), source).unwrap();
     }
-    // Behind a proxy on this machine is everybody; for all there is a limit too.
-    let mut waiting = codes.len() + 2;
-    while let Ok(code) = {
-        number += 1;
-        enter(number, "127.0.0.1")
-    } {
-        waiting += 1;
-        assert!(waiting <= 2048);
-        codes.push(code);
+    let told = waits.await.unwrap();
+    assert!(
+        matches!(told, Err(RegistrationRefused::TooManyLogins)),
+        "{told:?}"
+    );
+    assert!(net.engine.login(&code).is_none());
+}
+
+#[tokio::test]
+async fn a_machine_that_begins_again_and_again_has_a_few_places() {
+    let net = Net::new().await;
+    let mut codes = Vec::new();
+    for number in 1..=6 {
+        let anew = Registration {
+            node_key: node_key(number),
+            ..request(1, "")
+        };
+        codes.push(net.engine.begin_login(anew, SOURCE).unwrap());
     }
-    assert_eq!(waiting, 2048);
-    assert!(enter(number, "198.51.100.1").is_err());
-    let is_there = |code: &String| net.engine.login(code).is_some();
-    assert!(codes.iter().all(is_there), "nobody was sent away");
-    net.engine
-        .refuse_login(&net.admin, &codes[0])
-        .await
-        .unwrap();
-    enter(number, "198.51.100.1").unwrap();
+    let there = codes.iter().map(|code| net.engine.login(code).is_some());
+    assert_eq!(
+        there.collect::<Vec<_>>(),
+        [false, false, true, true, true, true]
+    );
 }
 
 #[tokio::test]
 async fn a_device_that_tells_too_much_of_itself_does_not_wait() {
     let net = Net::new().await;
+    let text = "x".repeat(16 * 1024);
+    let mut large = request(1, "");
+    large.hostinfo = RawJson::of(&serde_json::json!({"App": text})).unwrap();
     let mut greedy = request(1, "");
-    greedy.facts.request_tags = vec!["x".repeat(256); 65];
-    for request in [greedy] {
+    greedy.facts.request_tags = vec![String::new(); 257];
+    for request in [large, greedy] {
         let followed = net.engine.follow_login("", request.clone(), SOURCE).await;
         let begun = net.engine.begin_login(request, SOURCE).map(Followed::Begun);
         for outcome in [followed, begun] {
@@ -265,24 +292,7 @@ async fn a_device_that_tells_too_much_of_itself_does_not_wait() {
             "{refused:?}"
         );
     }
-    // Nor tags that were not all read.
-    for key in [String::new(), net.one_off().await] {
-        let mut request = request(1, &key);
-        request.facts.shortened.insert("RequestTags".to_owned());
-        let refused = net.try_register(request).await;
-        assert!(
-            matches!(refused, Err(RegistrationRefused::TooManyTags)),
-            "{refused:?}"
-        );
-    }
     assert!(net.engine.logins(&net.admin).unwrap().is_empty());
-    // Of host info only what peers will see waits with it.
-    let mut large = request(1, "");
-    let hostinfo = serde_json::json!({"OS": "linux", "Future": "x".repeat(60_000)});
-    large.hostinfo = RawJson::of(&hostinfo).unwrap();
-    let code = net.engine.begin_login(large, SOURCE).unwrap();
-    let kept = net.engine.login(&code).unwrap().request.hostinfo.clone();
-    assert_eq!(kept.as_str(), r#"{"OS":"linux"}"#);
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod change;
-mod clock;
 mod crash;
 mod due;
 mod full_store;
