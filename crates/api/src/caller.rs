@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use axum::extract::{FromRequestParts, RawPathParams};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bowline_admission::Origin;
 use bowline_engine::{Access, Actor, Scope};
 use bowline_model::id::{DeviceId, TailnetId};
 use http::header::AUTHORIZATION;
@@ -137,6 +138,9 @@ async fn actor(parts: &mut Parts, api: &Api) -> Result<Actor, ApiError> {
         .engine
         .authenticate(&token)
         .ok_or_else(ApiError::unauthorized)?;
+    if let Some(origin) = parts.extensions.get::<Origin>() {
+        origin.ticket.establish(true);
+    }
     // Whether another tailnet exists is not told.
     if param("tailnet").is_some_and(|named| !is_own(api, &actor, named)) {
         return Err(ApiError::forbidden());

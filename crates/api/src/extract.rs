@@ -3,10 +3,12 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::RequestExt as _;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bowline_admission::{BodyRefused, Origin};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, Uri};
 use serde::Serialize;
@@ -45,16 +47,32 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         .map_err(|error| ApiError::bad_request(format!("invalid body: {error}")))
 }
 
-/// The body of a request, within the operation's limit.
+/// The body of a request, within the operation's limit, its time, and the budget of all bodies: of
+/// that it gives its part back when the last copy is dropped.
 pub(crate) async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request body is too large")
-            }
-            _ => ApiError::bad_request("request body did not arrive"),
-        })
+    let Some(origin) = request.extensions().get::<Origin>().cloned() else {
+        // Of the operator, on a socket that nobody else can open.
+        return Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => refused(BodyRefused::TooLarge),
+                _ => refused(BodyRefused::Broken),
+            });
+    };
+    let bodies = origin.ticket.admission().bodies();
+    let body = request.into_limited_body();
+    let received = bodies.receive(origin.address, body, usize::MAX, None);
+    received.await.map_err(refused)
+}
+
+fn refused(reason: BodyRefused) -> ApiError {
+    let status = match reason {
+        BodyRefused::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyRefused::Late => StatusCode::REQUEST_TIMEOUT,
+        BodyRefused::Crowded | BodyRefused::Connection => StatusCode::SERVICE_UNAVAILABLE,
+        BodyRefused::Broken => StatusCode::BAD_REQUEST,
+    };
+    ApiError::new(status, reason.to_string())
 }
 
 /// An object in a body. serde would also read a list of its values.

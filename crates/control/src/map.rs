@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bowline_engine::{NetReport, Report, Stream};
+use bowline_engine::{Report, Stream};
 use bowline_model::key::NodeKey;
 use bowline_model::record::RawJson;
 use bowline_netmap::delta::{self, Gone};
@@ -14,7 +14,6 @@ use bowline_netmap::full::{self, Viewer};
 use bowline_netmap::message::Message;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_wire::capability;
-use bowline_wire::hostinfo::TooLarge;
 use bowline_wire::map_request::MapRequest;
 use bowline_wire::map_response::KEEP_ALIVE;
 use bytes::Bytes;
@@ -25,7 +24,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio::time::Instant;
 
-use crate::server::{Body, Control, Peer, bad_request, body, empty, text_response};
+use crate::server::{Answering, Body, Control, Peer, bad_request, body, empty, text_response};
 
 /// Clients give a stream up after 120 seconds of silence.
 const KEEP_ALIVE_SECONDS: u64 = 50;
@@ -40,10 +39,11 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
     peer: &Arc<Peer>,
 ) -> Response<Body> {
-    let body = match body(control, request).await {
+    let body = match body(control, request, peer).await {
         Ok(body) => body,
         Err(response) => return *response,
     };
+    let answering = control.answering(peer);
     let request = match MapRequest::parse(&body) {
         Ok(request) => request,
         Err(error) => return bad_request(&error),
@@ -96,7 +96,7 @@ pub(crate) async fn handle(
     };
     control.0.counters.streams.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(tailnet.id = %tailnet, device.id = %viewer.device, "map stream opened");
-    long_poll(control.clone(), viewer, request.node_key, stream)
+    long_poll(answering, control.clone(), viewer, request.node_key, stream)
 }
 
 /// What a request says of its device; `None` when that is not to be believed.
@@ -114,27 +114,19 @@ fn report(request: &MapRequest, peer: &Peer) -> Option<Report> {
         .endpoints
         .clone()
         .filter(|list| !request.stream || !list.is_empty());
-    let (host, hostinfo_too_large) = match &request.hostinfo {
-        Some(Ok(host)) => (Some(host), false),
-        Some(Err(TooLarge)) => (None, true),
-        None => (None, false),
-    };
-    let net_info = host.and_then(|host| {
-        let net = host.net_info.as_ref()?;
-        Some(NetReport {
-            json: RawJson::of(net).ok()?,
-            home_derp: net.preferred_derp,
-            is_shortened: host.is_net_info_shortened,
-        })
-    });
+    let net_info = request
+        .hostinfo
+        .as_ref()
+        .and_then(|host| host.net_info.as_ref());
     Some(Report {
         capability_version: request.version,
         disco_key: request.disco_key,
         endpoints,
-        endpoints_shortened: request.endpoints_shortened,
-        hostinfo: host.map(|host| (host.json.clone(), host.facts.clone())),
-        hostinfo_too_large,
-        net_info,
+        hostinfo: request
+            .hostinfo
+            .as_ref()
+            .map(|host| (host.json.clone(), host.facts.clone())),
+        net_info: net_info.and_then(|net| Some((RawJson::of(net).ok()?, net.preferred_derp))),
     })
 }
 
@@ -173,6 +165,8 @@ where
 
 /// A stream's state between two buffers.
 struct LongPoll {
+    /// Until the stream ends: then the device may be gone.
+    _answering: Answering,
     control: Control,
     viewer: Viewer,
     /// The node key that it was asked for with.
@@ -188,12 +182,14 @@ struct LongPoll {
 }
 
 fn long_poll(
+    answering: Answering,
     control: Control,
     viewer: Viewer,
     node_key: NodeKey,
     stream: Stream,
 ) -> Response<Body> {
     let state = LongPoll {
+        _answering: answering,
         control,
         viewer,
         node_key,

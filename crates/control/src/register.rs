@@ -7,7 +7,6 @@ use bowline_engine::{Followed, Registered, Registration, RegistrationRefused, St
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_netmap::render::{node, profiles};
 use bowline_wire::capability;
-use bowline_wire::hostinfo::TooLarge;
 use bowline_wire::register::{Login, RegisterRequest, RegisterResponse, ResponseUser};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -15,9 +14,6 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::server::{Body, Control, Peer, bad_request, body, json_response, text_response};
-
-/// Clients below this take 429 for any other error.
-const UNDERSTANDS_RETRY_AFTER: u32 = 137;
 
 /// Characters of a login's code.
 const CODE_LENGTH: usize = 32;
@@ -27,10 +23,29 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
     peer: &Arc<Peer>,
 ) -> Response<Body> {
-    let body = match body(control, request).await {
+    // Before anything is received: what is over a limit holds nothing.
+    let Some(_open) = peer.begin_registration() else {
+        return text_response(
+            StatusCode::TOO_MANY_REQUESTS,
+            "this connection has too many registrations at once",
+        );
+    };
+    if let Err(wait) = control.0.limiter.take(peer.machine_key, Instant::now()) {
+        let mut response = text_response(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many registrations; try again later",
+        );
+        // Clients below capability version 137 do not look at it.
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+        return response;
+    }
+    let body = match body(control, request, peer).await {
         Ok(body) => body,
         Err(response) => return *response,
     };
+    let _answering = control.answering(peer);
     let mut request = match RegisterRequest::parse(&body) {
         Ok(request) => request,
         Err(error) => return bad_request(&error),
@@ -39,25 +54,10 @@ pub(crate) async fn handle(
         let text = "this client is too old for this server: install Tailscale 1.80 or later";
         return json_response(StatusCode::OK, &RegisterResponse::refused(text));
     }
-    if let Err(wait) = control.0.limiter.take(peer.machine_key, Instant::now()) {
-        let mut response = text_response(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many registrations; try again later",
-        );
-        if request.version >= UNDERSTANDS_RETRY_AFTER {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
-        }
-        return response;
-    }
     // What comes next may be held for an hour.
     drop(body);
     let followup = code(&std::mem::take(&mut request.followup)).to_owned();
-    let request = match registration(request, peer) {
-        Ok(request) => request,
-        Err(TooLarge) => return answer(control, Err(RegistrationRefused::HostinfoTooLarge), peer),
-    };
+    let request = registration(request, peer);
     let outcome = control.0.engine.register(request.clone()).await;
     if matches!(outcome, Ok(Registered::NeedsLogin)) {
         return interactive(control, &followup, request, peer).await;
@@ -163,9 +163,8 @@ fn answer(
     }
 }
 
-fn registration(request: RegisterRequest, peer: &Peer) -> Result<Registration, TooLarge> {
-    let hostinfo = request.hostinfo?;
-    Ok(Registration {
+fn registration(request: RegisterRequest, peer: &Peer) -> Registration {
+    Registration {
         machine_key: peer.machine_key,
         node_key: request.node_key,
         old_node_key: request.old_node_key,
@@ -174,9 +173,9 @@ fn registration(request: RegisterRequest, peer: &Peer) -> Result<Registration, T
         expiry: request.expiry,
         ephemeral: request.ephemeral,
         capability_version: request.version,
-        hostinfo: hostinfo.json,
-        facts: hostinfo.facts,
-    })
+        hostinfo: request.hostinfo.json,
+        facts: request.hostinfo.facts,
+    }
 }
 
 fn admitted(control: &Control, tailnet: TailnetId, device: DeviceId) -> Option<RegisterResponse> {

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bowline_admission::{BodyRefused, Busy, Share, Ticket};
 use bowline_engine::Engine;
 use bowline_model::key::MachineKey;
 use bowline_wire::fields::BadRequest;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
@@ -23,7 +24,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -36,6 +36,17 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Requests of one kind that a machine may send at once.
 const BURST: u32 = 20;
+/// Largest request body of a machine key without a device, in bytes: four times the host info that
+/// a login may have.
+const STRANGER_BODY: usize = 64 * 1024;
+/// Requests of a connection that may be open at once, where its machine key has no device. Clients
+/// have one or two.
+const STRANGER_STREAMS: u32 = 16;
+/// The same for one with a device.
+const STREAMS: u32 = 128;
+/// Registrations of one connection that may be open at once: clients have one, which may be held
+/// for an hour while somebody confirms a login, and begin another when they give it up.
+const REGISTRATIONS: usize = 4;
 
 /// How the control protocol is served.
 #[derive(Clone)]
@@ -46,12 +57,8 @@ pub struct Config {
     pub url: String,
     /// Whether clients may upload their logs to Tailscale.
     pub log_upload: bool,
-    /// Largest request body in bytes.
+    /// Largest request body of a machine key with a device, in bytes. Others have 64 KiB.
     pub body_limit: usize,
-    /// Connections that may be at once between their upgrade and their first request.
-    pub handshakes: usize,
-    /// How long a peer has between its upgrade and the first HTTP/2 request.
-    pub half_open_timeout: Duration,
     /// Registrations of one machine key in the long run, per second, and likewise its questions
     /// about SSH sessions. 0: no limit.
     pub registrations_per_second: f64,
@@ -90,7 +97,6 @@ pub(crate) struct Inner {
     pub(crate) ssh_limiter: Limiter,
     pub(crate) counters: Counters,
     public_key: String,
-    handshakes: Arc<Semaphore>,
     connections: TaskTracker,
 }
 
@@ -101,24 +107,44 @@ pub(crate) struct Peer {
     pub(crate) source: IpAddr,
     /// Whether a report came in on this connection: the values of a stream request are then older.
     pub(crate) reported: AtomicBool,
+    /// Its place among the connections of the server.
+    ticket: Ticket,
+    /// What its request bodies may take together.
+    share: Share,
+    /// Its registrations that are open.
+    registrations: AtomicUsize,
 }
 
-/// A connection without a request so far: it has proved nothing but that it can do a handshake,
-/// so that there is a limit to how many of them there are.
-#[derive(Clone)]
-struct HalfOpen(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
-
-impl HalfOpen {
-    fn permit(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Peer {
+    /// Takes a place among the registrations of this connection that are open; `None` where there
+    /// are too many.
+    pub(crate) fn begin_registration(self: &Arc<Self>) -> Option<OpenRegistration> {
+        let before = self.registrations.fetch_add(1, Ordering::Relaxed);
+        let open = OpenRegistration(self.clone());
+        (before < REGISTRATIONS).then_some(open)
     }
+}
 
-    fn end(&self) {
-        self.permit().take();
+/// A registration that is open.
+pub(crate) struct OpenRegistration(Arc<Peer>);
+
+impl Drop for OpenRegistration {
+    fn drop(&mut self) {
+        self.0.registrations.fetch_sub(1, Ordering::Relaxed);
     }
+}
 
-    fn has_ended(&self) -> bool {
-        self.permit().is_none()
+/// A request that is being answered: until it is dropped the connection is not half-open, and then
+/// it is looked at again whether its machine key has a device.
+pub(crate) struct Answering {
+    control: Control,
+    peer: Arc<Peer>,
+    _busy: Busy,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.control.is_known(&self.peer);
     }
 }
 
@@ -147,7 +173,6 @@ impl Control {
             public_key: MachineKey::from_bytes(public).to_string(),
             limiter: Limiter::new(BURST, config.registrations_per_second),
             ssh_limiter: Limiter::new(BURST, config.registrations_per_second),
-            handshakes: Arc::new(Semaphore::new(config.handshakes)),
             counters: Counters::default(),
             connections: TaskTracker::new(),
             config,
@@ -175,26 +200,30 @@ impl Control {
         )
     }
 
-    /// `POST /ts2021`: answers the handshake and serves the encrypted connection.
-    pub fn upgrade(&self, mut request: Request<Incoming>, source: IpAddr) -> Response<Body> {
+    /// `POST /ts2021`: answers the handshake, when it is its source's turn, and serves the encrypted
+    /// connection. `source`: where it comes from, as a trusted proxy says it. `ticket`: its place
+    /// among the connections of the server.
+    pub async fn upgrade(
+        &self,
+        mut request: Request<Incoming>,
+        source: IpAddr,
+        ticket: Ticket,
+    ) -> Response<Body> {
         let initiation = match initiation(&request) {
             Ok(initiation) => initiation,
             Err(problem) => return text_response(StatusCode::BAD_REQUEST, problem),
         };
-        let Ok(permit) = self.0.handshakes.clone().try_acquire_owned() else {
-            return text_response(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many handshakes at once; try again",
-            );
+        let responded = {
+            let _turn = ticket.admission().turns().turn(source).await;
+            noise::respond(&self.0.config.noise_secret, &initiation)
         };
-        let responded = match noise::respond(&self.0.config.noise_secret, &initiation) {
+        let responded = match responded {
             Ok(responded) => responded,
             Err(error) => {
                 tracing::debug!(source.ip = %source, error = %error, "refused a handshake");
                 return text_response(StatusCode::BAD_REQUEST, &error.to_string());
             }
         };
-        let half_open = HalfOpen(Arc::new(Mutex::new(Some(permit))));
         let control = self.clone();
         let upgraded = hyper::upgrade::on(&mut request);
         let span = tracing::debug_span!("control.connection", source.ip = %source, capver = responded.protocol_version);
@@ -207,16 +236,16 @@ impl Control {
             match upgraded.downcast::<TokioIo<TcpStream>>() {
                 Ok(parts) if parts.read_buf.is_empty() => {
                     control
-                        .serve(parts.io.into_inner(), source, responded, half_open)
+                        .serve(parts.io.into_inner(), source, responded, ticket)
                         .await;
                 }
                 Ok(parts) => {
                     let io = tokio_util_rewind(parts.read_buf, parts.io.into_inner());
-                    control.serve(io, source, responded, half_open).await;
+                    control.serve(io, source, responded, ticket).await;
                 }
                 Err(upgraded) => {
                     control
-                        .serve(TokioIo::new(upgraded), source, responded, half_open)
+                        .serve(TokioIo::new(upgraded), source, responded, ticket)
                         .await;
                 }
             }
@@ -232,28 +261,31 @@ impl Control {
             })
     }
 
-    async fn serve<S>(
-        &self,
-        io: S,
-        source: IpAddr,
-        responded: noise::Responded,
-        half_open: HalfOpen,
-    ) where
+    async fn serve<S>(&self, io: S, source: IpAddr, responded: noise::Responded, ticket: Ticket)
+    where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let peer = Arc::new(Peer {
             machine_key: MachineKey::from_bytes(responded.machine_key),
             source,
             reported: AtomicBool::new(false),
+            ticket,
+            share: Share::new(0),
+            registrations: AtomicUsize::new(0),
         });
+        peer.ticket.identify(peer.machine_key);
+        let (streams, window) = if self.is_known(&peer) {
+            (STREAMS, 256 * 1024)
+        } else {
+            (STRANGER_STREAMS, 64 * 1024)
+        };
         let stream = NoiseStream::server(io, responded);
         let counters = &self.0.counters;
         counters.connections.fetch_add(1, Ordering::Relaxed);
         counters.open_connections.fetch_add(1, Ordering::Relaxed);
         let service = {
-            let (control, peer, half_open) = (self.clone(), peer.clone(), half_open.clone());
+            let (control, peer) = (self.clone(), peer.clone());
             service_fn(move |request| {
-                half_open.end();
                 let (control, peer) = (control.clone(), peer.clone());
                 // Boxed, so that its 3 KiB are free again while a map stream is idle.
                 Box::pin(async move { Ok::<_, Infallible>(control.inner(request, &peer).await) })
@@ -262,42 +294,61 @@ impl Control {
         let mut http =
             hyper::server::conn::http2::Builder::new(Spawner(self.0.connections.clone()));
         http.timer(TokioTimer::new())
-            .max_concurrent_streams(128)
+            .max_concurrent_streams(streams)
             .max_header_list_size(16 * 1024)
             // Clients send small bodies and get large ones: what they may have in flight is small,
             // what waits here for a slow one too.
             .initial_stream_window_size(64 * 1024)
-            .initial_connection_window_size(256 * 1024)
+            .initial_connection_window_size(window)
             .max_send_buf_size(32 * 1024)
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(128);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let stop = self.0.engine.ending();
-        let timeout = tokio::time::sleep(self.0.config.half_open_timeout);
-        tokio::pin!(timeout);
-        let mut watching = true;
-        let outcome = loop {
-            tokio::select! {
-                outcome = connection.as_mut() => break outcome,
-                () = &mut timeout, if watching => {
-                    watching = false;
-                    if !half_open.has_ended() {
-                        tracing::debug!("no request in time");
-                        break Ok(());
-                    }
+        let outcome = tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                () = peer.ticket.ended() => {
+                    tracing::debug!("the connection lost its place");
+                    Ok(())
                 }
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     // Streams end by themselves; a client that reads no more is not waited for.
-                    break tokio::time::timeout(Duration::from_secs(2), connection.as_mut()).await.unwrap_or(Ok(()));
+                    tokio::time::timeout(Duration::from_secs(2), connection.as_mut()).await.unwrap_or(Ok(()))
                 }
-            }
         };
         if let Err(error) = outcome {
             tracing::debug!(error = %error, "connection ended");
         }
         counters.open_connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the machine key of a connection has a device or waits for its login; the connection
+    /// counts as that from now on.
+    fn is_known(&self, peer: &Peer) -> bool {
+        let is_known = self.0.engine.knows_machine(peer.machine_key);
+        peer.ticket.establish(is_known);
+        is_known
+    }
+
+    /// Largest request body of a machine, in bytes.
+    fn body_limit(&self, key: MachineKey) -> usize {
+        let limit = self.0.config.body_limit;
+        if self.0.engine.has_device(key) {
+            limit
+        } else {
+            limit.min(STRANGER_BODY)
+        }
+    }
+
+    /// From now on it is the server's turn on a connection, until what is returned is dropped.
+    pub(crate) fn answering(&self, peer: &Arc<Peer>) -> Answering {
+        Answering {
+            control: self.clone(),
+            peer: peer.clone(),
+            _busy: peer.ticket.busy(),
+        }
     }
 
     async fn inner(&self, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
@@ -313,6 +364,17 @@ impl Control {
             (&Method::GET, path) if path.starts_with(ssh_action::PATH) => {
                 ssh_action::handle(self, request, path, peer).await
             }
+            // Nobody is better known for having asked something, but it is not silent either.
+            (method, path) => {
+                let _answering = self.answering(peer);
+                Self::small_talk(method, path, peer)
+            }
+        }
+    }
+
+    /// What is answered at once and to everybody.
+    fn small_talk(method: &Method, path: &str, peer: &Peer) -> Response<Body> {
+        match (method, path) {
             (_, "/machine/register" | "/machine/map") => {
                 text_response(StatusCode::METHOD_NOT_ALLOWED, "use POST")
             }
@@ -365,24 +427,26 @@ fn initiation(request: &Request<Incoming>) -> Result<Vec<u8>, &'static str> {
         .map_err(|_| "X-Tailscale-Handshake is not base64")
 }
 
-/// Reads a request body of bounded size.
+/// Receives a request body, as large as this peer's may be.
 pub(crate) async fn body(
     control: &Control,
     request: Request<Incoming>,
+    peer: &Peer,
 ) -> Result<Bytes, Box<Response<Body>>> {
-    match Limited::new(request.into_body(), control.0.config.body_limit)
-        .collect()
-        .await
-    {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Box::new(
-            text_response(StatusCode::PAYLOAD_TOO_LARGE, "request body is too large"),
-        )),
-        Err(_) => Err(Box::new(text_response(
-            StatusCode::BAD_REQUEST,
-            "request body did not arrive",
-        ))),
-    }
+    let limit = control.body_limit(peer.machine_key);
+    peer.share.set(2 * limit);
+    let bodies = peer.ticket.admission().bodies();
+    let received = bodies.receive(peer.source, request.into_body(), limit, Some(&peer.share));
+    received.await.map_err(|refused| {
+        let status = match refused {
+            BodyRefused::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyRefused::Late => StatusCode::REQUEST_TIMEOUT,
+            BodyRefused::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            BodyRefused::Connection => StatusCode::TOO_MANY_REQUESTS,
+            BodyRefused::Broken => StatusCode::BAD_REQUEST,
+        };
+        Box::new(text_response(status, &refused.to_string()))
+    })
 }
 
 pub(crate) fn bad_request(error: &BadRequest) -> Response<Body> {

@@ -37,6 +37,7 @@ pub(crate) async fn handle(
     }
     let query = request.uri().query().unwrap_or("").to_owned();
     drop(request);
+    let _answering = control.answering(peer);
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&query).unwrap_or_default();
     let value = |name: &str| {
         let pair = pairs.iter().find(|(key, _)| key == name);

@@ -20,6 +20,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bowline_admission::Ticket;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
@@ -40,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     frame::PROTOCOL_VERSION,
     key::hex,
-    relay::{RelayServer, SessionError, Slot},
+    relay::{RelayServer, SessionError, uncounted},
 };
 
 const VERSION_HEADER: HeaderName = HeaderName::from_static("derp-version");
@@ -110,17 +111,17 @@ impl Upgrade {
         peer: SocketAddr,
         shutdown: CancellationToken,
     ) -> Result<(), SessionError> {
-        let slot = relay.slot(peer.ip())?;
-        self.serve_in(slot, relay, peer, shutdown).await
+        let ticket = uncounted(peer)?;
+        self.serve_in(ticket, relay, peer, shutdown).await
     }
 
-    /// As [`serve`](Self::serve), in a slot taken before.
+    /// As [`serve`](Self::serve), in a place among the connections of a server.
     ///
     /// # Errors
     /// Why the relay ended the connection.
     pub async fn serve_in(
         self,
-        slot: Slot,
+        ticket: Ticket,
         relay: &RelayServer,
         peer: SocketAddr,
         shutdown: CancellationToken,
@@ -130,9 +131,9 @@ impl Upgrade {
         let upgraded = TokioIo::new(upgraded.map_err(|_| SessionError::HandshakeTimeout)??);
         if self.is_websocket {
             let messages = Box::pin(websocket::ByteStream::server(upgraded)).await;
-            relay.serve_in(slot, messages, peer, shutdown).await
+            relay.serve_in(ticket, messages, peer, shutdown).await
         } else {
-            relay.serve_in(slot, upgraded, peer, shutdown).await
+            relay.serve_in(ticket, upgraded, peer, shutdown).await
         }
     }
 }
@@ -154,17 +155,18 @@ impl RelayServer {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let slot = self.slot(peer.ip())?;
-        self.serve_connection_in(slot, io, peer, shutdown).await
+        let ticket = uncounted(peer)?;
+        self.serve_connection_in(ticket, io, peer, shutdown).await
     }
 
-    /// As [`serve_connection`](Self::serve_connection), in a slot taken before the TLS handshake.
+    /// As [`serve_connection`](Self::serve_connection), in a place among the connections of a
+    /// server, taken before the TLS handshake.
     ///
     /// # Errors
     /// Why the relay ended the connection.
     pub async fn serve_connection_in<S>(
         &self,
-        slot: Slot,
+        ticket: Ticket,
         io: S,
         peer: SocketAddr,
         shutdown: CancellationToken,
@@ -176,10 +178,14 @@ impl RelayServer {
         let upgrade = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
+            () = ticket.ended() => {
+                self.relay().counters.refuse_crowded();
+                return Err(SessionError::Crowded);
+            }
             upgrade = Box::pin(self.speak_http(io)) => upgrade?,
         };
         match upgrade {
-            Some(upgrade) => upgrade.serve_in(slot, self, peer, shutdown).await,
+            Some(upgrade) => upgrade.serve_in(ticket, self, peer, shutdown).await,
             None => Ok(()),
         }
     }

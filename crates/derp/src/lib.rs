@@ -65,6 +65,6 @@ pub use entropy::{Entropy, NoEntropy};
 pub use http::{Answer, Upgrade};
 pub use key::SecretKey;
 pub use relay::{
-    Admission, Dropped, RateLimit, RelayConfig, RelayServer, RelayStats, SessionError, Slot,
+    Admission, Dropped, RateLimit, RelayConfig, RelayServer, RelayStats, SessionError,
 };
 pub use stun::{StunServer, StunStats};

@@ -1,11 +1,10 @@
 //! The relay: who is connected, and the way of a packet between two of them.
 
-mod gate;
 mod outbox;
 mod rate;
 mod registry;
 mod session;
-mod stats;
+pub(crate) mod stats;
 
 use std::{
     fmt,
@@ -14,17 +13,16 @@ use std::{
     time::Duration,
 };
 
+use bowline_admission::{Listener, Ticket};
 use bowline_model::key::NodeKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-pub use gate::Slot;
 pub use rate::RateLimit;
 pub use session::SessionError;
 pub use stats::{Dropped, RelayStats};
 
 use crate::{entropy::Entropy, key::SecretKey};
-use gate::Gate;
 use registry::Registry;
 use stats::Counters;
 
@@ -57,11 +55,6 @@ pub struct RelayConfig {
     pub keep_alive: Duration,
     /// How much later than that at most, so that clients do not all wake at once. Default 5 s.
     pub keep_alive_spread: Duration,
-    /// Connections that have not finished their handshake, in all. Default 4096; 0: no limit.
-    pub half_open: usize,
-    /// The same for one source: an IPv4 address or an IPv6 /64. Loopback is exempt, since it is a
-    /// reverse proxy on the same machine. Default 64; 0: no limit.
-    pub half_open_per_source: usize,
     /// Connections of one node key. One more closes the one that was silent for longest.
     /// Default 16, at least 1.
     pub connections_per_key: usize,
@@ -85,8 +78,6 @@ impl Default for RelayConfig {
             write_timeout: Duration::from_secs(2),
             keep_alive: Duration::from_mins(1),
             keep_alive_spread: Duration::from_secs(5),
-            half_open: 4096,
-            half_open_per_source: 64,
             connections_per_key: 16,
             client_info_bytes: 16 << 10,
             rate_limit: None,
@@ -109,7 +100,6 @@ pub(crate) struct Relay {
     admission: Arc<dyn Admission>,
     pub(crate) config: RelayConfig,
     registry: Registry,
-    gate: Arc<Gate>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -117,7 +107,6 @@ impl RelayServer {
     /// A relay with the given key pair, which has nothing to do with the control server's.
     pub fn new(secret: SecretKey, admission: Arc<dyn Admission>, config: RelayConfig) -> Self {
         let counters = Arc::new(Counters::default());
-        let gate = Gate::new(config.half_open, config.half_open_per_source);
         let public = secret.public();
         let registry = Registry::default();
         Self(Arc::new(Relay {
@@ -126,7 +115,6 @@ impl RelayServer {
             admission,
             config,
             registry,
-            gate,
             counters,
         }))
     }
@@ -134,21 +122,6 @@ impl RelayServer {
     /// The relay's public key, as its greeting carries it.
     pub fn public_key(&self) -> NodeKey {
         self.0.public
-    }
-
-    /// Takes a place among the connections that have not finished their handshake.
-    ///
-    /// [`serve`](Self::serve) and [`serve_connection`](Self::serve_connection) do it themselves. A
-    /// listener that has a TLS handshake to do first takes the slot before it, and passes it to
-    /// [`serve_connection_in`](Self::serve_connection_in).
-    ///
-    /// # Errors
-    /// When there are too many, in all or from this source: close the connection.
-    pub fn slot(&self, source: IpAddr) -> Result<Slot, SessionError> {
-        self.0.gate.enter(source).ok_or_else(|| {
-            self.0.counters.refuse_crowded();
-            SessionError::Crowded
-        })
     }
 
     /// Runs the session of one client over a stream that is past HTTP, from greeting to end.
@@ -169,17 +142,18 @@ impl RelayServer {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let slot = self.slot(peer.ip())?;
-        self.serve_in(slot, stream, peer, shutdown).await
+        self.serve_in(uncounted(peer)?, stream, peer, shutdown)
+            .await
     }
 
-    /// As [`serve`](Self::serve), in a slot taken before.
+    /// As [`serve`](Self::serve), in a place among the connections of a server: the session ends
+    /// when it loses its place, which it may until its handshake is done.
     ///
     /// # Errors
     /// Why the relay ended the connection.
     pub async fn serve_in<S>(
         &self,
-        slot: Slot,
+        ticket: Ticket,
         stream: S,
         peer: SocketAddr,
         shutdown: CancellationToken,
@@ -187,7 +161,7 @@ impl RelayServer {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        session::run(&self.0, slot, stream, peer, shutdown).await
+        session::run(&self.0, ticket, stream, peer, shutdown).await
     }
 
     /// Closes all connections of a node, which may be connecting at this moment.
@@ -211,6 +185,13 @@ impl RelayServer {
     pub(crate) fn relay(&self) -> &Relay {
         &self.0
     }
+}
+
+/// A place among no others, for a connection that nobody else has counted.
+pub(crate) fn uncounted(peer: SocketAddr) -> Result<Ticket, SessionError> {
+    bowline_admission::Admission::unlimited()
+        .admit(Listener::Relay, peer.ip(), false, None)
+        .map_err(|_| SessionError::Crowded)
 }
 
 impl fmt::Debug for RelayServer {

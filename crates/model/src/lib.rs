@@ -23,5 +23,4 @@ pub mod record;
 pub mod secret;
 pub mod tag;
 pub mod tailnet;
-pub mod text;
 pub mod user;

@@ -24,7 +24,6 @@ mod filter;
 mod json;
 mod node;
 mod peers;
-mod schema;
 mod session;
 mod violation;
 

@@ -12,9 +12,12 @@
 //! # Ok::<(), bowline_server::config::SettingsError>(())
 //! ```
 
+pub mod accept;
 pub mod cli;
 pub mod config;
 pub mod datadir;
+pub mod descriptors;
+pub mod forwarded;
 pub mod holder;
 pub mod listen;
 pub mod open;

@@ -2,27 +2,29 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use bowline_admission::{BodyRefused, Origin, Ticket};
 use bowline_control::Control;
 use bowline_engine::Engine;
 use bowline_model::key::NodeKey;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpStream, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::accept::{Listening, Transport};
+use crate::forwarded;
 use crate::pages::{self, Page};
 
 /// What the main listener serves.
@@ -38,87 +40,44 @@ pub struct Site {
     pub url: Arc<str>,
     /// Networks of reverse proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// Whether it was said that a proxy stands in front whose word does not count.
+    pub warned: Arc<AtomicBool>,
 }
 
-/// Settings of a socket that may be idle for hours: small packets at once, and an end to peers
-/// that are gone without a word, by the keep-alives that the protocols send.
-pub fn tune(socket: &TcpStream) {
-    let raw = socket2::SockRef::from(socket);
-    let outcome = socket
-        .set_nodelay(true)
-        .and_then(|()| raw.set_tcp_user_timeout(Some(Duration::from_secs(30))));
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "could not set the options of a socket");
-    }
+/// Whether an address is where a reverse proxy would be: on this machine, or in a private network.
+fn is_near(address: IpAddr) -> bool {
+    address.is_loopback()
+        || match address {
+            IpAddr::V4(address) => address.is_private() || address.is_link_local(),
+            IpAddr::V6(address) => address.is_unique_local() || address.is_unicast_link_local(),
+        }
 }
 
-/// Limits of the main listener.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Connections without a first request.
-    pub half_open: usize,
-    /// How long a peer has for its request's head.
-    pub head_timeout: Duration,
-}
-
-/// A permit that a connection gives back with its first request.
-type Held = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+/// How long a connection may be idle between two requests, or take for a request's head, where its
+/// client has shown a valid credential. For all others the time of half-open connections counts.
+const IDLE: Duration = Duration::from_secs(75);
 
 /// Accepts connections until `stop`, then waits for the requests in flight.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<T: Transport>(
+    listening: Listening,
+    transport: T,
     site: Site,
-    limits: Limits,
     drain: Duration,
     stop: CancellationToken,
 ) {
-    let half_open = Arc::new(Semaphore::new(limits.half_open));
     let connections = TaskTracker::new();
-    loop {
-        let accept = async {
-            let permit = half_open.clone().acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
-            accepted = accept => accepted,
-            () = stop.cancelled() => break,
-        };
-        let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        tune(&socket);
-        let held: Held = Arc::new(Mutex::new(permit.ok()));
-        let (site, stop) = (site.clone(), stop.clone());
-        connections.spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                held.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let site = site.clone();
-                async move { Ok::<_, Infallible>(site.answer(request, peer).await) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.head_timeout)
-                .max_buf_size(32 * 1024)
-                .serve_connection(TokioIo::new(socket), service)
-                .with_upgrades();
-            tokio::pin!(connection);
-            let outcome = tokio::select! {
-                outcome = connection.as_mut() => outcome,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = outcome {
-                tracing::debug!(source.ip = %peer.ip(), %error, "a connection ended");
-            }
-        });
-    }
+    let ending = stop.clone();
+    let accepting = listening.run(&connections, stop, |socket, peer, ticket| {
+        serve_connection(
+            transport.clone(),
+            socket,
+            peer,
+            ticket,
+            site.clone(),
+            ending.clone(),
+        )
+    });
+    accepting.await;
     connections.close();
     if tokio::time::timeout(drain, connections.wait())
         .await
@@ -128,8 +87,56 @@ pub async fn serve(
     }
 }
 
+async fn serve_connection<T: Transport>(
+    transport: T,
+    socket: TcpStream,
+    peer: SocketAddr,
+    ticket: Ticket,
+    site: Site,
+    stop: CancellationToken,
+) {
+    let stream = tokio::select! {
+        opened = transport.open(socket, peer, &ticket) => match opened {
+            Ok(stream) => stream,
+            Err(error) => {
+                return tracing::debug!(source.ip = %peer.ip(), %error, "TLS failed");
+            }
+        },
+        () = stop.cancelled() => return,
+    };
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (site, ticket) = (site.clone(), ticket.clone());
+        async move { Ok::<_, Infallible>(site.answer(request, peer, ticket).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(32 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(source.ip = %peer.ip(), %error, "a connection ended");
+    }
+}
+
 impl Site {
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        ticket: Ticket,
+    ) -> Response<Body> {
+        let address = self.source(request.headers(), peer, &ticket);
+        // Whatever is asked, it is the server's turn until the answer begins.
+        let _busy = ticket.busy();
         // By the path alone: some clients send absolute targets, or a Host without the port.
         let path = request.uri().path();
         if matches!(*request.method(), Method::GET | Method::HEAD)
@@ -144,49 +151,72 @@ impl Site {
                 self.control.key().map(Body::new)
             }
             (_, "ts2021") if !path.starts_with("/api/") => {
-                let source = self.source(&request, peer);
-                self.control.upgrade(request, source).map(Body::new)
+                let answer = self.control.upgrade(request, address, ticket).await;
+                answer.map(Body::new)
             }
             (_, "health") if path == "/health" => health(),
-            (&Method::POST, "verify") if path == "/verify" => self.verify(request).await,
+            (&Method::POST, "verify") if path == "/verify" => {
+                self.verify(request, address, &ticket).await
+            }
             (&Method::GET, "generate_204") if path == "/generate_204" => no_content(&request),
             // The API answers everything else, with its own errors.
-            _ => match self.api.clone().oneshot(request.map(Body::new)).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
+            _ => {
+                request.extensions_mut().insert(Origin { ticket, address });
+                match self.api.clone().oneshot(request.map(Body::new)).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            }
         }
     }
 
-    /// Where a request comes from: the connection, or what a trusted proxy says.
-    fn source(&self, request: &Request<Incoming>, peer: SocketAddr) -> IpAddr {
-        let ip = peer.ip().to_canonical();
-        if !self.trusted_proxies.iter().any(|net| net.contains(&ip)) {
-            return ip;
+    /// Where a request comes from, for all that counts or logs it.
+    fn source(&self, headers: &HeaderMap, peer: SocketAddr, ticket: &Ticket) -> IpAddr {
+        let own = peer.ip().to_canonical();
+        let address = forwarded::client(headers, own, &self.trusted_proxies);
+        if address != own {
+            ticket.attribute(address);
+        } else if self.trusted_proxies.is_empty()
+            && is_near(own)
+            && forwarded::is_forwarded(headers)
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                source.ip = %own,
+                "requests are forwarded by a proxy whose word does not count: all its clients are \
+                 one source, and one of them can use up what all have; set trusted_proxies to its address"
+            );
         }
-        request
-            .headers()
-            .get("x-forwarded-for")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|list| list.rsplit(',').next())
-            .and_then(|last| last.trim().parse().ok())
-            .unwrap_or(ip)
+        address
     }
 
     /// `POST /verify`: whether a relay elsewhere may admit a client.
-    async fn verify(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn verify(
+        &self,
+        request: Request<Incoming>,
+        address: IpAddr,
+        ticket: &Ticket,
+    ) -> Response<Body> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Ask {
             node_public: NodeKey,
         }
-        let Ok(body) = http_body_util::Limited::new(request.into_body(), 4096)
-            .collect()
-            .await
-        else {
-            return json(StatusCode::BAD_REQUEST, r#"{"message":"bad request"}"#);
+        let bodies = ticket.admission().bodies();
+        let received = bodies.receive(address, request.into_body(), 4096, None);
+        let body = match received.await {
+            Ok(body) => body,
+            Err(BodyRefused::Late) => {
+                let text = r#"{"message":"request body did not arrive in time"}"#;
+                return json(StatusCode::REQUEST_TIMEOUT, text);
+            }
+            Err(BodyRefused::Crowded) => {
+                let text = r#"{"message":"there are too many request bodies at once; try again"}"#;
+                return json(StatusCode::SERVICE_UNAVAILABLE, text);
+            }
+            Err(_) => return json(StatusCode::BAD_REQUEST, r#"{"message":"bad request"}"#),
         };
-        match serde_json::from_slice::<Ask>(&body.to_bytes()) {
+        match serde_json::from_slice::<Ask>(&body) {
             Ok(ask) if self.engine.admits(&ask.node_public) => {
                 json(StatusCode::OK, r#"{"Allow":true}"#)
             }

@@ -15,16 +15,12 @@ use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accept::{Listening, Transport};
 use crate::config::Settings;
 use crate::datadir::DataDir;
-
-/// The relay's self-signed certificate and its key, in the data directory.
-pub const CERTIFICATE_FILE: &str = "relay-certificate.json";
 
 /// Admits the devices of this server to the relay.
 pub struct Members(pub Engine);
@@ -78,6 +74,7 @@ pub fn certificate(settings: &Settings, data: &DataDir) -> Result<Certificate> {
 }
 
 fn self_signed(host: &str, data: &DataDir) -> Result<Certificate> {
+    const FILE: &str = "relay-certificate.json";
     let make = || -> Result<Vec<u8>> {
         let key = rcgen::KeyPair::generate().context("cannot make a key for the relay")?;
         let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()])
@@ -98,15 +95,14 @@ fn self_signed(host: &str, data: &DataDir) -> Result<Certificate> {
         Ok(serde_json::to_vec_pretty(&kept)?)
     };
     let read = |bytes: &[u8]| {
-        serde_json::from_slice::<Kept>(bytes).with_context(|| {
-            format!("{CERTIFICATE_FILE} in the data directory is damaged; remove it")
-        })
+        serde_json::from_slice::<Kept>(bytes)
+            .with_context(|| format!("{FILE} in the data directory is damaged; remove it"))
     };
-    let mut kept = read(&data.private_file(CERTIFICATE_FILE, make)?)?;
+    let mut kept = read(&data.private_file(FILE, make)?)?;
     if kept.host != host {
         // The name changed: clients check it, so the old certificate is of no use.
         let bytes = make()?;
-        data.write_private(CERTIFICATE_FILE, &bytes)?;
+        data.write_private(FILE, &bytes)?;
         kept = read(&bytes)?;
     }
     let certificate = CertificateDer::from_pem_slice(kept.certificate.as_bytes())
@@ -203,50 +199,29 @@ fn read_map(file: &Path) -> Result<DerpMap> {
 }
 
 /// Accepts connections to the relay until `stop`.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
+pub async fn serve<T: Transport>(
+    listening: Listening,
+    transport: T,
     relay: RelayServer,
-    timeout: Duration,
     stop: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let sessions = TaskTracker::new();
-    loop {
-        let (socket, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
+    let ending = stop.clone();
+    let accepting = listening.run(&sessions, stop, |socket, peer, ticket| {
+        let (transport, relay, stop) = (transport.clone(), relay.clone(), ending.clone());
+        async move {
+            let stream = match transport.open(socket, peer, &ticket).await {
+                Ok(stream) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "the relay cannot accept a connection");
-                    // Out of descriptors, most likely: wait for some to be free.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-            () = stop.cancelled() => break,
-        };
-        let slot = match relay.slot(peer.ip()) {
-            Ok(slot) => slot,
-            Err(error) => {
-                tracing::debug!(source.ip = %peer.ip(), %error, "the relay refused a connection");
-                continue;
-            }
-        };
-        crate::listen::tune(&socket);
-        let (acceptor, relay, stop) = (acceptor.clone(), relay.clone(), stop.clone());
-        sessions.spawn(async move {
-            let stream = match tokio::time::timeout(timeout, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => {
                     return tracing::debug!(source.ip = %peer.ip(), %error, "TLS failed");
                 }
-                Err(_) => return tracing::debug!(source.ip = %peer.ip(), "TLS took too long"),
             };
-            if let Err(error) = relay.serve_connection_in(slot, stream, peer, stop).await {
+            if let Err(error) = relay.serve_connection_in(ticket, stream, peer, stop).await {
                 tracing::debug!(source.ip = %peer.ip(), %error, "a relay session ended");
             }
-        });
-    }
+        }
+    });
+    accepting.await;
     sessions.close();
     // They end by the same token; one that does not read is not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(3), sessions.wait()).await;

@@ -8,23 +8,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
+use bowline_admission::{Admission, BodyLimits, Listener};
 use bowline_api::ApiOptions;
 use bowline_control::Control;
 use bowline_derp::stun::StunServer;
 use bowline_derp::{RelayConfig, RelayServer, SecretKey};
 use bowline_engine::{Engine, Event};
 use http::HeaderValue;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accept::{Listening, Plain, Tls};
 use crate::cli::api::SERVER_URL;
 use crate::config::{Loaded, Settings};
 use crate::datadir::DataDir;
 use crate::listen::{self, Site};
-use crate::telemetry::{Metrics, serve_metrics};
-use crate::{holder, open, relay};
+use crate::telemetry::{self, Metrics, serve_metrics};
+use crate::{accept, descriptors, holder, open, relay};
 
 /// Name of the operator's socket in the data directory.
 pub const SOCKET: &str = "bowline.sock";
@@ -32,6 +35,8 @@ pub const SOCKET: &str = "bowline.sock";
 const FIRST_OWNER: &str = "owner@bowline.internal";
 /// Name of that tailnet.
 const FIRST_TAILNET: &str = "bowline.internal";
+/// File for the first token where there is no terminal to print it on.
+const TOKEN_FILE: &str = "first-token";
 
 /// The sockets of a server, all bound before anything is served.
 struct Sockets {
@@ -52,16 +57,14 @@ impl Sockets {
             None => None,
         };
         Ok(Self {
-            main: bind(settings.server.listen, "listen", "the server").await?,
-            relay: bind_optional(settings.derp.listen.address(), "derp-listen", "the relay")
-                .await?,
+            main: bind(settings.server.listen, "listen", "the server")?,
+            relay: bind_optional(settings.derp.listen.address(), "derp-listen", "the relay")?,
             stun,
             metrics: bind_optional(
                 settings.metrics.listen.address(),
                 "metrics-listen",
                 "metrics",
-            )
-            .await?,
+            )?,
         })
     }
 }
@@ -85,21 +88,42 @@ fn in_use(error: io::Error, address: SocketAddr, flag: &str, what: &str) -> anyh
     anyhow::Error::new(error).context(format!("cannot listen on {address} for {what}: {hint}"))
 }
 
-async fn bind(address: SocketAddr, flag: &str, what: &str) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| in_use(error, address, flag, what))
+fn bind(address: SocketAddr, flag: &str, what: &str) -> Result<TcpListener> {
+    accept::bind(address).map_err(|error| in_use(error, address, flag, what))
 }
 
-async fn bind_optional(
+fn bind_optional(
     address: Option<SocketAddr>,
     flag: &str,
     what: &str,
 ) -> Result<Option<TcpListener>> {
-    match address {
-        Some(address) => Ok(Some(bind(address, flag, what).await?)),
-        None => Ok(None),
-    }
+    address.map(|address| bind(address, flag, what)).transpose()
+}
+
+/// The admission layer of all listeners, as the settings say.
+fn admission(settings: &Settings) -> Admission {
+    let limits = &settings.limits;
+    let descriptors = descriptors::raise();
+    tracing::debug!(
+        limit = descriptors.limit,
+        reserve = descriptors.reserve,
+        "open files"
+    );
+    let bodies = limits.bodies_in_flight_bytes.size();
+    Admission::new(bowline_admission::Limits {
+        half_open: descriptors::half_open(descriptors, limits.half_open_connections.size()),
+        half_open_timeout: limits.handshake_seconds.duration(),
+        per_source: limits.connections_per_source.size(),
+        per_machine: limits.connections_per_machine.size(),
+        descriptors: Some(descriptors),
+        bodies: BodyLimits {
+            timeout: limits.body_seconds.duration(),
+            total: bodies,
+            // One source never keeps all others out.
+            per_source: bodies / 2,
+        },
+        ..bowline_admission::Limits::default()
+    })
 }
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -113,7 +137,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
 
-    let opened = open::open(&loaded.settings, open::Purpose::Serve).await?;
+    let opened = open::open(&loaded.settings).await?;
     let sockets = Sockets::bind(&loaded.settings).await?;
     let main_address = sockets.main.local_addr()?;
     let mut loaded = loaded.clone();
@@ -142,25 +166,21 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         .as_ref()
         .and_then(|certificate| certificate.pin.as_deref());
     let map = relay::derp_map(settings, pin, relay_address, stun_address)?;
-    let noise_secret = opened
-        .sealer
-        .secret(&opened.store, open::NOISE_SECRET)
-        .await?;
+    let noise_secret = opened.sealer.secret(&opened.store, "noise").await?;
     let relay_secret = opened.sealer.secret(&opened.store, "relay").await?;
 
     let engine = open::engine(opened.store.clone(), open::engine_settings(settings, map)).await?;
     let first_token = first_start(&engine, &opened.data).await?;
 
     let limits = &settings.limits;
+    let admission = admission(settings);
     let control = Control::new(
         engine.clone(),
         bowline_control::Config {
             noise_secret,
             url: settings.server.url.as_str().to_owned(),
             log_upload: settings.tailnet.allow_log_upload,
-            body_limit: usize::try_from(limits.body_bytes.get()).unwrap_or(usize::MAX),
-            handshakes: usize::try_from(limits.half_open_connections.get()).unwrap_or(usize::MAX),
-            half_open_timeout: limits.handshake_seconds.duration(),
+            body_limit: limits.body_bytes.size(),
             registrations_per_second: f64::from(
                 u32::try_from(limits.registrations_per_second.get()).unwrap_or(u32::MAX),
             ),
@@ -178,9 +198,14 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let metrics = Metrics::new();
     let stun = StunServer::new();
     register_metrics(&metrics, &engine, &control, &relay, &stun);
+    telemetry::register_admission(&metrics, &admission);
 
     let timeout = limits.request_seconds.duration();
-    let api = bowline_api::router(engine.clone(), ApiOptions::default())
+    let options = ApiOptions {
+        body_limit: limits.body_bytes.size(),
+        ..ApiOptions::default()
+    };
+    let api = bowline_api::router(engine.clone(), options)
         .layer(axum::middleware::from_fn(move |request, next| {
             in_time(timeout, request, next)
         }))
@@ -192,7 +217,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         engine.clone(),
         ApiOptions {
             operator: true,
-            ..ApiOptions::default()
+            ..options
         },
     );
     // Commands tell people what this server calls itself, whatever settings they find.
@@ -210,34 +235,40 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let operator = operator_socket(&socket_path)?;
 
     let tasks = TaskTracker::new();
+    let trusted_proxies: Arc<[IpNet]> = settings.server.trusted_proxies.clone().into();
     let site = Site {
         control: control.clone(),
         api,
         engine: engine.clone(),
         url: settings.server.url.as_str().into(),
-        trusted_proxies: settings.server.trusted_proxies.clone().into(),
+        trusted_proxies: trusted_proxies.clone(),
+        warned: Arc::default(),
     };
-    let site_limits = listen::Limits {
-        half_open: usize::try_from(limits.half_open_connections.get()).unwrap_or(1024),
-        head_timeout: limits.handshake_seconds.duration(),
+    let listening = |socket, listener| Listening {
+        socket,
+        listener,
+        admission: admission.clone(),
+        trusted_proxies: trusted_proxies.clone(),
     };
+    tasks.spawn({
+        let (admission, stop) = (admission.clone(), stop.clone());
+        async move { admission.tend(stop).await }
+    });
     let drain = limits.drain_seconds.duration();
     tasks.spawn(listen::serve(
-        sockets.main,
+        listening(sockets.main, Listener::Main),
+        Plain,
         site,
-        site_limits,
         drain,
         stop.clone(),
     ));
     tasks.spawn(listen::serve_operator(operator, operator_api, stop.clone()));
     tasks.spawn(end_revoked(engine.clone(), relay.clone(), stop.clone()));
     if let (Some(listener), Some(certificate)) = (sockets.relay, certificate) {
-        let timeout = limits.handshake_seconds.duration();
         tasks.spawn(relay::serve(
-            listener,
-            certificate.tls,
+            listening(listener, Listener::Relay),
+            Tls(certificate.tls),
             relay,
-            timeout,
             stop.clone(),
         ));
     }
@@ -250,12 +281,8 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         });
     }
     if let Some(listener) = sockets.metrics {
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            if let Err(error) = serve_metrics(listener, metrics, stop).await {
-                tracing::error!(%error, "the metrics listener ended");
-            }
-        });
+        let listening = listening(listener, Listener::Metrics);
+        tasks.spawn(serve_metrics(listening, metrics, stop.clone()));
     }
     let bound = Bound {
         main: main_address,
@@ -355,7 +382,7 @@ async fn first_start(engine: &Engine, data: &DataDir) -> Result<Option<FirstToke
     if io::stdout().is_terminal() {
         return Ok(Some(FirstToken::Shown(text)));
     }
-    let path = data.write_private(open::TOKEN_FILE, format!("{}\n", *text).as_bytes())?;
+    let path = data.write_private(TOKEN_FILE, format!("{}\n", *text).as_bytes())?;
     Ok(Some(FirstToken::File(path)))
 }
 

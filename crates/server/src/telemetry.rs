@@ -4,12 +4,14 @@
 //! The log goes to standard error, never a secret in it: secrets have types that can't print, and
 //! the libraries below us, which know no secret as such, may only warn.
 
+mod admission;
 mod http;
 mod log;
 mod metrics;
 mod process;
 mod serve;
 
+pub use self::admission::register_admission;
 pub use self::http::{HttpMetrics, track};
 pub use self::log::{LogError, start_log};
 pub use self::metrics::{Metrics, Timer};

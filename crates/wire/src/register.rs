@@ -7,13 +7,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::fields::{BadRequest, Fields};
-use crate::hostinfo::{Hostinfo, TooLarge};
+use crate::hostinfo::Hostinfo;
 
 /// A client asks to be registered, renewed or logged out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegisterRequest {
-    /// Capability version. At most 65,535, as in the handshake: peers are told of it, and Go's `int`
-    /// has 32 bits on some platforms.
+    /// Capability version.
     pub version: u32,
     /// The node key to register.
     pub node_key: NodeKey,
@@ -30,7 +29,7 @@ pub struct RegisterRequest {
     /// Whether the device is to be deleted some time after it goes offline.
     pub ephemeral: bool,
     /// What it says of its machine.
-    pub hostinfo: Result<Hostinfo, TooLarge>,
+    pub hostinfo: Hostinfo,
 }
 
 impl RegisterRequest {
@@ -42,7 +41,7 @@ impl RegisterRequest {
         let fields = Fields::parse(body)?;
         let auth = fields.object("Auth")?;
         Ok(Self {
-            version: fields.or_default::<u16>("Version")?.into(),
+            version: fields.or_default("Version")?,
             node_key: fields.required("NodeKey")?,
             old_node_key: fields
                 .optional::<NodeKey>("OldNodeKey")?

@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bowline_admission::{Admission, Limits};
 use bowline_control::Config;
 use bowline_testkit::client::{Connection, Identity};
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
 use crate::server::{Server, config};
 
@@ -41,37 +43,63 @@ async fn refusals_reach_the_user_as_text_and_a_logout_as_an_expired_key() {
 }
 
 #[tokio::test]
-async fn connections_without_a_request_are_limited_and_end() {
-    let server = Server::with(Config {
-        handshakes: 2,
-        half_open_timeout: Duration::from_millis(1500),
-        ..config()
+async fn connections_of_strangers_make_room_and_end() {
+    let admission = Admission::new(Limits {
+        half_open: 2,
+        half_open_timeout: Duration::from_millis(500),
+        ..Limits::default()
+    });
+    let server = Server::behind(admission.clone(), config()).await;
+    let (client, _) = server.joined(1).await;
+    let known = client.connect().await.unwrap();
+    let [two, three] = [2, 3].map(|number| server.client(number));
+    let (two, three) = (two.connect().await.unwrap(), three.connect().await.unwrap());
+    // That it asked something makes it no better known.
+    whoami(&two, 2).await.unwrap();
+    let four = server.client(4).connect().await.unwrap();
+    whoami(&two, 2).await.unwrap();
+    assert!(whoami(&three, 3).await.is_err(), "the oldest silent one");
+    // In time they all go, but not the one of a device.
+    let ended = || admission.ended()[1].1;
+    patiently(|| {
+        admission.sweep(Instant::now());
+        ended() == 2
     })
     .await;
-    let connect = |number: u64| {
-        let client = server.client(number);
-        async move { client.connect().await }
-    };
-    let (one, two) = (connect(1).await.unwrap(), connect(2).await.unwrap());
-    let refused = connect(3).await.unwrap_err();
-    assert!(format!("{refused:#}").contains("503"), "{refused:#}");
-    // Whoever asks something makes room.
-    whoami(&one).await.unwrap();
-    let _three = connect(3).await.unwrap();
-    // A silent one is cut off, the oldest first; who has asked something goes on.
-    while connect(4).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(whoami(&two).await.is_err());
-    whoami(&one).await.unwrap();
+    assert!(whoami(&two, 2).await.is_err() && whoami(&four, 4).await.is_err());
+    whoami(&known, 1).await.unwrap();
+    // It is a stranger again when its device is gone.
+    let device = server.engine.snapshot(server.admin.tailnet).unwrap();
+    let device = device.devices().next().unwrap().device.id;
+    server
+        .engine
+        .delete_device(&server.admin, device)
+        .await
+        .unwrap();
+    whoami(&known, 1).await.unwrap();
+    patiently(|| {
+        admission.sweep(Instant::now());
+        ended() == 3
+    })
+    .await;
+    assert!(whoami(&known, 1).await.is_err());
 }
 
-async fn whoami(connection: &Connection) -> anyhow::Result<()> {
+/// Waits until something is so.
+async fn patiently(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not reached");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn whoami(connection: &Connection, number: u64) -> anyhow::Result<()> {
     let answer = connection
         .request(Method::GET, "/machine/whoami", "")
         .await?;
     assert_eq!(answer.status, StatusCode::OK);
-    let key = Identity::numbered(1).machine_key_text()?;
+    let key = Identity::numbered(number).machine_key_text()?;
     assert_eq!(answer.text().trim(), key);
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! A server with one tailnet.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowline_admission::{Admission, Listener};
 use bowline_control::{Config, Control};
 use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{Actor, Engine, Settings, SystemClock, SystemRandom};
@@ -57,8 +57,6 @@ pub(crate) fn config() -> Config {
         url: "http://bowline.example.com".to_owned(),
         log_upload: false,
         body_limit: 64 * 1024,
-        handshakes: 64,
-        half_open_timeout: Duration::from_secs(10),
         registrations_per_second: 0.0,
     }
 }
@@ -69,6 +67,10 @@ impl Server {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
+        Self::behind(Admission::unlimited(), config).await
+    }
+
+    pub(crate) async fn behind(admission: Admission, config: Config) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bowline.db");
         let store = Store::open(&path.as_path().into(), Options::default())
@@ -89,7 +91,7 @@ impl Server {
         let control = Control::new(engine.clone(), config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(listen(listener, control.clone()));
+        tokio::spawn(listen(listener, admission, control.clone()));
         let address = Address::discover(&url).await.unwrap();
         Self {
             engine,
@@ -140,26 +142,35 @@ impl Server {
     }
 }
 
-async fn listen(listener: TcpListener, control: Control) {
-    let loopback: IpAddr = [127, 0, 0, 1].into();
-    while let Ok((stream, _)) = listener.accept().await {
-        let control = control.clone();
+async fn listen(listener: TcpListener, admission: Admission, control: Control) {
+    while let Ok((stream, peer)) = listener.accept().await {
+        let ticket = admission
+            .admit(Listener::Main, peer.ip(), false, None)
+            .unwrap();
+        let (control, ending) = (control.clone(), ticket.clone());
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let answer = match (request.method(), request.uri().path()) {
-                (&Method::GET, "/key") => control.key(),
-                (_, "/ts2021") => control.upgrade(request, loopback),
-                _ => {
-                    let mut answer = control.key();
-                    *answer.status_mut() = StatusCode::NOT_FOUND;
-                    answer
-                }
-            };
-            async move { Ok::<_, Infallible>(answer) }
+            let (control, ticket) = (control.clone(), ticket.clone());
+            async move {
+                let _busy = ticket.busy();
+                Ok::<_, Infallible>(match (request.method(), request.uri().path()) {
+                    (&Method::GET, "/key") => control.key(),
+                    (_, "/ts2021") => control.upgrade(request, peer.ip(), ticket).await,
+                    _ => {
+                        let mut answer = control.key();
+                        *answer.status_mut() = StatusCode::NOT_FOUND;
+                        answer
+                    }
+                })
+            }
         });
-        tokio::spawn(
-            hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades(),
-        );
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = connection => {}
+                () = ending.ended() => {}
+            }
+        });
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bowline_admission::Ticket;
 use bowline_model::key::NodeKey;
 use bytes::BytesMut;
 use tokio::{
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Relay,
-    gate::Slot,
     outbox::{Batch, End, Lane, Link, Pushed, QueueLimits},
     rate::Bucket,
     registry::Contacts,
@@ -41,7 +41,7 @@ const FRAMES_PER_TURN: usize = 16;
 /// Why the relay ended a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// Too many connections have not finished their handshake, in all or from this source.
+    /// Too many connections have not finished their handshake, and this was the one to go.
     #[error("too many connections are in their handshake")]
     Crowded,
     /// A step of the handshake, or HTTP before it, took too long.
@@ -91,7 +91,7 @@ pub enum SessionError {
 /// Runs a session; see [`RelayServer::serve`](crate::RelayServer::serve).
 pub(super) async fn run<S>(
     relay: &Relay,
-    slot: Slot,
+    ticket: Ticket,
     stream: S,
     peer: SocketAddr,
     shutdown: CancellationToken,
@@ -113,9 +113,13 @@ where
     let registered = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
+        () = ticket.ended() => {
+            relay.counters.refuse_crowded();
+            return Err(SessionError::Crowded);
+        }
         registered = handshake => registered,
     };
-    drop(slot);
+    ticket.establish(registered.is_ok());
     let mut session = registered.inspect_err(|error| count_failed_handshake(relay, error))?;
 
     let link = Arc::clone(&session.link);
@@ -123,6 +127,8 @@ where
         ended = read(relay, &link, &mut session.contacts, &mut frames, &mut reader) => ended,
         ended = write(relay, &link, &mut writer) => ended,
         end = link.ended() => Err(end.into()),
+        // By nothing that the relay knows of: a known node is not in anybody's way.
+        () = ticket.ended() => Err(SessionError::Crowded),
         () = shutdown.cancelled() => Ok(()),
     };
     if shutdown.is_cancelled() {

@@ -106,7 +106,7 @@ pub(super) fn sub(gauge: &AtomicU64, count: u64) {
 }
 
 impl Counters {
-    pub(super) fn refuse_crowded(&self) {
+    pub(crate) fn refuse_crowded(&self) {
         add(&self.refused_crowded, 1);
     }
 

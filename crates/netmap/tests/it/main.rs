@@ -7,5 +7,4 @@ mod law;
 mod message;
 mod policy;
 mod records;
-mod said;
 mod view;

@@ -7,14 +7,36 @@ section! {
     /// Limits on what one peer can take. They guard against faulty and hostile peers; the
     /// defaults suit ten thousand devices.
     pub struct Limits["limits"] {
-        /// The largest request body, in bytes.
-        body_bytes: Whole<65_536, 67_108_864>, default "4194304" { Whole::new(4_194_304) };
+        /// The largest request body, in bytes: of a device, and of an API request without a policy
+        /// file. A machine key without a device may send 64 KiB.
+        body_bytes: Whole<65_536, 67_108_864>, default "1048576" { Whole::new(1_048_576) };
 
-        /// How many connections may be open that have not yet finished their handshake: a first
-        /// request, TLS, Noise. Further ones wait until one of these is done.
-        half_open_connections: Whole<16, 65_536>, default "1024" { Whole::new(1024) };
+        /// How many seconds a peer has to send a request's body.
+        body_seconds: Seconds<1, 600>, default "20" { Seconds::new(20) };
 
-        /// How many seconds a peer has for its handshake.
+        /// How many bytes all request bodies in flight may take together. One source may have half
+        /// of it. Where it is used up, the source with most loses its oldest body that still
+        /// arrives.
+        bodies_in_flight_bytes: Whole<4_194_304, 17_179_869_184>, default "67108864" {
+            Whole::new(67_108_864)
+        };
+
+        /// How many half-open connections there may be: those whose peer has not shown who it is (a
+        /// machine key with a device or a waiting login, a valid credential) while it is the
+        /// peer's turn to say something. One more ends the oldest of the source that has most. At
+        /// most half of the descriptors.
+        half_open_connections: Whole<16, 65_536>, default "4096" { Whole::new(4096) };
+
+        /// How many connections one source may have, whatever they are: an IPv4 address or an IPv6
+        /// /64. A /56 may have twice as many, a /48 four times. One more ends the oldest half-open
+        /// one of the source, and is refused where there is none.
+        connections_per_source: Whole<16, 1_048_576>, default "32768" { Whole::new(32_768) };
+
+        /// How many connections one machine key may have. One more ends its oldest.
+        connections_per_machine: Whole<2, 1024>, default "16" { Whole::new(16) };
+
+        /// How many seconds a half-open connection may be silent: through TLS, HTTP, the Noise
+        /// handshake, and between requests.
         handshake_seconds: Seconds<1, 300>, default "10" { Seconds::new(10) };
 
         /// How many seconds an API request may take.

@@ -532,7 +532,7 @@ fn the_report_tells_value_and_source_and_no_secret() {
     );
     assert_eq!(
         json["settings"]["limits.body_bytes"],
-        serde_json::json!({ "value": 4_194_304, "from": { "source": "default" } })
+        serde_json::json!({ "value": 1_048_576, "from": { "source": "default" } })
     );
     assert_eq!(json["settings"]["log.level"]["from"]["flag"], "--log-level");
     assert_eq!(

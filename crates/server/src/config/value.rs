@@ -241,6 +241,12 @@ impl<const MIN: u64, const MAX: u64> Whole<MIN, MAX> {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// The number as a size of something in memory.
+    #[must_use]
+    pub fn size(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
 }
 
 impl<const MIN: u64, const MAX: u64> Value for Whole<MIN, MAX> {

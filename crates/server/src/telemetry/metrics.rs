@@ -79,6 +79,18 @@ impl Metrics {
         self.collect(name, help, Kind::Gauge(Box::new(read)));
     }
 
+    /// Adds numbers that go up and down, one for each pair of values of two labels. The values are
+    /// closed sets.
+    pub fn gauges(
+        &self,
+        name: &str,
+        help: &'static str,
+        labels: [&'static str; 2],
+        read: impl Fn() -> Vec<([&'static str; 2], i64)> + Send + Sync + 'static,
+    ) {
+        self.collect(name, help, Kind::Gauges(labels, Box::new(read)));
+    }
+
     /// Adds a distribution of durations. `name` is without `_seconds`.
     #[must_use]
     pub fn timer(&self, name: &str, help: &'static str) -> Timer {
@@ -147,7 +159,11 @@ enum Kind {
         Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     ),
     Gauge(Box<dyn Fn() -> i64 + Send + Sync>),
+    Gauges([&'static str; 2], Box<dyn Fn() -> Pairs + Send + Sync>),
 }
+
+/// Numbers by the values of two labels.
+type Pairs = Vec<([&'static str; 2], i64)>;
 
 /// A metric that something else counts.
 struct Collected {
@@ -167,7 +183,7 @@ impl Collector for Collected {
         let Self { name, help, kind } = self;
         let of_kind = match kind {
             Kind::Counter(_) | Kind::Counters(..) => MetricType::Counter,
-            Kind::Gauge(_) => MetricType::Gauge,
+            Kind::Gauge(_) | Kind::Gauges(..) => MetricType::Gauge,
         };
         let mut metric = encoder.encode_descriptor(name, help, None, of_kind)?;
         match kind {
@@ -177,6 +193,12 @@ impl Collector for Collected {
                 ConstCounter::new(count).encode(metric.encode_family(&labels)?)
             }),
             Kind::Gauge(read) => ConstGauge::new(read()).encode(metric),
+            Kind::Gauges([first, second], read) => {
+                read().into_iter().try_for_each(|(values, number)| {
+                    let labels = [(*first, values[0]), (*second, values[1])];
+                    ConstGauge::new(number).encode(metric.encode_family(&labels)?)
+                })
+            }
         }
     }
 }

@@ -1,38 +1,68 @@
 //! The metrics listener.
 
-use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use tokio::net::TcpListener;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 use super::Metrics;
+use crate::accept::Listening;
 
 /// The format that is served; Prometheus takes it whatever it asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves `GET /metrics` on `listener` until `shutdown` is cancelled and the requests in flight
-/// are answered.
-///
-/// # Errors
-/// When the listener fails for good.
+/// Serves `GET /metrics` until `shutdown` is cancelled and the requests in flight are answered.
 pub async fn serve_metrics(
-    listener: TcpListener,
+    listening: Listening,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
-) -> io::Result<()> {
+) {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .with_state(metrics);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+    let connections = TaskTracker::new();
+    let ending = shutdown.clone();
+    let accepting = listening.run(&connections, shutdown, |socket, _, ticket| {
+        let (router, stop) = (router.clone(), ending.clone());
+        async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (router, busy) = (router.clone(), ticket.busy());
+                async move {
+                    let answer = router.oneshot(request.map(Body::new)).await;
+                    drop(busy);
+                    answer
+                }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .max_buf_size(16 * 1024)
+                .serve_connection(TokioIo::new(socket), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+        }
+    });
+    accepting.await;
+    connections.close();
+    // A client that does not read its answer is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(3), connections.wait()).await;
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
@@ -47,8 +77,7 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use bowline_admission::{Admission, Listener};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
     use tokio::time::timeout;
@@ -69,10 +98,15 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_served_until_shutdown() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-        let address = listener.local_addr().expect("an address");
+        let listening = Listening {
+            socket: crate::accept::bind(([127, 0, 0, 1], 0).into()).expect("a listener"),
+            listener: Listener::Metrics,
+            admission: Admission::unlimited(),
+            trusted_proxies: [].into(),
+        };
+        let address = listening.socket.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve_metrics(listener, Metrics::new(), shutdown.clone()));
+        let server = tokio::spawn(serve_metrics(listening, Metrics::new(), shutdown.clone()));
         let answer = ask(address, "/metrics").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(
@@ -87,7 +121,7 @@ mod tests {
         let ended = timeout(Duration::from_secs(5), server)
             .await
             .expect("an end within 5 s");
-        ended.expect("a task").expect("no error");
+        ended.expect("a task");
         TcpStream::connect(address)
             .await
             .expect_err("nobody listens");

@@ -11,7 +11,6 @@ mod documents;
 mod elsewhere;
 mod home;
 mod logins;
-mod nothing_new;
 mod policy;
 mod refusals;
 mod serving;
