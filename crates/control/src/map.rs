@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bowline_engine::{Report, Stream};
+use bowline_engine::{NetReport, Report, Stream};
 use bowline_model::key::NodeKey;
 use bowline_model::record::RawJson;
 use bowline_netmap::delta::{self, Gone};
@@ -14,6 +14,7 @@ use bowline_netmap::full::{self, Viewer};
 use bowline_netmap::message::Message;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_wire::capability;
+use bowline_wire::hostinfo::TooLarge;
 use bowline_wire::map_request::MapRequest;
 use bowline_wire::map_response::KEEP_ALIVE;
 use bytes::Bytes;
@@ -114,19 +115,27 @@ fn report(request: &MapRequest, peer: &Peer) -> Option<Report> {
         .endpoints
         .clone()
         .filter(|list| !request.stream || !list.is_empty());
-    let net_info = request
-        .hostinfo
-        .as_ref()
-        .and_then(|host| host.net_info.as_ref());
+    let (host, hostinfo_too_large) = match &request.hostinfo {
+        Some(Ok(host)) => (Some(host), false),
+        Some(Err(TooLarge)) => (None, true),
+        None => (None, false),
+    };
+    let net_info = host.and_then(|host| {
+        let net = host.net_info.as_ref()?;
+        Some(NetReport {
+            json: RawJson::of(net).ok()?,
+            home_derp: net.preferred_derp,
+            is_shortened: host.is_net_info_shortened,
+        })
+    });
     Some(Report {
         capability_version: request.version,
         disco_key: request.disco_key,
         endpoints,
-        hostinfo: request
-            .hostinfo
-            .as_ref()
-            .map(|host| (host.json.clone(), host.facts.clone())),
-        net_info: net_info.and_then(|net| Some((RawJson::of(net).ok()?, net.preferred_derp))),
+        endpoints_shortened: request.endpoints_shortened,
+        hostinfo: host.map(|host| (host.json.clone(), host.facts.clone())),
+        hostinfo_too_large,
+        net_info,
     })
 }
 

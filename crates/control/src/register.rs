@@ -7,6 +7,7 @@ use bowline_engine::{Followed, Registered, Registration, RegistrationRefused, St
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_netmap::render::{node, profiles};
 use bowline_wire::capability;
+use bowline_wire::hostinfo::TooLarge;
 use bowline_wire::register::{Login, RegisterRequest, RegisterResponse, ResponseUser};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -57,7 +58,10 @@ pub(crate) async fn handle(
     // What comes next may be held for an hour.
     drop(body);
     let followup = code(&std::mem::take(&mut request.followup)).to_owned();
-    let request = registration(request, peer);
+    let request = match registration(request, peer) {
+        Ok(request) => request,
+        Err(TooLarge) => return answer(control, Err(RegistrationRefused::HostinfoTooLarge), peer),
+    };
     let outcome = control.0.engine.register(request.clone()).await;
     if matches!(outcome, Ok(Registered::NeedsLogin)) {
         return interactive(control, &followup, request, peer).await;
@@ -163,8 +167,9 @@ fn answer(
     }
 }
 
-fn registration(request: RegisterRequest, peer: &Peer) -> Registration {
-    Registration {
+fn registration(request: RegisterRequest, peer: &Peer) -> Result<Registration, TooLarge> {
+    let hostinfo = request.hostinfo?;
+    Ok(Registration {
         machine_key: peer.machine_key,
         node_key: request.node_key,
         old_node_key: request.old_node_key,
@@ -173,9 +178,9 @@ fn registration(request: RegisterRequest, peer: &Peer) -> Registration {
         expiry: request.expiry,
         ephemeral: request.ephemeral,
         capability_version: request.version,
-        hostinfo: request.hostinfo.json,
-        facts: request.hostinfo.facts,
-    }
+        hostinfo: hostinfo.json,
+        facts: hostinfo.facts,
+    })
 }
 
 fn admitted(control: &Control, tailnet: TailnetId, device: DeviceId) -> Option<RegisterResponse> {

@@ -221,6 +221,7 @@ pub(crate) fn admit(
     device.key_expiry_disabled =
         admission.is_tagged() || (device.key_expiry_disabled && !previous.is_tagged());
     device.expired = false;
+    device.key_ended = false;
     device.ephemeral = admission.ephemeral || request.ephemeral;
     device.auth_key = admission.auth_key;
     device.authorized |= admission.preauthorized;
@@ -260,6 +261,10 @@ pub(crate) fn admit(
     }
     let id = device.id;
     draft.put_device(device);
+    if !is_new {
+        // Its silence ends here and not with its stream, which comes after the answer.
+        crate::session::heard(draft, id, now);
+    }
     approve_routes(draft, id);
     Ok(id)
 }
@@ -297,6 +302,7 @@ fn new_device(
         key_expiry: None,
         key_expiry_disabled: false,
         expired: false,
+        key_ended: false,
         authorized: !needs_approval || admission.preauthorized || known,
         ephemeral: false,
         auth_key: None,
@@ -307,6 +313,8 @@ fn new_device(
         facts: request.facts.clone(),
         enabled_routes: Vec::new(),
         attributes: std::collections::BTreeMap::new(),
+        refused_tags: Vec::new(),
+        ended_attributes: std::collections::BTreeMap::new(),
     })
 }
 

@@ -163,10 +163,12 @@ impl Engine {
                     let target = device_target(&device, Some("ATTRIBUTES"));
                     let new = match edit {
                         None => {
+                            // One whose time is over must not come back either.
+                            let ended = device.ended_attributes.remove(key);
+                            let old = device.attributes.remove(key).or(ended);
                             if old.is_none() {
                                 continue;
                             }
-                            device.attributes.remove(key);
                             draft.audit_with(
                                 "DELETE",
                                 target,
@@ -201,6 +203,7 @@ impl Engine {
                         json!({key: new}),
                         comment.clone(),
                     );
+                    device.ended_attributes.remove(key);
                     device.attributes.insert(key.clone(), new);
                     changed = true;
                 }

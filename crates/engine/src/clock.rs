@@ -1,6 +1,7 @@
 //! Time, randomness and ids, as the engine is given them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -8,6 +9,10 @@ use jiff::Timestamp;
 pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> Timestamp;
+
+    /// Time that has passed since some fixed moment. Nobody can set it, and the time in which the
+    /// machine sleeps counts.
+    fn monotonic(&self) -> Duration;
 }
 
 /// The system's clock.
@@ -21,6 +26,16 @@ impl Clock for SystemClock {
     )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        // The ordinary monotonic clock stands while a laptop sleeps: that would look like a jump of
+        // the wall clock at each waking.
+        #[cfg(target_os = "linux")]
+        let clock = rustix::time::ClockId::Boottime;
+        #[cfg(not(target_os = "linux"))]
+        let clock = rustix::time::ClockId::Monotonic;
+        Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
     }
 }
 
@@ -51,8 +66,8 @@ pub(crate) struct Ids {
     last: AtomicU64,
 }
 
-/// 2025-01-01T00:00:00Z in milliseconds.
-const EPOCH: i64 = 1_735_689_600_000;
+/// 2025-01-01T00:00:00Z in milliseconds. No correct clock shows an earlier moment to this program.
+pub(crate) const EPOCH: i64 = 1_735_689_600_000;
 
 impl Ids {
     /// The next id. `noise` is random.

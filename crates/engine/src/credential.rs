@@ -283,9 +283,10 @@ impl Engine {
         };
         let own = actor.user();
         let all = all || own.is_none();
+        let now = self.now();
         snapshot
             .credentials()
-            .filter(|credential| credential.is_valid())
+            .filter(|credential| credential.is_valid(now))
             .filter(|credential| {
                 let is_own = own.is_some() && credential.user == own;
                 is_own || (all && may_see(actor, credential))
@@ -304,9 +305,7 @@ impl Engine {
         let snapshot = self.snapshot(tailnet)?;
         let credential = snapshot.credential(presented.id)?;
         let is_good = credential.hash == presented.hash
-            && credential.is_valid()
-            // The mark may be late where the database had no room for it.
-            && credential.expires > self.now()
+            && credential.is_valid(self.now())
             && credential.kind == Kind::Api;
         let user = snapshot.user(credential.user?)?;
         if !is_good || user.status != Status::Active {

@@ -199,6 +199,7 @@ impl Engine {
                 key_expiry: Some(now),
                 key_expiry_disabled: false,
                 expired: true,
+                key_ended: true,
                 ..device
             });
             Ok(())
@@ -236,6 +237,7 @@ impl Engine {
             draft.put_device(Device {
                 key_expiry_disabled: disabled,
                 expired,
+                key_ended: device.key_ended && expired,
                 ..device
             });
             Ok(())

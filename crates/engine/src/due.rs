@@ -1,11 +1,15 @@
 //! What falls due: time enters the state as a command, and views never look at the clock.
+//!
+//! What has expired follows from stored moments; the marks in the records say what was told. So each
+//! mark is taken back when the clock turns out to have been wrong and shows an earlier time again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::time::Duration;
 
 use bowline_model::audit::Target;
 use bowline_model::credential::Credential;
-use bowline_model::device::Device;
+use bowline_model::device::{Attribute, Device};
 use bowline_model::id::{DeviceId, KeyId};
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
@@ -15,6 +19,10 @@ use serde_json::{Value, json};
 use crate::draft::Draft;
 use crate::session::Sessions;
 
+/// How long a posture attribute whose time is over is kept, should the clock have been wrong.
+const ATTRIBUTE_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// The most of them that one device keeps: the newest.
+const ENDED_ATTRIBUTES_MAX: usize = 100;
 /// How long a revoked or expired credential can still be read.
 const CREDENTIAL_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
@@ -29,6 +37,10 @@ enum Key {
 pub(crate) struct Queue {
     order: BTreeSet<(Timestamp, Key)>,
     moments: BTreeMap<Key, Timestamp>,
+    /// The newest moment of each that was told to have come: it has not where it is ahead of the
+    /// clock.
+    told: BTreeSet<(Timestamp, Key)>,
+    told_moments: BTreeMap<Key, Timestamp>,
     silence: Silence,
 }
 
@@ -36,7 +48,8 @@ pub(crate) struct Queue {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Silence {
     timeout: Duration,
-    /// Since when this process listens: silence before that is the server's own.
+    /// Since when this process listens, and the clock has not stepped: silence before that is the
+    /// server's own.
     since: Timestamp,
 }
 
@@ -48,42 +61,49 @@ impl Queue {
             ..Self::default()
         };
         for entry in snapshot.devices() {
-            queue.set(Key::Device(entry.device.id), device_due(entry, silence));
+            queue.set_device(entry.device.id, Some(entry));
         }
         for credential in snapshot.credentials() {
-            queue.set(Key::Credential(credential.id), credential_due(credential));
+            queue.set_credential(credential.id, Some(credential));
         }
         queue
+    }
+
+    fn set_device(&mut self, id: DeviceId, entry: Option<&Entry>) {
+        let silence = self.silence;
+        let due = entry.and_then(|entry| device_due(entry, silence));
+        let told = entry.and_then(|entry| device_told(&entry.device));
+        set(&mut self.order, &mut self.moments, Key::Device(id), due);
+        let key = Key::Device(id);
+        set(&mut self.told, &mut self.told_moments, key, told);
+    }
+
+    fn set_credential(&mut self, id: KeyId, credential: Option<&Credential>) {
+        let key = Key::Credential(id);
+        let due = credential.and_then(credential_due);
+        let told = credential
+            .filter(|credential| credential.expired)
+            .map(|credential| credential.expires);
+        set(&mut self.order, &mut self.moments, key, due);
+        set(&mut self.told, &mut self.told_moments, key, told);
     }
 
     /// Looks again at devices and credentials that were touched.
     pub(crate) fn follow(&mut self, snapshot: &Snapshot, changes: &crate::draft::Changes) {
         for id in &changes.touched_devices {
-            let due = snapshot
-                .device(*id)
-                .and_then(|entry| device_due(entry, self.silence));
-            self.set(Key::Device(*id), due);
+            self.set_device(*id, snapshot.device(*id).map(|entry| &**entry));
         }
         for id in &changes.touched_credentials {
-            self.set(
-                Key::Credential(*id),
-                snapshot.credential(*id).and_then(|c| credential_due(c)),
-            );
+            self.set_credential(*id, snapshot.credential(*id).map(|one| &**one));
         }
     }
 
-    fn set(&mut self, key: Key, due: Option<Timestamp>) {
-        if let Some(old) = self.moments.remove(&key) {
-            self.order.remove(&(old, key));
+    /// When something is to be done next: now, where the clock shows an earlier time than one that
+    /// was told to have come.
+    pub(crate) fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.told.last().is_some_and(|(moment, _)| *moment > now) {
+            return Some(now);
         }
-        if let Some(due) = due {
-            self.moments.insert(key, due);
-            self.order.insert((due, key));
-        }
-    }
-
-    /// The next due moment.
-    pub(crate) fn next(&self) -> Option<Timestamp> {
         self.order.first().map(|(due, _)| *due)
     }
 
@@ -95,6 +115,7 @@ impl Queue {
             .order
             .iter()
             .take_while(|(moment, _)| *moment <= now)
+            .chain(self.told.iter().rev().take_while(|(told, _)| *told > now))
             .map(|(_, key)| *key)
             .collect();
         for key in due {
@@ -103,6 +124,22 @@ impl Queue {
                 Key::Credential(id) => run_credential(draft, id),
             }
         }
+    }
+}
+
+/// Gives a key another moment in an order, or none.
+fn set(
+    order: &mut BTreeSet<(Timestamp, Key)>,
+    moments: &mut BTreeMap<Key, Timestamp>,
+    key: Key,
+    moment: Option<Timestamp>,
+) {
+    if let Some(old) = moments.remove(&key) {
+        order.remove(&(old, key));
+    }
+    if let Some(moment) = moment {
+        moments.insert(key, moment);
+        order.insert((moment, key));
     }
 }
 
@@ -115,7 +152,13 @@ fn after(moment: Timestamp, duration: Duration) -> Timestamp {
 
 fn ephemeral_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
     (entry.device.ephemeral && !entry.live.online).then(|| {
-        let heard = entry.live.last_seen.unwrap_or(entry.device.created);
+        let live = &entry.live;
+        let heard = live
+            .last_seen
+            .max(live.heard)
+            .map_or(entry.device.created, |heard| {
+                heard.max(entry.device.created)
+            });
         after(heard.max(silence.since), silence.timeout)
     })
 }
@@ -131,10 +174,27 @@ fn device_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
         .attributes
         .values()
         .filter_map(|attribute| attribute.expires);
+    let forgotten = device
+        .ended_attributes
+        .values()
+        .filter_map(|attribute| attribute.expires?.checked_add(ATTRIBUTE_RETENTION).ok());
     attributes
+        .chain(forgotten)
         .chain(expiry)
         .chain(ephemeral_due(entry, silence))
         .min()
+}
+
+/// The newest moment of a device that it was told to have come.
+fn device_told(device: &Device) -> Option<Timestamp> {
+    let expiry = device
+        .effective_expiry()
+        .filter(|_| device.expired && !device.key_ended);
+    let attributes = device
+        .ended_attributes
+        .values()
+        .filter_map(|attribute| attribute.expires);
+    attributes.chain(expiry).max()
 }
 
 fn credential_due(credential: &Credential) -> Option<Timestamp> {
@@ -160,7 +220,8 @@ fn run_device(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, silence:
     let Some(entry) = draft.view().device(id).cloned() else {
         return;
     };
-    if ephemeral_due(&entry, silence).is_some_and(|due| due <= now) && !sessions.is_open(id) {
+    let is_silent = ephemeral_due(&entry, silence).is_some_and(|due| due <= now);
+    if is_silent && !sessions.is_open(id) && !sessions.heard_since(id, now, silence.timeout) {
         draft.audit(
             "DELETE",
             device_target(&entry.device, None),
@@ -171,36 +232,94 @@ fn run_device(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, silence:
         return;
     }
     let mut device = (*entry.device).clone();
-    let mut changed = false;
-    let expired: Vec<String> = device
-        .attributes
-        .iter()
-        .filter(|(_, attribute)| attribute.expires.is_some_and(|at| at <= now))
-        .map(|(key, _)| key.clone())
-        .collect();
-    for key in expired {
-        let old = device.attributes.remove(&key);
-        draft.audit(
-            "DELETE",
-            device_target(&device, Some("ATTRIBUTES")),
-            json!({key: old}),
-            Value::Null,
-        );
-        changed = true;
-    }
-    if !device.expired && device.effective_expiry().is_some_and(|at| at <= now) {
-        device.expired = true;
-        draft.audit(
-            "EXPIRED",
-            device_target(&device, Some("KEY_EXPIRY_TIME")),
-            Value::Null,
-            json!(device.key_expiry),
-        );
-        changed = true;
-    }
-    if changed {
+    let ended = end_attributes(draft, &mut device);
+    let expired = expire(draft, &mut device);
+    if ended || expired {
         draft.put_device(device);
     }
+}
+
+/// What the audit log says of a mark that is taken back.
+const CLOCK_WAS_WRONG: &str = "the clock that showed a later time was wrong";
+
+/// Marks a node key that has expired, and takes the mark back where its time has not come after all.
+fn expire(draft: &mut Draft<'_>, device: &mut Device) -> bool {
+    let is_past = device
+        .effective_expiry()
+        .is_some_and(|at| at <= draft.now());
+    let is_expired = is_past || device.key_ended;
+    if device.expired == is_expired {
+        return false;
+    }
+    device.expired = is_expired;
+    let target = device_target(device, Some("KEY_EXPIRY_TIME"));
+    let expiry = json!(device.key_expiry);
+    if is_expired {
+        draft.audit("EXPIRED", target, Value::Null, expiry);
+    } else {
+        let why = Some(CLOCK_WAS_WRONG.to_owned());
+        draft.audit_with("RESTORED", target, Value::Null, expiry, why);
+    }
+    true
+}
+
+/// Sets attributes aside whose time is over, brings those back whose time is not, and forgets those
+/// that have been kept long enough.
+fn end_attributes(draft: &mut Draft<'_>, device: &mut Device) -> bool {
+    let now = draft.now();
+    let target = device_target(device, Some("ATTRIBUTES"));
+    let is_over = |attribute: &Attribute| attribute.expires.is_some_and(|at| at <= now);
+    let early = extract(&mut device.ended_attributes, |one| !is_over(one));
+    let over = extract(&mut device.attributes, is_over);
+    let old = extract(&mut device.ended_attributes, |one| {
+        let kept_until = one
+            .expires
+            .and_then(|at| at.checked_add(ATTRIBUTE_RETENTION).ok());
+        kept_until.is_some_and(|until| until <= now)
+    });
+    let changed = !(early.is_empty() && over.is_empty() && old.is_empty());
+    for (key, attribute) in early {
+        // One that was set since stands.
+        if let MapEntry::Vacant(vacant) = device.attributes.entry(key) {
+            let why = Some(CLOCK_WAS_WRONG.to_owned());
+            let new = json!({vacant.key(): &attribute});
+            draft.audit_with("RESTORED", target.clone(), Value::Null, new, why);
+            vacant.insert(attribute);
+        }
+    }
+    for (key, attribute) in over {
+        let old = json!({&key: &attribute});
+        draft.audit("DELETE", target.clone(), old, Value::Null);
+        device.ended_attributes.insert(key, attribute);
+    }
+    while device.ended_attributes.len() > ENDED_ATTRIBUTES_MAX {
+        let ended = device.ended_attributes.iter();
+        let Some(oldest) = ended.min_by_key(|(_, one)| one.expires) else {
+            break;
+        };
+        let key = oldest.0.clone();
+        device.ended_attributes.remove(&key);
+    }
+    if changed {
+        // Forgetting one is no event: its end was.
+        draft.changes.audited = true;
+    }
+    changed
+}
+
+/// Takes the attributes out that match.
+fn extract(
+    attributes: &mut BTreeMap<String, Attribute>,
+    matches: impl Fn(&Attribute) -> bool,
+) -> Vec<(String, Attribute)> {
+    let keys: Vec<String> = attributes
+        .iter()
+        .filter(|(_, attribute)| matches(attribute))
+        .map(|(key, _)| key.clone())
+        .collect();
+    keys.into_iter()
+        .filter_map(|key| attributes.remove_entry(&key))
+        .collect()
 }
 
 fn run_credential(draft: &mut Draft<'_>, id: KeyId) {
@@ -209,19 +328,25 @@ fn run_credential(draft: &mut Draft<'_>, id: KeyId) {
     let Some(credential) = draft.view().credential(id).cloned() else {
         return;
     };
+    let is_expired = credential.expires <= now;
     let ended = credential.revoked.is_some() || credential.expired;
     if ended && credential_due(&credential).is_some_and(|due| due <= now) {
         draft.remove_credential(id);
-    } else if !ended && credential.expires <= now {
-        draft.audit(
-            "EXPIRED",
-            crate::credential::target(&credential),
-            Value::Null,
-            json!({"expires": credential.expires}),
-        );
-        draft.put_credential(Credential {
-            expired: true,
-            ..(*credential).clone()
-        });
+        return;
     }
+    if credential.revoked.is_some() && is_expired || credential.expired == is_expired {
+        return;
+    }
+    let target = crate::credential::target(&credential);
+    let expires = json!({"expires": credential.expires});
+    if is_expired {
+        draft.audit("EXPIRED", target, Value::Null, expires);
+    } else {
+        let why = Some(CLOCK_WAS_WRONG.to_owned());
+        draft.audit_with("RESTORED", target, Value::Null, expires, why);
+    }
+    draft.put_credential(Credential {
+        expired: is_expired,
+        ..(*credential).clone()
+    });
 }

@@ -1,7 +1,7 @@
 //! The engine: all tailnets of this process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,6 +20,7 @@ use crate::directory::Directory;
 use crate::draft::Draft;
 use crate::failure::StoreFailure;
 use crate::session::Sessions;
+use crate::timekeeper::Timekeeper;
 use crate::writer::{Job, Typed, Writer};
 
 /// How the engine works, for all tailnets.
@@ -41,6 +42,9 @@ pub struct Settings {
     /// Whether devices connect to this process. Where none can, as in a command that works on the
     /// database while no server runs, nobody is online.
     pub serves_devices: bool,
+    /// From so far on, a jump of the wall clock against the monotonic one, or against the moment that
+    /// was noted before a start, is held back. Zero: the wall clock is always believed.
+    pub clock_jump: Duration,
     /// Shortest time between two publications to the map streams of one tailnet.
     pub publication_interval: Duration,
     /// Whether logins from this machine itself are counted by their address, as all others are.
@@ -58,6 +62,7 @@ impl Default for Settings {
             offline_grace: Duration::from_secs(10),
             restart_grace: Duration::from_mins(1),
             serves_devices: true,
+            clock_jump: Duration::from_hours(24),
             publication_interval: Duration::from_millis(5),
             loopback_is_a_source: false,
         }
@@ -77,7 +82,7 @@ pub struct Engine(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) store: Store,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Timekeeper,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) settings: Settings,
     pub(crate) derp_map: Arc<DerpMap>,
@@ -97,6 +102,8 @@ pub(crate) struct Inner {
     /// SSH sessions that wait to be confirmed, and those that were.
     pub(crate) ssh_checks: crate::ssh_check::Checks,
     pub(crate) ssh_confirmations: crate::ssh_check::Confirmations,
+    /// How often two machines were found to use one node key.
+    pub(crate) rivalries: AtomicU64,
 }
 
 /// One tailnet of this process.
@@ -167,7 +174,7 @@ impl Engine {
         let engine = Self(Arc::new(Inner {
             derp_map: Arc::new(settings.derp_map.clone()),
             store,
-            clock,
+            clock: Timekeeper::new(clock, settings.clock_jump),
             random,
             settings,
             ids: Ids::default(),
@@ -181,11 +188,14 @@ impl Engine {
             logins: crate::login::room(),
             ssh_checks: crate::ssh_check::room(),
             ssh_confirmations: crate::ssh_check::Confirmations::default(),
+            rivalries: AtomicU64::new(0),
         }));
+        engine.resume_clock().await?;
         for (id, _) in engine.0.store.tailnets().await? {
             let snapshot = engine.load(id).await?;
             engine.add(snapshot);
         }
+        engine.watch_clock();
         Ok(engine)
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bowline_admission::{networks, share};
 use bowline_model::audit::Target;
-use bowline_model::device::Device;
+use bowline_model::device::{Device, HostFacts};
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::user::Status;
@@ -36,11 +36,8 @@ const LIMIT: usize = 2048;
 const LIMIT_PER_SOURCE: usize = 128;
 /// The most of one machine key. Clients have one; a few more for those that have begun anew.
 const LIMIT_PER_MACHINE: usize = 4;
-/// The most of host info that is kept for a device that has proved nothing, in bytes. Real ones have
-/// some two thousand.
-const HOSTINFO_LIMIT: usize = 16 * 1024;
-/// The most tags that such a device may ask for.
-const TAGS_LIMIT: usize = 256;
+/// The most bytes of tags that are kept for a device that has proved nothing.
+const TAGS_LIMIT: usize = 16 * 1024;
 
 /// Refusal of a login that is confirmed for nobody. The command line adds how to name a user.
 pub const NAME_A_USER: &str = "the device is new here: name the user whose device it is to be";
@@ -138,11 +135,20 @@ impl Engine {
         request: Registration,
         source: IpAddr,
     ) -> Result<String, RegistrationRefused> {
-        let is_large = request.hostinfo.as_str().len() > HOSTINFO_LIMIT
-            || request.facts.request_tags.len() > TAGS_LIMIT;
-        if is_large {
+        // What is kept for a device that has proved nothing is what its confirmer decides about and
+        // its peers will see. It says the rest again with its first map request.
+        let tags = request.facts.request_tags.iter().map(String::len);
+        if tags.sum::<usize>() > TAGS_LIMIT {
             return Err(RegistrationRefused::HostinfoTooLarge);
         }
+        let request = Registration {
+            hostinfo: bowline_netmap::render::node::peers_part(&request.hostinfo),
+            facts: HostFacts {
+                advertised_routes: Vec::new(),
+                ..request.facts
+            },
+            ..request
+        };
         Ok(self.begin(Arc::new(request), source))
     }
 

@@ -6,7 +6,7 @@
 
 use bowline_model::audit::ActorRef;
 use bowline_model::credential::{AuthKey, Credential, Kind, Use};
-use bowline_model::device::{Device, HostFacts};
+use bowline_model::device::{Device, HostFacts, REQUEST_TAGS};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::record::RawJson;
@@ -94,9 +94,12 @@ pub enum RegistrationRefused {
     /// Somebody refused the device that waited for its login.
     #[error("the login was refused")]
     LoginRefused,
-    /// A device that is to wait for its login tells too much of itself to keep.
+    /// It tells more of itself than is taken.
     #[error("the device's host info is too large")]
     HostinfoTooLarge,
+    /// It asks for tags that were not all read: with some of them it would be another device.
+    #[error("the device asks for too many tags: at most 256 of 256 characters")]
+    TooManyTags,
     /// The tailnet lock key is longer than any is.
     #[error("the device's tailnet lock key is too long")]
     LockKeyTooLong,
@@ -136,6 +139,7 @@ impl Engine {
             }
             if !device.expired {
                 // A restart or reconnect: neither the auth key nor anything else is looked at.
+                self.hear(*tailnet, device.id).await;
                 return Ok(Registered::In {
                     tailnet: *tailnet,
                     device: device.id,
@@ -146,6 +150,9 @@ impl Engine {
             }
         } else if request.expiry.is_some_and(|expiry| expiry <= self.now()) {
             return Ok(Registered::LoggedOut); // a device that was deleted leaves
+        }
+        if request.facts.shortened.contains(REQUEST_TAGS) {
+            return Err(RegistrationRefused::TooManyTags);
         }
         let Some(text) = &request.auth_key else {
             return Ok(Registered::NeedsLogin);
@@ -218,6 +225,7 @@ impl Engine {
                     key_expiry: Some(now),
                     key_expiry_disabled: false,
                     expired: true,
+                    key_ended: true,
                     ..device
                 });
             }
@@ -311,8 +319,7 @@ fn with_auth_key(
             })
             .map(|entry| (*entry.device).clone());
         repeated = Some(device.ok_or(RegistrationRefused::UsedKey)?);
-    } else if credential.expired || credential.expires <= draft.now() {
-        // The mark may be late where the database had no room for it.
+    } else if credential.expires <= draft.now() {
         return Err(RegistrationRefused::ExpiredKey);
     }
     let owner = credential.user;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bowline_model::audit::ActorRef;
-use bowline_model::device::{Device, HostFacts, Live};
+use bowline_model::device::{Device, HostFacts, Live, WHOLE_HOSTINFO};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::DiscoKey;
 use bowline_model::name;
@@ -35,10 +35,25 @@ pub struct Report {
     pub disco_key: Option<DiscoKey>,
     /// Where it may be reached.
     pub endpoints: Option<Vec<SocketAddr>>,
+    /// It said more endpoints than are kept.
+    pub endpoints_shortened: bool,
     /// Host info without `NetInfo`, and what the server uses of it.
     pub hostinfo: Option<(RawJson, HostFacts)>,
-    /// Its network report, and the region it wants to be reached through (0: not known yet).
-    pub net_info: Option<(RawJson, u32)>,
+    /// Its host info was too large to be taken: the one before stays.
+    pub hostinfo_too_large: bool,
+    /// What it says of its network.
+    pub net_info: Option<NetReport>,
+}
+
+/// What a device says of its network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetReport {
+    /// `NetInfo`.
+    pub json: RawJson,
+    /// The region that it wants to be reached through; 0: not known yet.
+    pub home_derp: u32,
+    /// Something in it did not fit.
+    pub is_shortened: bool,
 }
 
 impl Engine {
@@ -174,6 +189,7 @@ fn retag(draft: &mut Draft<'_>, old: &Device, device: &Device) -> Option<Device>
         new.key_expiry = Some(now);
         new.key_expiry_disabled = false;
         new.expired = true;
+        new.key_ended = true;
     }
     Some(new)
 }
@@ -185,11 +201,13 @@ fn live(old: &Live, report: &Report) -> Option<Live> {
     }
     if let Some(endpoints) = &report.endpoints {
         live.endpoints.clone_from(endpoints);
+        live.endpoints_shortened = report.endpoints_shortened;
     }
-    if let Some((json, home)) = &report.net_info {
-        live.net_info = Some(json.clone());
-        if *home != 0 {
-            live.home_derp = *home;
+    if let Some(net) = &report.net_info {
+        live.net_info = Some(net.json.clone());
+        live.net_info_shortened = net.is_shortened;
+        if net.home_derp != 0 {
+            live.home_derp = net.home_derp;
         }
     }
     (live != *old).then_some(live)
@@ -203,6 +221,9 @@ fn differs(old: &Device, report: &Report) -> Option<Device> {
     if let Some((json, facts)) = &report.hostinfo {
         device.hostinfo = json.clone();
         device.facts = facts.clone();
+    }
+    if report.hostinfo_too_large {
+        device.facts.shortened.insert(WHOLE_HOSTINFO.to_owned());
     }
     (device != *old).then_some(device)
 }

@@ -5,17 +5,28 @@
 //! anybody.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bowline_model::device::Live;
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_netmap::snapshot::Snapshot;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, Handle};
+
+use rivalry::Rivalry;
+
+mod rivalry;
+
+pub use rivalry::Link;
+
+/// How often a machine that waits for its turn looks whether the other has gone.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Who has a map stream.
 #[derive(Debug, Default)]
@@ -27,10 +38,16 @@ struct State {
     /// How many of the sessions are open.
     open: usize,
     sessions: HashMap<DeviceId, Session>,
+    /// Devices whose open stream was replaced by one of another connection lately.
+    rivalries: HashMap<DeviceId, Rivalry>,
+    /// Signs of life of devices without a stream, on their way to the snapshot.
+    heard: HashMap<DeviceId, Timestamp>,
 }
 
 #[derive(Debug)]
 struct Session {
+    /// The connection that it is on.
+    link: Arc<Link>,
     counter: u64,
     /// When the stream ended; `None` while it is open.
     ended: Option<Timestamp>,
@@ -42,24 +59,85 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, device: DeviceId) -> (u64, CancellationToken) {
-        let mut state = self.state();
+    /// Opens a session, in the place of an older one. Whether that shows for the first time that
+    /// two machines use the device's key.
+    fn open(&self, device: DeviceId, link: &Arc<Link>) -> (u64, CancellationToken, bool) {
+        let mut guard = self.state();
+        let state = &mut *guard;
         state.counter += 1;
         let counter = state.counter;
         let replaced = CancellationToken::new();
         let session = Session {
+            link: link.clone(),
             counter,
             ended: None,
             replaced: replaced.clone(),
         };
+        let mut is_news = false;
         match state.sessions.insert(device, session) {
             Some(older) => {
                 state.open += usize::from(older.ended.is_some());
                 older.replaced.cancel();
+                if older.ended.is_none() && !Arc::ptr_eq(&older.link, link) {
+                    let now = Instant::now();
+                    let rivalry = state.rivalries.entry(device);
+                    let rivalry = rivalry.or_insert_with(|| Rivalry::new(now));
+                    is_news = rivalry.replace(older.link, link, now);
+                }
             }
             None => state.open += 1,
         }
-        (counter, replaced)
+        (counter, replaced, is_news)
+    }
+
+    /// Until when a machine waits for its turn, where another one has the device's stream.
+    fn waits_until(&self, device: DeviceId, link: &Arc<Link>) -> Option<Instant> {
+        let state = self.state();
+        let until = state.rivalries.get(&device)?.waits_until()?;
+        let session = state.sessions.get(&device)?;
+        let is_taken = session.ended.is_none() && !Arc::ptr_eq(&session.link, link);
+        (is_taken && Instant::now() < until).then_some(until)
+    }
+
+    /// Forgets rivalries that are over; the devices of those that were noticed.
+    fn end_rivalries(&self) -> Vec<DeviceId> {
+        let now = Instant::now();
+        let mut ended = Vec::new();
+        self.state().rivalries.retain(|device, rivalry| {
+            let is_over = rivalry.is_over(now);
+            if is_over && rivalry.is_noticed() {
+                ended.push(*device);
+            }
+            !is_over
+        });
+        ended
+    }
+
+    /// How many devices are used by two machines.
+    fn rivals(&self) -> usize {
+        let state = self.state();
+        let rivalries = state.rivalries.values();
+        rivalries.filter(|rivalry| rivalry.is_noticed()).count()
+    }
+
+    fn hear(&self, device: DeviceId, now: Timestamp) {
+        self.state().heard.insert(device, now);
+    }
+
+    /// A sign of life is in the snapshot.
+    fn is_noted(&self, device: DeviceId, at: Timestamp) {
+        let heard = &mut self.state().heard;
+        if heard.get(&device) == Some(&at) {
+            heard.remove(&device);
+        }
+    }
+
+    /// Whether a device gave a sign of life within a time, which may not be in the snapshot yet.
+    pub(crate) fn heard_since(&self, device: DeviceId, now: Timestamp, within: Duration) -> bool {
+        let heard = self.state().heard.get(&device).copied();
+        heard.is_some_and(|at| {
+            SignedDuration::try_from(within).is_ok_and(|within| now.duration_since(at) < within)
+        })
     }
 
     /// Whether this was the device's newest stream.
@@ -196,10 +274,36 @@ impl Engine {
         })
     }
 
-    /// Opens the map stream of a device. An older stream of it ends.
+    /// Opens the map stream of a device on a connection of its own. An older stream of it ends.
     pub async fn open_stream(&self, tailnet: TailnetId, device: DeviceId) -> Option<Stream> {
+        self.open_stream_on(tailnet, device, &Arc::default()).await
+    }
+
+    /// Opens the map stream of a device. An older stream of it ends. Where two machines take the
+    /// stream from each other, the newcomer waits until the other has had its turn.
+    pub async fn open_stream_on(
+        &self,
+        tailnet: TailnetId,
+        device: DeviceId,
+        link: &Arc<Link>,
+    ) -> Option<Stream> {
         let handle = self.handle(tailnet)?;
-        let (counter, replaced) = handle.sessions.open(device);
+        while let Some(until) = handle.sessions.waits_until(device, link) {
+            tokio::select! {
+                () = tokio::time::sleep_until(until.min(Instant::now() + LOOK_EVERY)) => {}
+                () = self.0.streams.cancelled() => return None,
+            }
+        }
+        let (counter, replaced, is_news) = handle.sessions.open(device, link);
+        if is_news {
+            self.0.rivalries.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                tailnet.id = %tailnet,
+                device.id = %device,
+                "two machines use the same node key: their state was copied, and they take the map stream from each other"
+            );
+            Self::set_rivals(&handle, device, true).await;
+        }
         let publications = handle.publications.subscribe();
         let stream = Stream {
             engine: self.clone(),
@@ -238,6 +342,68 @@ impl Engine {
             .await;
         }
         Some(stream)
+    }
+
+    /// A device without a stream gave a sign of life. It counts for ephemeral devices, which are
+    /// deleted after a silence.
+    pub async fn hear(&self, tailnet: TailnetId, device: DeviceId) {
+        let Some(handle) = self.handle(tailnet) else {
+            return;
+        };
+        let entry = handle.snapshot.load().device(device).cloned();
+        let is_silent = entry.is_some_and(|entry| entry.device.ephemeral);
+        if !is_silent || handle.sessions.is_open(device) {
+            return;
+        }
+        let now = self.now();
+        // A client that asks again and again is not a change each time.
+        let timeout = self.0.settings.ephemeral_timeout;
+        if handle.sessions.heard_since(device, now, timeout / 8) {
+            return;
+        }
+        handle.sessions.hear(device, now);
+        let weak = Arc::downgrade(&handle);
+        Self::soften(&handle, move |draft| {
+            heard(draft, device, now);
+            if let Some(handle) = weak.upgrade() {
+                handle.sessions.is_noted(device, now);
+            }
+        })
+        .await;
+    }
+
+    async fn set_rivals(handle: &Handle, device: DeviceId, multiple_connections: bool) {
+        Self::soften(handle, move |draft| {
+            let Some(entry) = draft.view().device(device).cloned() else {
+                return;
+            };
+            let live = Live {
+                multiple_connections,
+                ..(*entry.live).clone()
+            };
+            draft.set_live(device, live);
+        })
+        .await;
+    }
+
+    /// Says so where two machines have stopped using one node key.
+    pub(crate) async fn end_rivalries(&self) {
+        for tailnet in self.tailnets() {
+            let Some(handle) = self.handle(tailnet) else {
+                continue;
+            };
+            for device in handle.sessions.end_rivalries() {
+                tracing::info!(tailnet.id = %tailnet, device.id = %device, "one machine alone uses the node key again");
+                Self::set_rivals(&handle, device, false).await;
+            }
+        }
+    }
+
+    /// Devices that were found to be used by two machines since the start, and those that are now.
+    pub fn rivalries(&self) -> (u64, usize) {
+        let tailnets = self.0.tailnets.pin();
+        let now = tailnets.values().map(|handle| handle.sessions.rivals());
+        (self.0.rivalries.load(Ordering::Relaxed), now.sum())
     }
 
     /// After a start: devices that were online are expected back within a grace period.
@@ -306,6 +472,18 @@ impl Engine {
             .values()
             .map(|handle| handle.sessions.open_count())
             .sum()
+    }
+}
+
+/// Notes a sign of life of a device that has no stream.
+pub(crate) fn heard(draft: &mut crate::draft::Draft<'_>, device: DeviceId, at: Timestamp) {
+    let entry = draft.view().device(device).cloned();
+    if let Some(entry) = entry.filter(|entry| entry.device.ephemeral) {
+        let live = Live {
+            heard: Some(at),
+            ..(*entry.live).clone()
+        };
+        draft.set_live(device, live);
     }
 }
 

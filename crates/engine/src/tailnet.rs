@@ -58,6 +58,12 @@ impl Engine {
             )));
         }
         let now = self.now();
+        if crate::timekeeper::is_impossible(now) {
+            // What it is made with would have expired once the clock is right.
+            return Err(Refusal::invalid(format!(
+                "the clock shows {now}, which is before this program was made; set it first"
+            )));
+        }
         let mut noise = [0u8; 16];
         self.0.random.fill(&mut noise);
         let id = TailnetId::new(

@@ -105,6 +105,8 @@ pub(crate) struct Writer {
     heartbeat_at: Instant,
     flush: Option<Flush>,
     retry_at: Option<Instant>,
+    /// Steps of the clock that `due` knows of.
+    steps: u64,
 }
 
 impl Writer {
@@ -114,6 +116,7 @@ impl Writer {
         jobs: mpsc::Receiver<Job>,
         snapshot: &Snapshot,
     ) -> Self {
+        let steps = engine.clock.steps();
         let due = due::Queue::of(
             snapshot,
             engine.settings.ephemeral_timeout,
@@ -132,6 +135,7 @@ impl Writer {
             heartbeat_at: Instant::now(),
             flush: None,
             retry_at: None,
+            steps,
         }
     }
 
@@ -172,9 +176,9 @@ impl Writer {
 
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
-        let due = self.due.next().map(|moment| {
-            let wait = Duration::try_from(moment.duration_since(self.engine.clock.now()))
-                .unwrap_or_default();
+        let time = self.engine.clock.now();
+        let due = self.due.next(time).map(|moment| {
+            let wait = Duration::try_from(moment.duration_since(time)).unwrap_or_default();
             // A little late rather than a little early, and not again and again while the
             // database has no room for the change.
             (now + wait.min(LONGEST_SLEEP) + Duration::from_millis(1))
@@ -194,6 +198,7 @@ impl Writer {
 
     /// Runs jobs and whatever is due, commits, publishes, answers.
     async fn step(&mut self, jobs: Vec<Job>) {
+        self.follow_clock();
         let mut durable = Vec::new();
         let mut ticks = Vec::new();
         let mut soft = Vec::new();
@@ -212,8 +217,9 @@ impl Writer {
             let mut first = None;
             // A round that leaves the first as it was has done what can be done now: a silent
             // device whose stream is just opening is looked at again later.
-            while self.is_due() && self.retry_at.is_none() && self.due.next() != first {
-                first = self.due.next();
+            let now = self.engine.clock.now();
+            while self.is_due() && self.retry_at.is_none() && self.due.next(now) != first {
+                first = self.due.next(now);
                 self.commit(Vec::new(), true).await;
             }
         }
@@ -257,7 +263,18 @@ impl Writer {
 
     fn is_due(&self) -> bool {
         let now = self.engine.clock.now();
-        self.due.next().is_some_and(|moment| moment <= now)
+        self.due.next(now).is_some_and(|moment| moment <= now)
+    }
+
+    /// After a step of the clock nobody knows how long a device was silent: that counts anew.
+    fn follow_clock(&mut self) {
+        let now = self.engine.clock.now();
+        let steps = self.engine.clock.steps();
+        if steps != self.steps {
+            self.steps = steps;
+            let timeout = self.engine.settings.ephemeral_timeout;
+            self.due = due::Queue::of(&self.current, timeout, now);
+        }
     }
 
     async fn commit(&mut self, mut works: Vec<Box<dyn Work>>, forced: bool) {
@@ -371,7 +388,8 @@ impl Writer {
             &*engine.random,
         );
         let mut total = Changes::default();
-        if is_due {
+        // Noticed just now, a step is for the next round.
+        if is_due && engine.clock.steps() == self.steps {
             draft.changes.job = usize::MAX;
             let saved = draft.snapshot.clone();
             let run = || self.due.run(&mut draft, &self.handle.sessions);

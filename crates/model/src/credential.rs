@@ -34,7 +34,8 @@ pub struct Credential {
     pub created: Timestamp,
     /// When it stops being good.
     pub expires: Timestamp,
-    /// Whether that moment has come: a timer marks it, views never look at the clock.
+    /// Whether a timer has noted that this moment has come, in an audit event. What the credential is
+    /// good for follows from `expires`, so that a clock which was wrong for a while ends nothing.
     #[serde(default)]
     pub expired: bool,
     /// When somebody revoked it.
@@ -93,8 +94,8 @@ impl Record for Credential {
 
 impl Credential {
     /// Whether it may be used at all: neither revoked nor expired nor used up.
-    pub fn is_valid(&self) -> bool {
-        !self.expired && self.revoked.is_none() && !self.is_used_up()
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        now < self.expires && self.revoked.is_none() && !self.is_used_up()
     }
 
     /// Whether it is a one-off auth key that was used.

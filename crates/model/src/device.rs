@@ -50,9 +50,14 @@ pub struct Device {
     /// Whether expiry is disabled.
     #[serde(default)]
     pub key_expiry_disabled: bool,
-    /// Whether the node key has expired: a timer or somebody marked it.
+    /// Whether the node key has expired. It follows from `key_expiry` and `key_ended`: a timer marks
+    /// who was told, and takes the mark back where the clock that said so was wrong.
     #[serde(default)]
     pub expired: bool,
+    /// Whether somebody ended the node key: a logout, an administrator, a request that needs a login.
+    /// No clock makes it good again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub key_ended: bool,
     /// Whether it may exchange traffic (device approval).
     pub authorized: bool,
     /// Whether it is deleted some time after it goes offline.
@@ -83,6 +88,13 @@ pub struct Device {
     /// Custom posture attributes by key (`custom:…`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Attribute>,
+    /// Tags that it asks for and cannot have, as it spells them: it stayed as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_tags: Vec<String>,
+    /// Attributes whose time is over. They count for nothing, and are kept for a while: where the
+    /// clock was wrong, they come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ended_attributes: BTreeMap<String, Attribute>,
 }
 
 impl Record for Device {
@@ -115,7 +127,16 @@ pub struct HostFacts {
     pub state_encrypted: Option<bool>,
     /// Whether it updates itself, where reported.
     pub auto_update: Option<bool>,
+    /// Members of its host info that were over a limit or of another type than clients have, so that
+    /// they were left out or shortened: by name. `Hostinfo`: all of it, and what is kept is older.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub shortened: BTreeSet<String>,
 }
+
+/// The entry of [`HostFacts::shortened`] that says all of a host info.
+pub const WHOLE_HOSTINFO: &str = "Hostinfo";
+/// The entry of [`HostFacts::shortened`] that says the tags that a device asks for.
+pub const REQUEST_TAGS: &str = "RequestTags";
 
 /// One custom posture attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -228,6 +249,14 @@ pub struct Live {
     /// When it was last connected; kept from its last disconnect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
+    /// When a device that is not connected last gave another sign of life, such as a registration.
+    /// Noted for ephemeral devices only, which are deleted after a silence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Timestamp>,
+    /// Whether two machines use its node key at the same time: its state was copied. Found out anew
+    /// by each process.
+    #[serde(skip)]
+    pub multiple_connections: bool,
     /// Its path discovery key; zero bytes are `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disco_key: Option<DiscoKey>,
@@ -239,6 +268,12 @@ pub struct Live {
     /// Its last `NetInfo` as reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub net_info: Option<RawJson>,
+    /// It reported more endpoints than are kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub endpoints_shortened: bool,
+    /// Something in its last `NetInfo` did not fit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub net_info_shortened: bool,
 }
 
 impl Record for Live {

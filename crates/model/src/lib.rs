@@ -23,4 +23,5 @@ pub mod record;
 pub mod secret;
 pub mod tag;
 pub mod tailnet;
+pub mod text;
 pub mod user;

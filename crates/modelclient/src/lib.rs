@@ -24,6 +24,7 @@ mod filter;
 mod json;
 mod node;
 mod peers;
+mod schema;
 mod session;
 mod violation;
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::check::{self, Checked};
 use crate::peers::Peers;
 use crate::violation::{ProtocolViolation, Rule};
-use crate::{filter, json, node};
+use crate::{filter, json, node, schema};
 
 /// Which clients' rules apply. All by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,12 +203,18 @@ impl ModelClient {
             json::check_rust_client(bytes, &message)?;
         }
         check::known_fields("MapResponse", &message, FIELDS)?;
+        let outcome = self.take_in(bytes, &message);
+        // Where a value of a wrong type breaks a rule of its own too, that says more.
+        outcome.and_then(|()| schema::check(&message))
+    }
+
+    fn take_in(&mut self, bytes: &[u8], message: &Map<String, Value>) -> Checked<()> {
         if check::flag("KeepAlive", message.get("KeepAlive"))? {
-            return self.keep_alive(bytes, &message);
+            return self.keep_alive(bytes, message);
         }
         let is_first = self.own.is_none();
         if is_first {
-            self.check_first(&message)?;
+            self.check_first(message)?;
         }
         let is_empty_list = message
             .get("Peers")
@@ -219,11 +225,11 @@ impl ModelClient {
                 "Peers: [] in a delta",
             ));
         }
-        self.apply_own(&message)?;
-        self.peers.apply(&message, &self.rules)?;
-        self.apply_profiles(&message)?;
-        self.apply_derp_map(&message)?;
-        self.apply_filters(&message)?;
+        self.apply_own(message)?;
+        self.peers.apply(message, &self.rules)?;
+        self.apply_profiles(message)?;
+        self.apply_derp_map(message)?;
+        self.apply_filters(message)?;
         apply_entries(
             &mut self.messages,
             check::optional_object("DisplayMessages", message.get("DisplayMessages"))?,

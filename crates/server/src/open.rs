@@ -1,18 +1,47 @@
 //! Opening a data directory and its database.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bowline_engine::{Engine, Random, SystemClock, SystemRandom};
 use bowline_netmap::DerpMap;
-use bowline_store::{Options, Store, StoreUrl};
+use bowline_store::{OpenError, Opening, Options, Store, StoreUrl};
 
 use crate::config::{DatabaseUrl, Settings};
 use crate::datadir::DataDir;
 use crate::seal::Sealer;
 
+/// Name of the server's Noise key among the secrets in the database.
+pub const NOISE_SECRET: &str = "noise";
 /// Name of the embedded database in the data directory.
 pub const SQLITE_FILE: &str = "bowline.db";
+
+/// The key of the secrets in the database.
+const SEAL_FILE: &str = "seal.key";
+/// File for the first token where there is no terminal to print it on.
+pub const TOKEN_FILE: &str = "first-token";
+/// What a server leaves in its data directory. Where one of these is, there was a server before,
+/// and a new one is not made beside it in silence.
+const TRACES: [&str; 5] = [
+    SEAL_FILE,
+    SQLITE_FILE,
+    "bowline.db-wal",
+    TOKEN_FILE,
+    crate::relay::CERTIFICATE_FILE,
+];
+
+/// What opening may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To work on a server that exists: nothing is made.
+    Command,
+    /// To serve: a new server is made where there is nothing at all.
+    Serve,
+    /// To make a new server, also in place of a database that is gone.
+    Init,
+}
 
 /// What the server works on: its directory, its database and the key of its secrets.
 pub struct Opened {
@@ -28,17 +57,22 @@ pub struct Opened {
 ///
 /// # Errors
 /// Each with what to do about it.
-pub async fn open(settings: &Settings) -> Result<Opened> {
-    let data = DataDir::open(&settings.server.data)?;
-    let key = match &settings.seal.key {
-        Some(key) => key.expose().to_vec(),
-        None => data.private_file("seal.key", || {
-            let mut key = vec![0; 32];
-            SystemRandom.fill(&mut key);
-            Ok(key)
-        })?,
+pub async fn open(settings: &Settings, purpose: Purpose) -> Result<Opened> {
+    let path = &settings.server.data;
+    let traces = traces(path)?;
+    let opening = match purpose {
+        Purpose::Command => Opening::Existing,
+        Purpose::Serve if !traces.is_empty() => Opening::Existing,
+        Purpose::Serve | Purpose::Init => Opening::ExistingOrNew,
     };
-    let sealer = Sealer::new(&key).context("seal.key in the data directory is damaged")?;
+    if purpose == Purpose::Command && !path.is_dir() {
+        bail!(
+            "there is no server's data in {}; name its directory with --data, or its settings with \
+             --config",
+            path.display()
+        );
+    }
+    let data = DataDir::open(path)?;
     let url = match &settings.database.url {
         DatabaseUrl::Sqlite => StoreUrl::Sqlite(data.join(SQLITE_FILE)),
         DatabaseUrl::Postgres(url) => StoreUrl::Postgres(url.expose().to_owned()),
@@ -51,15 +85,109 @@ pub async fn open(settings: &Settings) -> Result<Opened> {
         &url,
         Options {
             connections,
+            opening,
             ..Options::default()
         },
     )
-    .await?;
+    .await
+    .map_err(|error| beside(error, &traces, settings))?;
+    let sealer = match sealer(&store, &data, settings, purpose).await {
+        Ok(sealer) => sealer,
+        Err(error) => {
+            store.close().await;
+            return Err(error);
+        }
+    };
     Ok(Opened {
         data,
         store,
         sealer,
     })
+}
+
+/// What a server left in a directory, in the order of [`TRACES`]. A database file without a byte in
+/// it is no trace: SQLite makes the file before the database.
+fn traces(data: &Path) -> Result<Vec<&'static str>> {
+    let mut found = Vec::new();
+    for name in TRACES {
+        match std::fs::metadata(data.join(name)) {
+            Ok(file) if file.len() > 0 => found.push(name),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
+                "this user may not look into {}; run this as the user that runs the server",
+                data.display()
+            ),
+            Err(error) => {
+                let file = data.join(name);
+                return Err(error).with_context(|| format!("cannot look at {}", file.display()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A missing or empty database, told with what lies beside it.
+fn beside(error: OpenError, traces: &[&str], settings: &Settings) -> anyhow::Error {
+    let is_gone = matches!(error, OpenError::Missing { .. } | OpenError::Empty { .. });
+    let Some(trace) = traces.first().filter(|_| is_gone) else {
+        return error.into();
+    };
+    let data = settings.server.data.display();
+    let is_postgres = matches!(settings.database.url, DatabaseUrl::Postgres(_));
+    let why = if is_postgres && traces.contains(&SQLITE_FILE) {
+        format!(
+            "{data} has the embedded database of a server ({SQLITE_FILE}), and the settings name a \
+             PostgreSQL database without one: a new server there would know none of its devices"
+        )
+    } else {
+        format!(
+            "{data} has {trace} of a server, and its database is gone: a new one would know none of \
+             its devices"
+        )
+    };
+    anyhow!(error).context(why)
+}
+
+/// The sealer of a database's secrets. A key is made for a database that has none.
+async fn sealer(
+    store: &Store,
+    data: &DataDir,
+    settings: &Settings,
+    purpose: Purpose,
+) -> Result<Sealer> {
+    if let Some(key) = &settings.seal.key {
+        return Sealer::new(key.expose()).context("the setting seal.key is not a seal key");
+    }
+    let is_used =
+        store.secret(NOISE_SECRET).await?.is_some() || !store.tailnets().await?.is_empty();
+    let path = data.join(SEAL_FILE);
+    if is_used && !path.exists() {
+        bail!(
+            "{} is missing: the key that opens the secrets in the database. Put it back from where \
+             you keep it (it is in no backup of the database), or name it with the setting seal.key",
+            path.display()
+        );
+    }
+    if !is_used && path.exists() && purpose == Purpose::Serve && !store.is_new() {
+        bail!(
+            "the database has no server in it, and {} is the key of one; put the right database \
+             there, or make a new server with bowline init",
+            path.display()
+        );
+    }
+    let key = data.private_file(SEAL_FILE, || {
+        let mut key = vec![0; 32];
+        SystemRandom.fill(&mut key);
+        Ok(key)
+    })?;
+    let sealer = Sealer::new(&key).with_context(|| format!("{} is damaged", path.display()))?;
+    if !is_used {
+        // From now on the database and the key belong together, also where this start goes no
+        // further, for instance because its port is in use.
+        sealer.secret(store, NOISE_SECRET).await?;
+    }
+    Ok(sealer)
 }
 
 /// The engine's part of the settings.

@@ -22,6 +22,9 @@ use crate::accept::{Listening, Transport};
 use crate::config::Settings;
 use crate::datadir::DataDir;
 
+/// The relay's self-signed certificate and its key, in the data directory.
+pub const CERTIFICATE_FILE: &str = "relay-certificate.json";
+
 /// Admits the devices of this server to the relay.
 pub struct Members(pub Engine);
 
@@ -74,7 +77,6 @@ pub fn certificate(settings: &Settings, data: &DataDir) -> Result<Certificate> {
 }
 
 fn self_signed(host: &str, data: &DataDir) -> Result<Certificate> {
-    const FILE: &str = "relay-certificate.json";
     let make = || -> Result<Vec<u8>> {
         let key = rcgen::KeyPair::generate().context("cannot make a key for the relay")?;
         let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()])
@@ -95,14 +97,15 @@ fn self_signed(host: &str, data: &DataDir) -> Result<Certificate> {
         Ok(serde_json::to_vec_pretty(&kept)?)
     };
     let read = |bytes: &[u8]| {
-        serde_json::from_slice::<Kept>(bytes)
-            .with_context(|| format!("{FILE} in the data directory is damaged; remove it"))
+        serde_json::from_slice::<Kept>(bytes).with_context(|| {
+            format!("{CERTIFICATE_FILE} in the data directory is damaged; remove it")
+        })
     };
-    let mut kept = read(&data.private_file(FILE, make)?)?;
+    let mut kept = read(&data.private_file(CERTIFICATE_FILE, make)?)?;
     if kept.host != host {
         // The name changed: clients check it, so the old certificate is of no use.
         let bytes = make()?;
-        data.write_private(FILE, &bytes)?;
+        data.write_private(CERTIFICATE_FILE, &bytes)?;
         kept = read(&bytes)?;
     }
     let certificate = CertificateDer::from_pem_slice(kept.certificate.as_bytes())

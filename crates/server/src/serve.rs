@@ -35,8 +35,6 @@ pub const SOCKET: &str = "bowline.sock";
 const FIRST_OWNER: &str = "owner@bowline.internal";
 /// Name of that tailnet.
 const FIRST_TAILNET: &str = "bowline.internal";
-/// File for the first token where there is no terminal to print it on.
-const TOKEN_FILE: &str = "first-token";
 
 /// The sockets of a server, all bound before anything is served.
 struct Sockets {
@@ -137,7 +135,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
 
-    let opened = open::open(&loaded.settings).await?;
+    let opened = open::open(&loaded.settings, open::Purpose::Serve).await?;
     let sockets = Sockets::bind(&loaded.settings).await?;
     let main_address = sockets.main.local_addr()?;
     let mut loaded = loaded.clone();
@@ -166,7 +164,10 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         .as_ref()
         .and_then(|certificate| certificate.pin.as_deref());
     let map = relay::derp_map(settings, pin, relay_address, stun_address)?;
-    let noise_secret = opened.sealer.secret(&opened.store, "noise").await?;
+    let noise_secret = opened
+        .sealer
+        .secret(&opened.store, open::NOISE_SECRET)
+        .await?;
     let relay_secret = opened.sealer.secret(&opened.store, "relay").await?;
 
     let engine = open::engine(opened.store.clone(), open::engine_settings(settings, map)).await?;
@@ -382,7 +383,7 @@ async fn first_start(engine: &Engine, data: &DataDir) -> Result<Option<FirstToke
     if io::stdout().is_terminal() {
         return Ok(Some(FirstToken::Shown(text)));
     }
-    let path = data.write_private(TOKEN_FILE, format!("{}\n", *text).as_bytes())?;
+    let path = data.write_private(open::TOKEN_FILE, format!("{}\n", *text).as_bytes())?;
     Ok(Some(FirstToken::File(path)))
 }
 

@@ -22,6 +22,7 @@ migrations! {
     "V5__outbox",
     "V6__presence",
     "V7__sealed_secrets",
+    "V8__moments",
 }
 
 /// Number of the newest migration that this program has.

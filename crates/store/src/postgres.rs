@@ -174,6 +174,17 @@ impl Postgres {
         retry!(read::secret(&self.inner, &name).await).map_err(Error::from)
     }
 
+    pub(crate) async fn moment(&self, name: String) -> Result<Option<Timestamp>, Error> {
+        retry!(read::moment(&self.inner, &name).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn put_moment(&self, name: String, at: Timestamp) -> Result<(), Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::moment(&inner, &name, at).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
     pub(crate) async fn commit_outcome(
         &self,
         tailnet: TailnetId,

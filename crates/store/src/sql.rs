@@ -45,6 +45,9 @@ pub(crate) const PRUNE_PRESENCE: &str =
 pub(crate) const SECRET: &str = "SELECT sealed FROM secrets WHERE name = $1";
 pub(crate) const SECRET_PUT: &str =
     "INSERT INTO secrets (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+pub(crate) const MOMENT: &str = "SELECT at FROM moments WHERE name = $1";
+pub(crate) const MOMENT_PUT: &str = "INSERT INTO moments (name, at) VALUES ($1, $2) \
+     ON CONFLICT (name) DO UPDATE SET at = excluded.at";
 /// Restoring takes numbers as they were.
 pub(crate) const HEAD_RESTORE: &str = "INSERT INTO heads (tailnet, seq) VALUES ($1, $2)";
 pub(crate) const PRESENCE_RESTORE: &str =

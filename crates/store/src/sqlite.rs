@@ -122,6 +122,16 @@ impl Sqlite {
         self.read(move |conn| read::secret(conn, &name)).await
     }
 
+    pub(crate) async fn moment(&self, name: String) -> Result<Option<Timestamp>, Error> {
+        self.read(move |conn| read::moment(conn, &name)).await
+    }
+
+    pub(crate) async fn put_moment(&self, name: String, at: Timestamp) -> Result<(), Error> {
+        self.writer
+            .write(false, move |conn| apply::moment(conn, &name, at))
+            .await
+    }
+
     pub(crate) async fn commit(&self, batch: Batch) -> Result<u64, CommitError> {
         self.writer
             .write(true, move |conn| apply::batch(conn, &batch))

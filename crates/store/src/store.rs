@@ -190,6 +190,18 @@ impl Store {
         on_engine!(self, engine => engine.put_secret_if_absent(name, sealed).await)
     }
 
+    /// A moment that the server noted; `None` where it never did. No dump has it.
+    pub async fn moment(&self, name: &str) -> Result<Option<Timestamp>, Error> {
+        on_engine!(self, engine => engine.moment(name.to_owned()).await)
+    }
+
+    /// Notes a moment in the place of the earlier one of this name, which may be a later moment. It
+    /// may be lost in a crash shortly after.
+    pub async fn put_moment(&self, name: &str, at: Timestamp) -> Result<(), Error> {
+        batch::text(name, "moment").map_err(Error::Malformed)?;
+        on_engine!(self, engine => engine.put_moment(name.to_owned(), at).await)
+    }
+
     /// Writes everything as a dump, all of one moment, while others go on writing. It holds sealed
     /// secrets, but not the key that opens them.
     pub async fn dump(&self, writer: impl AsyncWrite + Unpin) -> Result<(), TransferError> {

@@ -1,7 +1,10 @@
 //! What must hold for any request body, for the fuzzer and for the tests that run its corpus.
 
-use crate::hostinfo::{Hostinfo, for_peers, for_self};
-use crate::map_request::MapRequest;
+use bowline_model::device::HostFacts;
+
+use crate::hostinfo::{Hostinfo, OwnHostinfo, PEERS_PART_MAX, PeerHostinfo};
+use crate::map_request::{ENDPOINTS_MAX, MapRequest};
+use crate::net_info::LATENCY_MAX;
 use crate::register::RegisterRequest;
 
 /// Reads a registration.
@@ -10,7 +13,9 @@ use crate::register::RegisterRequest;
 /// When a promise of [`RegisterRequest`] or [`Hostinfo`] is broken.
 pub fn register(body: &[u8]) {
     if let Ok(request) = RegisterRequest::parse(body) {
-        check(&request.hostinfo);
+        if let Ok(hostinfo) = &request.hostinfo {
+            check(hostinfo);
+        }
         assert!(request.old_node_key.is_none_or(|key| !key.is_zero()));
     }
 }
@@ -21,13 +26,13 @@ pub fn register(body: &[u8]) {
 /// When a promise of [`MapRequest`] or [`Hostinfo`] is broken.
 pub fn map(body: &[u8]) {
     if let Ok(request) = MapRequest::parse(body) {
-        if let Some(hostinfo) = &request.hostinfo {
+        if let Some(Ok(hostinfo)) = &request.hostinfo {
             check(hostinfo);
         }
         assert!(
-            request
-                .endpoints
-                .is_none_or(|list| list.iter().all(|at| at.port() != 0))
+            request.endpoints.is_none_or(
+                |list| list.len() <= ENDPOINTS_MAX && list.iter().all(|at| at.port() != 0)
+            )
         );
     }
 }
@@ -35,15 +40,24 @@ pub fn map(body: &[u8]) {
 /// What is sent on to clients has no escape, which the official Rust client could not read, and
 /// what is stored reads back.
 fn check(hostinfo: &Hostinfo) {
-    for shown in [for_peers(&hostinfo.json), for_self(&hostinfo.json)] {
-        assert!(!shown.to_string().contains('\\'), "an escape: {shown}");
+    let text = |shown: Result<String, serde_json::Error>| shown.unwrap_or_else(|_| "\\".to_owned());
+    let peers = text(serde_json::to_string(&PeerHostinfo::of(&hostinfo.json)));
+    let own = text(serde_json::to_string(&OwnHostinfo::of(&hostinfo.json)));
+    for shown in [&peers, &own] {
+        assert!(!shown.contains('\\'), "an escape: {shown}");
     }
-    assert!(for_peers(&hostinfo.json).get("BackendLogID").is_none());
-    assert_eq!(
-        Hostinfo::parse(hostinfo.json.as_str())
-            .ok()
-            .map(|again| again.facts)
-            .as_ref(),
-        Some(&hostinfo.facts)
-    );
+    assert!(!peers.contains("BackendLogID"));
+    assert!(peers.len() <= PEERS_PART_MAX, "too long: {peers}");
+    let again = Hostinfo::parse(hostinfo.json.as_str())
+        .ok()
+        .and_then(Result::ok);
+    let facts = again.map(|again| HostFacts {
+        shortened: hostinfo.facts.shortened.clone(),
+        ..again.facts
+    });
+    assert_eq!(facts.as_ref(), Some(&hostinfo.facts));
+    if let Some(net_info) = &hostinfo.net_info {
+        let good = |seconds: &f64| (0.0..=LATENCY_MAX).contains(seconds);
+        assert!(net_info.derp_latency.values().all(good));
+    }
 }

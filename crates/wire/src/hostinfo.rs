@@ -1,144 +1,239 @@
 //! Host info: what a client says about the machine it runs on.
 //!
-//! It is kept as sent (so that fields of later clients survive), except for `NetInfo`, which
-//! changes often and is soft state. Peers see only the part that they need.
+//! Each member is read into the type that clients have for it ([`read`]), with a limit on its
+//! length; what does not fit is left out, and [`HostFacts::shortened`] says so. Members that only
+//! later clients know are kept as they came, for the device itself. `NetInfo` changes often and is
+//! soft state. Peers see only the part that they need ([`PeerHostinfo`]), and both views are read
+//! anew when they are rendered, because older servers stored what they were sent.
 //!
-//! Source: ts-go `tailcfg/tailcfg.go`, `Hostinfo` and `NetInfo`.
+//! Source: tailscale/tailscale `tailcfg/tailcfg.go`, `Hostinfo` and `NetInfo`.
 
-use std::collections::BTreeMap;
+mod peer;
+mod read;
+
+use std::collections::BTreeSet;
 
 use bowline_model::address;
 use bowline_model::device::HostFacts;
 use bowline_model::record::RawJson;
-use serde::{Deserialize, Serialize};
+use bowline_model::text::is_hidden;
+use ipnet::IpNet;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use self::peer::{PEERS_PART_MAX, PeerHostinfo};
+use self::read::Read;
+pub use self::read::{
+    KEY_MAX, LIST_MAX, Location, ROUTES_MAX, Service, TAGS_MAX, TEXT_MAX, readable,
+};
 use crate::fields::{BadRequest, Fields};
+use crate::net_info::NetInfo;
 
-/// The names that Go clients use, for keys that other clients spell otherwise.
-const NAMES: &[&str] = &[
-    "IPNVersion",
-    "FrontendLogID",
-    "BackendLogID",
-    "OS",
-    "OSVersion",
-    "Container",
-    "Env",
-    "Distro",
-    "DistroVersion",
-    "DistroCodeName",
-    "App",
-    "Desktop",
-    "Package",
-    "DeviceModel",
-    "PushDeviceToken",
-    "Hostname",
-    "ShieldsUp",
-    "ShareeNode",
-    "NoLogsNoSupport",
-    "RemoteConfig",
-    "WireIngress",
-    "IngressEnabled",
-    "AllowsUpdate",
-    "Machine",
-    "GoArch",
-    "GoArchVar",
-    "GoVersion",
-    "RoutableIPs",
-    "RequestTags",
-    "WoLMACs",
-    "Services",
-    "NetInfo",
-    "sshHostKeys",
-    "Cloud",
-    "Userspace",
-    "UserspaceRouter",
-    "AppConnector",
-    "ServicesHash",
-    "PeerRelay",
-    "ExitNodeID",
-    "Location",
-    "TPM",
-    "StateEncrypted",
+/// The most bytes of one host info as sent. Real ones have some two thousand.
+pub const HOSTINFO_MAX: usize = 64 * 1024;
+/// The most bytes of a member that this server does not know, and of the name.
+const OTHER_MAX: usize = 4096;
+const OTHER_NAME_MAX: usize = 64;
+/// What members that this server does not know are called where they are over a limit.
+const OTHER: &str = "other members";
+
+/// The type of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Flag,
+    Texts(usize),
+    Routes,
+    Services,
+    HostKeys,
+    Location,
+    Tpm,
+}
+
+/// The members that Go clients know, as they spell them: others spell them otherwise.
+const MEMBERS: &[(&str, Kind)] = &[
+    ("IPNVersion", Kind::Text),
+    ("FrontendLogID", Kind::Text),
+    ("BackendLogID", Kind::Text),
+    ("OS", Kind::Text),
+    ("OSVersion", Kind::Text),
+    ("Container", Kind::Flag),
+    ("Env", Kind::Text),
+    ("Distro", Kind::Text),
+    ("DistroVersion", Kind::Text),
+    ("DistroCodeName", Kind::Text),
+    ("App", Kind::Text),
+    ("Desktop", Kind::Flag),
+    ("Package", Kind::Text),
+    ("DeviceModel", Kind::Text),
+    ("PushDeviceToken", Kind::Text),
+    ("Hostname", Kind::Text),
+    ("ShieldsUp", Kind::Flag),
+    ("ShareeNode", Kind::Flag),
+    ("NoLogsNoSupport", Kind::Flag),
+    ("RemoteConfig", Kind::Flag),
+    ("WireIngress", Kind::Flag),
+    ("IngressEnabled", Kind::Flag),
+    ("AllowsUpdate", Kind::Flag),
+    ("Machine", Kind::Text),
+    ("GoArch", Kind::Text),
+    ("GoArchVar", Kind::Text),
+    ("GoVersion", Kind::Text),
+    ("RoutableIPs", Kind::Routes),
+    ("RequestTags", Kind::Texts(TAGS_MAX)),
+    ("WoLMACs", Kind::Texts(LIST_MAX)),
+    ("Services", Kind::Services),
+    ("sshHostKeys", Kind::HostKeys),
+    ("Cloud", Kind::Text),
+    ("Userspace", Kind::Flag),
+    ("UserspaceRouter", Kind::Flag),
+    ("AppConnector", Kind::Flag),
+    ("ServicesHash", Kind::Text),
+    ("PeerRelay", Kind::Flag),
+    ("ExitNodeID", Kind::Text),
+    ("Location", Kind::Location),
+    ("TPM", Kind::Tpm),
+    ("StateEncrypted", Kind::Flag),
 ];
+
+impl Kind {
+    /// Reads a member; the value has the clients' type.
+    fn read(self, raw: &str) -> Read<Value> {
+        fn value<T: Serialize>(read: Read<T>) -> Read<Value> {
+            // Serialising fails only for maps whose keys are not strings; there are none.
+            let value = read
+                .value
+                .and_then(|value| serde_json::to_value(value).ok());
+            Read {
+                value,
+                is_whole: read.is_whole,
+            }
+        }
+        match self {
+            Self::Text => value(read::text(raw)),
+            Self::Flag => value(read::exact::<bool>(raw)),
+            Self::Texts(most) => value(read::texts(raw, most)),
+            Self::Routes => value(read::routes(raw)),
+            Self::Services => value(read::services(raw)),
+            Self::HostKeys => value(read::host_keys(raw)),
+            Self::Location => value(read::location(raw)),
+            Self::Tpm => value(read::tpm(raw)),
+        }
+    }
+}
+
+/// A host info of more than [`HOSTINFO_MAX`] bytes: nothing of it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the host info has more than {HOSTINFO_MAX} bytes")]
+pub struct TooLarge;
 
 /// A client's host info, taken apart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hostinfo {
-    /// Everything but `NetInfo`, with Go's names.
+    /// Everything but `NetInfo`, with Go's names and types.
     pub json: RawJson,
-    /// What the server itself uses.
+    /// What the server itself uses, and what was over a limit.
     pub facts: HostFacts,
     /// The network report in it, when there was one.
     pub net_info: Option<NetInfo>,
+    /// Something in the network report did not fit.
+    pub is_net_info_shortened: bool,
 }
 
 impl Hostinfo {
     /// Reads a `Hostinfo` object.
     ///
     /// # Errors
-    /// When it is not an object. Fields of unexpected types are kept and otherwise ignored.
-    pub fn parse(json: &str) -> Result<Self, BadRequest> {
-        let fields = Fields::parse(json.as_bytes())?;
-        let mut object = Map::new();
-        let mut net_info = None;
-        for (key, raw) in fields.iter() {
-            let name = NAMES
-                .iter()
-                .find(|name| name.eq_ignore_ascii_case(key))
-                .copied()
-                .unwrap_or(key);
-            if name == "NetInfo" {
-                net_info = NetInfo::parse(raw.get());
-                continue;
-            }
-            let value: Value = serde_json::from_str(raw.get())?;
-            if !value.is_null() {
-                object.insert(name.to_owned(), value);
-            }
+    /// When it is not an object. `Ok(Err(TooLarge))`: it has more than [`HOSTINFO_MAX`] bytes, which
+    /// is for the caller to say, since a registration is refused for it and a report is not.
+    pub fn parse(json: &str) -> Result<Result<Self, TooLarge>, BadRequest> {
+        if json.len() > HOSTINFO_MAX {
+            return Ok(Err(TooLarge));
         }
-        let facts = facts(&object);
-        Ok(Self {
+        let fields = Fields::parse(json.as_bytes())?;
+        let (object, mut shortened) = members(&fields);
+        let net_info = fields.raw("NetInfo").map(|raw| NetInfo::read(raw.get()));
+        if PeerHostinfo::read(&fields).1 {
+            shortened.insert("what peers are told".to_owned());
+        }
+        let facts = HostFacts {
+            shortened,
+            ..facts(&object)
+        };
+        Ok(Ok(Self {
             json: RawJson::of(&object)?,
             facts,
-            net_info,
-        })
+            is_net_info_shortened: net_info
+                .as_ref()
+                .is_some_and(|read| read.as_ref().is_none_or(|(_, is_shortened)| *is_shortened)),
+            net_info: net_info.flatten().map(|(net_info, _)| net_info),
+        }))
+    }
+}
+
+/// The members of a host info but `NetInfo`, and the names of those that did not fit.
+fn members(fields: &Fields<'_>) -> (Map<String, Value>, BTreeSet<String>) {
+    let mut object = Map::new();
+    let mut shortened = BTreeSet::new();
+    let mut others = 0;
+    for (key, raw) in fields.iter() {
+        let raw = raw.get();
+        if raw == "null" || key.eq_ignore_ascii_case("NetInfo") {
+            continue;
+        }
+        let known = MEMBERS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(key));
+        let read = if let Some((_, kind)) = known {
+            kind.read(raw)
+        } else {
+            others += 1;
+            other(key, raw, others)
+        };
+        // The last of several wins, as Go has it.
+        let name = known.map_or(key, |(name, _)| name);
+        if !read.is_whole {
+            shortened.insert(known.map_or(OTHER, |(name, _)| name).to_owned());
+        }
+        match read.value {
+            Some(value) => object.insert(name.to_owned(), value),
+            None => object.remove(name),
+        };
+    }
+    (object, shortened)
+}
+
+/// A member that only later clients know. Only its own device gets it back.
+fn other(name: &str, raw: &str, count: usize) -> Read<Value> {
+    let is_name =
+        name.len() <= OTHER_NAME_MAX && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let value = Some(raw)
+        .filter(|_| is_name && raw.len() <= OTHER_MAX && count <= LIST_MAX)
+        .and_then(|raw| serde_json::from_str(raw).ok())
+        .map(clean);
+    Read {
+        is_whole: value.is_some(),
+        value,
     }
 }
 
 fn text(object: &Map<String, Value>, name: &str) -> String {
-    object
-        .get(name)
-        .and_then(Value::as_str)
-        .map(readable)
-        .unwrap_or_default()
+    let text = object.get(name).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
 }
 
 fn flag(object: &Map<String, Value>, name: &str) -> bool {
     object.get(name).and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn texts(object: &Map<String, Value>, name: &str) -> Vec<String> {
-    object
-        .get(name)
-        .and_then(Value::as_array)
-        .map(|list| {
-            list.iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect()
-        })
-        .unwrap_or_default()
+fn texts<'a>(object: &'a Map<String, Value>, name: &str) -> impl Iterator<Item = &'a str> {
+    let list = object.get(name).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The most advertised routes of one device that are kept.
-const ROUTES_MAX: usize = 1024;
-
 fn facts(object: &Map<String, Value>) -> HostFacts {
-    let mut routes: Vec<_> = texts(object, "RoutableIPs")
-        .iter()
-        .filter_map(|route| address::parse_route(route))
-        .take(ROUTES_MAX)
+    let mut routes: Vec<IpNet> = texts(object, "RoutableIPs")
+        .filter_map(address::parse_route)
         .collect();
     address::sort_routes(&mut routes);
     HostFacts {
@@ -152,94 +247,48 @@ fn facts(object: &Map<String, Value>) -> HostFacts {
             text(object, "DistroCodeName"),
         ],
         advertised_routes: routes,
-        request_tags: texts(object, "RequestTags"),
+        request_tags: texts(object, "RequestTags").map(str::to_owned).collect(),
         shields_up: flag(object, "ShieldsUp"),
-        ssh: object
-            .get("sshHostKeys")
-            .and_then(Value::as_array)
-            .is_some_and(|keys| !keys.is_empty()),
+        ssh: texts(object, "sshHostKeys").next().is_some(),
         state_encrypted: object.get("StateEncrypted").and_then(Value::as_bool),
         // Go leaves out what is false: a client that tells its version has told this too.
         auto_update: object
             .contains_key("IPNVersion")
             .then(|| flag(object, "AllowsUpdate")),
+        shortened: BTreeSet::new(),
     }
-}
-
-/// A text without the characters that JSON must escape: the official Rust client drops a whole
-/// message when any string in it has an escape. At most 256 characters.
-pub fn readable(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() && !matches!(c, '"' | '\\'))
-        .take(256)
-        .collect()
-}
-
-/// The part of a device's host info that its peers see: what they need to find its services
-/// (Taildrop, exit-node DNS), its SSH host keys, its system, and its place. Never log ids, push
-/// tokens, latencies, hardware addresses or open ports.
-///
-/// `json` is a stored host info; something unreadable gives an empty object, since clients cannot
-/// bear a peer without one.
-pub fn for_peers(json: &RawJson) -> Value {
-    let Ok(mut all) = serde_json::from_str::<Map<String, Value>>(json.as_str()) else {
-        return Value::Object(Map::new());
-    };
-    let mut shown = Map::new();
-    for name in [
-        "OS",
-        "Hostname",
-        "App",
-        "ShareeNode",
-        "AppConnector",
-        "IngressEnabled",
-        "WireIngress",
-        "Location",
-        "sshHostKeys",
-    ] {
-        if let Some(value) = all.remove(name) {
-            shown.insert(name.to_owned(), clean(value));
-        }
-    }
-    if let Some(Value::Array(services)) = all.remove("Services") {
-        let peerapi: Vec<Value> = services
-            .into_iter()
-            .filter(|service| {
-                service
-                    .get("Proto")
-                    .and_then(Value::as_str)
-                    .is_some_and(|proto| proto.starts_with("peerapi"))
-            })
-            .map(clean)
-            .collect();
-        if !peerapi.is_empty() {
-            shown.insert("Services".to_owned(), Value::Array(peerapi));
-        }
-    }
-    Value::Object(shown)
 }
 
 /// The host info as its own device gets it back: all of it, in strings that every client reads.
-pub fn for_self(json: &RawJson) -> Value {
-    serde_json::from_str(json.as_str()).map_or_else(|_| Value::Object(Map::new()), clean)
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(transparent)]
+pub struct OwnHostinfo(Map<String, Value>);
+
+impl OwnHostinfo {
+    /// Reads it from a host info, whatever is stored there.
+    pub fn of(json: &RawJson) -> Self {
+        Fields::parse(json.as_str().as_bytes())
+            .map(|fields| Self(members(&fields).0))
+            .unwrap_or_default()
+    }
+
+    /// One member, by Go's name.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
 }
 
+/// JSON of a type that this server does not know, without characters that the official Rust client
+/// cannot read.
 fn clean(value: Value) -> Value {
+    let is_bad = |c: char| is_hidden(c) || matches!(c, '"' | '\\');
     match value {
-        Value::String(text)
-            if text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) =>
-        {
-            Value::String(
-                text.chars()
-                    .filter(|c| !c.is_control() && !matches!(c, '"' | '\\'))
-                    .collect(),
-            )
-        }
+        Value::String(text) if text.contains(is_bad) => Value::String(text.replace(is_bad, "")),
         Value::Array(list) => Value::Array(list.into_iter().map(clean).collect()),
         Value::Object(object) => Value::Object(
             object
                 .into_iter()
-                .filter(|(key, _)| readable(key) == *key)
+                .filter(|(key, _)| !key.contains(is_bad))
                 .map(|(key, value)| (key, clean(value)))
                 .collect(),
         ),
@@ -247,93 +296,5 @@ fn clean(value: Value) -> Value {
     }
 }
 
-/// A client's report on its network.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct NetInfo {
-    /// Region it wants to be reached through; 0 when not known yet.
-    #[serde(rename = "PreferredDERP")]
-    pub preferred_derp: u32,
-    /// Seconds to each region, by `<region>-v4` and `<region>-v6`.
-    #[serde(rename = "DERPLatency")]
-    pub derp_latency: BTreeMap<String, f64>,
-    /// Whether its NAT maps a port differently for different destinations.
-    #[serde(rename = "MappingVariesByDestIP")]
-    pub mapping_varies_by_dest_ip: Option<bool>,
-    /// Whether IPv6 reaches the internet.
-    #[serde(rename = "WorkingIPv6")]
-    pub working_ipv6: Option<bool>,
-    /// Whether the system has IPv6 at all.
-    #[serde(rename = "OSHasIPv6")]
-    pub os_has_ipv6: Option<bool>,
-    /// Whether UDP works.
-    #[serde(rename = "WorkingUDP")]
-    pub working_udp: Option<bool>,
-    /// Whether the router offers `UPnP`.
-    #[serde(rename = "UPnP")]
-    pub upnp: Option<bool>,
-    /// Whether the router offers NAT-PMP.
-    #[serde(rename = "PMP")]
-    pub pmp: Option<bool>,
-    /// Whether the router offers PCP.
-    #[serde(rename = "PCP")]
-    pub pcp: Option<bool>,
-}
-
-impl NetInfo {
-    /// Reads a `NetInfo`; `None` when it is not an object. Fields of other types count as absent.
-    pub fn parse(json: &str) -> Option<Self> {
-        let fields = Fields::parse(json.as_bytes()).ok()?;
-        Some(Self {
-            preferred_derp: fields.or_default("PreferredDERP").unwrap_or_default(),
-            derp_latency: fields.or_default("DERPLatency").unwrap_or_default(),
-            mapping_varies_by_dest_ip: fields.optional("MappingVariesByDestIP").unwrap_or_default(),
-            working_ipv6: fields.optional("WorkingIPv6").unwrap_or_default(),
-            os_has_ipv6: fields.optional("OSHasIPv6").unwrap_or_default(),
-            working_udp: fields.optional("WorkingUDP").unwrap_or_default(),
-            upnp: fields.optional("UPnP").unwrap_or_default(),
-            pmp: fields.optional("PMP").unwrap_or_default(),
-            pcp: fields.optional("PCP").unwrap_or_default(),
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rust_clients_spelling_is_understood() {
-        let host = Hostinfo::parse(r#"{"Hostname":"a","OsVersion":"12","IpnVersion":"1.2","RoutableIps":["10.0.0.0/8","1.2.3.4/8"],"NetInfo":{"PreferredDerp":900,"DerpLatency":{"900-v4":0.01}}}"#).unwrap();
-        assert_eq!(host.facts.os_version, "12");
-        assert_eq!(
-            host.facts.advertised_routes.len(),
-            1,
-            "host bits must be zero"
-        );
-        let net = host.net_info.unwrap();
-        assert_eq!(
-            (net.preferred_derp, net.derp_latency["900-v4"]),
-            (900, 0.01)
-        );
-        assert!(host.json.as_str().contains("\"IPNVersion\":\"1.2\""));
-        assert!(!host.json.as_str().contains("NetInfo"));
-    }
-
-    #[test]
-    fn peers_see_services_that_they_need_and_nothing_private() {
-        let host = Hostinfo::parse(r#"{"OS":"linux","Hostname":"a\"b","BackendLogID":"secret","WoLMACs":["x"],"Services":[{"Proto":"tcp","Port":22},{"Proto":"peerapi4","Port":1234}],"Future":1}"#).unwrap();
-        let shown = serde_json::to_string(&for_peers(&host.json)).unwrap();
-        assert_eq!(
-            shown,
-            r#"{"Hostname":"ab","OS":"linux","Services":[{"Port":1234,"Proto":"peerapi4"}]}"#
-        );
-        assert!(for_self(&host.json).get("Future").is_some());
-    }
-
-    #[test]
-    fn escapes_never_reach_a_client() {
-        let host = Hostinfo::parse(r#"{"Hostname":"a\u0026b\/c\\d\ne"}"#).unwrap();
-        let shown = serde_json::to_string(&for_self(&host.json)).unwrap();
-        assert!(!shown.contains('\\'), "{shown}");
-    }
-}
+mod tests;

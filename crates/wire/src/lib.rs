@@ -20,6 +20,7 @@ pub mod fuzzing;
 pub mod hostinfo;
 pub mod map_request;
 pub mod map_response;
+pub mod net_info;
 pub mod node;
 pub mod register;
 pub mod ssh_action;

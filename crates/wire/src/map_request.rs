@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use bowline_model::key::{DiscoKey, NodeKey};
 
 use crate::fields::{BadRequest, Fields};
-use crate::hostinfo::Hostinfo;
+use crate::hostinfo::{Hostinfo, TooLarge};
 
 /// How a client wants map responses encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,7 +19,8 @@ pub enum Encoding {
 /// A map request. Source: `control-protocol` facts, sections 2.6 and 5.1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MapRequest {
-    /// Capability version.
+    /// Capability version. At most 65,535, as in the handshake: peers are told of it, and Go's `int`
+    /// has 32 bits on some platforms.
     pub version: u32,
     /// How to encode the answer.
     pub encoding: Encoding,
@@ -35,12 +36,14 @@ pub struct MapRequest {
     pub read_only: bool,
     /// Where the device may be reached; absent when the client said nothing.
     pub endpoints: Option<Vec<SocketAddr>>,
+    /// It said more endpoints than are kept.
+    pub endpoints_shortened: bool,
     /// What it says of its machine.
-    pub hostinfo: Option<Hostinfo>,
+    pub hostinfo: Option<Result<Hostinfo, TooLarge>>,
 }
 
 /// The most endpoints of one device that are kept.
-const ENDPOINTS_MAX: usize = 64;
+pub const ENDPOINTS_MAX: usize = 64;
 
 impl MapRequest {
     /// Reads a request body.
@@ -50,14 +53,17 @@ impl MapRequest {
     pub fn parse(body: &[u8]) -> Result<Self, BadRequest> {
         let fields = Fields::parse(body)?;
         let compress: String = fields.or_default("Compress")?;
-        let endpoints = fields.optional::<Vec<String>>("Endpoints")?.map(|list| {
-            list.iter()
-                .filter_map(|text| endpoint(text))
-                .take(ENDPOINTS_MAX)
-                .collect()
-        });
+        let endpoints = fields.optional::<Vec<String>>("Endpoints")?;
+        let mut endpoints: Option<Vec<SocketAddr>> =
+            endpoints.map(|list| list.iter().filter_map(|text| endpoint(text)).collect());
+        let endpoints_shortened = endpoints
+            .as_ref()
+            .is_some_and(|list| list.len() > ENDPOINTS_MAX);
+        if let Some(list) = &mut endpoints {
+            list.truncate(ENDPOINTS_MAX);
+        }
         Ok(Self {
-            version: fields.or_default("Version")?,
+            version: fields.or_default::<u16>("Version")?.into(),
             encoding: if compress == "zstd" {
                 Encoding::Zstd
             } else {
@@ -71,6 +77,7 @@ impl MapRequest {
             omit_peers: fields.or_default("OmitPeers")?,
             read_only: fields.or_default("ReadOnly")?,
             endpoints,
+            endpoints_shortened,
             hostinfo: fields
                 .raw("Hostinfo")
                 .map(|raw| Hostinfo::parse(raw.get()))
@@ -123,6 +130,7 @@ mod tests {
             MapRequest::parse(body.as_bytes())
                 .unwrap()
                 .hostinfo
+                .unwrap()
                 .unwrap()
                 .facts
                 .hostname,

@@ -9,6 +9,19 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::hostinfo::{OwnHostinfo, PeerHostinfo};
+
+/// The host info of a node. There is no way to put JSON into it that was not read into the clients'
+/// types.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum NodeHostinfo {
+    /// What peers see.
+    Peer(Box<PeerHostinfo>),
+    /// What the node itself gets back.
+    Own(OwnHostinfo),
+}
+
 /// One node, complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Node {
@@ -51,7 +64,7 @@ pub struct Node {
     pub home_derp: u32,
     /// Never `null`.
     #[serde(rename = "Hostinfo")]
-    pub hostinfo: Value,
+    pub hostinfo: NodeHostinfo,
     /// When it was registered.
     #[serde(rename = "Created")]
     pub created: Timestamp,

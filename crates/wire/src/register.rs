@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::fields::{BadRequest, Fields};
-use crate::hostinfo::Hostinfo;
+use crate::hostinfo::{Hostinfo, TooLarge};
 
 /// A client asks to be registered, renewed or logged out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegisterRequest {
-    /// Capability version.
+    /// Capability version. At most 65,535, as in the handshake: peers are told of it, and Go's `int`
+    /// has 32 bits on some platforms.
     pub version: u32,
     /// The node key to register.
     pub node_key: NodeKey,
@@ -29,7 +30,7 @@ pub struct RegisterRequest {
     /// Whether the device is to be deleted some time after it goes offline.
     pub ephemeral: bool,
     /// What it says of its machine.
-    pub hostinfo: Hostinfo,
+    pub hostinfo: Result<Hostinfo, TooLarge>,
 }
 
 impl RegisterRequest {
@@ -41,7 +42,7 @@ impl RegisterRequest {
         let fields = Fields::parse(body)?;
         let auth = fields.object("Auth")?;
         Ok(Self {
-            version: fields.or_default("Version")?,
+            version: fields.or_default::<u16>("Version")?.into(),
             node_key: fields.required("NodeKey")?,
             old_node_key: fields
                 .optional::<NodeKey>("OldNodeKey")?

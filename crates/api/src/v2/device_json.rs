@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bowline_model::address::sort_routes;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_wire::hostinfo::NetInfo;
+use bowline_wire::net_info::NetInfo;
 use serde::Serialize;
 
 use crate::text::{ZERO_TIME, time};

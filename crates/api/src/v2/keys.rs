@@ -61,7 +61,7 @@ struct Create<'a> {
 }
 
 impl<'a> KeyJson<'a> {
-    fn new(credential: &'a Credential, minted: Option<&'a Minted>) -> Self {
+    fn new(credential: &'a Credential, minted: Option<&'a Minted>, now: jiff::Timestamp) -> Self {
         let auth = credential.auth_key();
         let seconds = credential.expires.as_second() - credential.created.as_second();
         Self {
@@ -91,7 +91,7 @@ impl<'a> KeyJson<'a> {
             }),
             scopes: auth.is_none().then_some(["all"]),
             description: &credential.description,
-            invalid: !credential.is_valid(),
+            invalid: !credential.is_valid(now),
             user_id: credential.user.map(UserId::stable),
         }
     }
@@ -121,10 +121,11 @@ pub(crate) async fn list(
         .iter()
         .any(|(key, value)| key == "all" && matches!(value.as_str(), "true" | "1"));
     let credentials = api.engine.credentials(actor, all);
+    let now = api.engine.now();
     json(&Answer {
         keys: credentials
             .iter()
-            .map(|credential| KeyJson::new(credential, None))
+            .map(|credential| KeyJson::new(credential, None, now))
             .collect(),
     })
 }
@@ -221,7 +222,7 @@ pub(crate) async fn create(
         description: body.description.unwrap_or_default(),
     };
     let (minted, credential) = api.engine.create_auth_key(&caller.actor, user, new).await?;
-    json(&KeyJson::new(&credential, Some(&minted)))
+    json(&KeyJson::new(&credential, Some(&minted), api.engine.now()))
 }
 
 fn key_id(text: &str) -> Result<KeyId, ApiError> {
@@ -244,7 +245,7 @@ pub(crate) async fn get(
     if !is_own && !caller.0.may(scope_of(&credential), Access::Read) {
         return Err(ApiError::forbidden());
     }
-    json(&KeyJson::new(&credential, None))
+    json(&KeyJson::new(&credential, None, api.engine.now()))
 }
 
 /// `DELETE /tailnet/{tailnet}/keys/{keyId}`: revoke a key.
@@ -301,5 +302,5 @@ pub(crate) async fn create_token(
         .engine
         .create_access_token(&caller.actor, user, &description, body.expiry_seconds)
         .await?;
-    json(&KeyJson::new(&credential, Some(&minted)))
+    json(&KeyJson::new(&credential, Some(&minted), api.engine.now()))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -33,6 +34,12 @@ pub(crate) struct TestClock(Mutex<Timestamp>);
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.now()
+            .duration_since(Timestamp::UNIX_EPOCH)
+            .unsigned_abs()
     }
 }
 

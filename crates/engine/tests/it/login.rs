@@ -265,12 +265,9 @@ async fn a_machine_that_begins_again_and_again_has_a_few_places() {
 #[tokio::test]
 async fn a_device_that_tells_too_much_of_itself_does_not_wait() {
     let net = Net::new().await;
-    let text = "x".repeat(16 * 1024);
-    let mut large = request(1, "");
-    large.hostinfo = RawJson::of(&serde_json::json!({"App": text})).unwrap();
     let mut greedy = request(1, "");
-    greedy.facts.request_tags = vec![String::new(); 257];
-    for request in [large, greedy] {
+    greedy.facts.request_tags = vec!["x".repeat(256); 65];
+    for request in [greedy] {
         let followed = net.engine.follow_login("", request.clone(), SOURCE).await;
         let begun = net.engine.begin_login(request, SOURCE).map(Followed::Begun);
         for outcome in [followed, begun] {
@@ -292,7 +289,24 @@ async fn a_device_that_tells_too_much_of_itself_does_not_wait() {
             "{refused:?}"
         );
     }
+    // Nor tags that were not all read.
+    for key in [String::new(), net.one_off().await] {
+        let mut request = request(1, &key);
+        request.facts.shortened.insert("RequestTags".to_owned());
+        let refused = net.try_register(request).await;
+        assert!(
+            matches!(refused, Err(RegistrationRefused::TooManyTags)),
+            "{refused:?}"
+        );
+    }
     assert!(net.engine.logins(&net.admin).unwrap().is_empty());
+    // Of host info only what peers will see waits with it.
+    let mut large = request(1, "");
+    let hostinfo = serde_json::json!({"OS": "linux", "Future": "x".repeat(60_000)});
+    large.hostinfo = RawJson::of(&hostinfo).unwrap();
+    let code = net.engine.begin_login(large, SOURCE).unwrap();
+    let kept = net.engine.login(&code).unwrap().request.hostinfo.clone();
+    assert_eq!(kept.as_str(), r#"{"OS":"linux"}"#);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod change;
+mod clock;
 mod crash;
 mod due;
 mod full_store;

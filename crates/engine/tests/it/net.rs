@@ -18,12 +18,30 @@ use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Options, Store};
 use jiff::{SignedDuration, Timestamp};
 
-/// A clock that stands until it is moved.
-pub(crate) struct TestClock(Mutex<Timestamp>);
+/// Both clocks of a machine, which stand until they are moved.
+pub(crate) struct TestClock(Mutex<(Timestamp, Duration)>);
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
+        self.0.lock().unwrap().0
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.lock().unwrap().1
+    }
+}
+
+impl TestClock {
+    /// Time passes.
+    fn pass(&self, time: SignedDuration) {
+        let mut clocks = self.0.lock().unwrap();
+        clocks.0 += time;
+        clocks.1 += time.unsigned_abs();
+    }
+
+    /// Somebody sets the wall clock.
+    fn set(&self, wall: Timestamp) {
+        self.0.lock().unwrap().0 = wall;
     }
 }
 
@@ -137,9 +155,8 @@ impl Net {
 
     pub(crate) async fn with(settings: Settings, options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(TestClock(Mutex::new(
-            "2026-11-26T12:00:00Z".parse().unwrap(),
-        )));
+        let start = "2026-11-26T12:00:00Z".parse().unwrap();
+        let clock = Arc::new(TestClock(Mutex::new((start, Duration::ZERO))));
         let random = Arc::new(TestRandom(AtomicU64::new(1)));
         let store = open_store(directory.path(), options).await;
         let engine = Engine::open(store, settings.clone(), clock.clone(), random.clone())
@@ -172,6 +189,32 @@ impl Net {
         away: SignedDuration,
         meanwhile: impl FnOnce(&Path),
     ) -> Self {
+        self.start_again(|path, clock| {
+            meanwhile(path);
+            clock.pass(away);
+        })
+        .await
+    }
+
+    /// Stops the server and starts it again with another wall clock.
+    pub(crate) async fn restart_at(self, wall: Timestamp) -> Self {
+        self.restart_at_with(wall, |_| ()).await
+    }
+
+    /// The same, with something done to the database while nobody has it.
+    pub(crate) async fn restart_at_with(
+        self,
+        wall: Timestamp,
+        meanwhile: impl FnOnce(&Path),
+    ) -> Self {
+        self.start_again(|path, clock| {
+            meanwhile(path);
+            clock.set(wall);
+        })
+        .await
+    }
+
+    async fn start_again(self, meanwhile: impl FnOnce(&Path, &TestClock)) -> Self {
         let Self {
             engine,
             clock,
@@ -182,8 +225,7 @@ impl Net {
             random,
         } = self;
         engine.close().await;
-        meanwhile(directory.path());
-        *clock.0.lock().unwrap() += away;
+        meanwhile(directory.path(), &clock);
         let store = open_store(directory.path(), Options::default()).await;
         let engine = Engine::open(store, settings.clone(), clock.clone(), random.clone())
             .await
@@ -201,15 +243,22 @@ impl Net {
 
     /// Moves the clock, and waits until what is due then is done.
     pub(crate) async fn pass(&self, time: SignedDuration) {
-        *self.clock.0.lock().unwrap() += time;
+        self.clock.pass(time);
         self.engine.tick().await;
     }
 
     /// Moves the clock and lets nobody know.
     pub(crate) fn move_clock(&self, time: SignedDuration) {
-        *self.clock.0.lock().unwrap() += time;
+        self.clock.pass(time);
     }
 
+    /// Sets the wall clock, and waits until it was looked at.
+    pub(crate) async fn set_clock(&self, wall: Timestamp) {
+        self.clock.set(wall);
+        self.engine.tick().await;
+    }
+
+    /// What the wall clock shows.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_engine::{Report, Settings, Stream};
+use bowline_engine::credential::NewAuthKey;
+use bowline_engine::{Link, Report, Settings, Stream};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Options;
 use jiff::SignedDuration;
 
-use crate::net::{Net, quick, until};
+use crate::net::{Net, quick, request, until};
 
 /// Waits for a publication; fails after ten seconds.
 async fn next(stream: &mut Stream, seen: &Arc<Snapshot>) -> Option<Arc<Snapshot>> {
@@ -202,7 +203,7 @@ async fn a_report_that_says_nothing_new_publishes_nothing() {
     let stream = net.stream(device).await;
     let report = Report {
         endpoints: Some(vec!["192.0.2.1:1".parse().unwrap()]),
-        net_info: Some((bowline_model::record::RawJson::empty_object(), 900)),
+        net_info: Some(net_info(900)),
         ..Report::default()
     };
     net.engine.report(net.tailnet, device, report.clone()).await;
@@ -214,7 +215,7 @@ async fn a_report_that_says_nothing_new_publishes_nothing() {
     }
     // A region of 0 is not known yet: the known one stays.
     let unknown = Report {
-        net_info: Some((bowline_model::record::RawJson::empty_object(), 0)),
+        net_info: Some(net_info(0)),
         ..Report::default()
     };
     net.engine.report(net.tailnet, device, unknown).await;
@@ -270,4 +271,111 @@ async fn a_quiet_server_that_is_killed_was_alive_a_moment_ago() {
         );
     }
     drop(stream);
+}
+
+fn net_info(home_derp: u32) -> bowline_engine::NetReport {
+    bowline_engine::NetReport {
+        json: bowline_model::record::RawJson::empty_object(),
+        home_derp,
+        is_shortened: false,
+    }
+}
+
+#[tokio::test]
+async fn a_registration_ends_the_silence_of_an_ephemeral_device() {
+    let settings = Settings {
+        ephemeral_timeout: Duration::from_mins(1),
+        ..quick()
+    };
+    let net = Net::with(settings, Options::default()).await;
+    let (key, _) = net
+        .key_with(NewAuthKey {
+            ephemeral: true,
+            ..NewAuthKey::default()
+        })
+        .await;
+    let device = net.register(request(1, &key)).await;
+    drop(net.stream(device).await);
+    until("it is offline", || (!net.is_online(device)).then_some(())).await;
+    net.pass(SignedDuration::from_secs(50)).await;
+    assert_eq!(net.register(request(1, &key)).await, device);
+    net.pass(SignedDuration::from_secs(15)).await;
+    assert!(
+        net.snapshot().device(device).is_some(),
+        "it just registered"
+    );
+    drop(net.stream(device).await);
+    until("it is offline", || (!net.is_online(device)).then_some(())).await;
+    // A report without a stream is one too, and so is one that has just come and is not in the
+    // snapshot yet.
+    net.pass(SignedDuration::from_secs(50)).await;
+    net.move_clock(SignedDuration::from_secs(9));
+    net.engine.hear(net.tailnet, device).await;
+    net.pass(SignedDuration::from_secs(1)).await;
+    net.pass(SignedDuration::from_secs(58)).await;
+    assert!(net.snapshot().device(device).is_some());
+    net.pass(SignedDuration::from_secs(1)).await;
+    assert!(net.snapshot().device(device).is_none());
+}
+
+/// Lets time pass at once. The database takes its own time, so that the clock of the runtime cannot
+/// stand for a whole test.
+async fn advance(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn two_machines_with_one_state_file_are_noticed_and_take_turns() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let links: [Arc<Link>; 2] = [Arc::default(), Arc::default()];
+    let open = async |machine: usize| {
+        let stream = net
+            .engine
+            .open_stream_on(net.tailnet, device, &links[machine])
+            .await
+            .unwrap();
+        (stream, tokio::time::Instant::now())
+    };
+    let (mut held, mut since) = open(0).await;
+    let is_noticed = || net.entry(device).live.multiple_connections;
+    let turns = [0, 0, 0, 1, 2];
+    for (round, turn) in (1..).zip(turns) {
+        let (newer, at) = open(round % 2).await;
+        let seen = held.first();
+        assert!(next(&mut held, &seen).await.is_none(), "the older one ends");
+        held = newer;
+        net.settle().await;
+        assert_eq!(is_noticed(), round >= 3, "round {round}");
+        // Not before the other has had its turn.
+        assert!(at - since >= Duration::from_secs(turn), "round {round}");
+        since = at;
+    }
+    assert_eq!(net.engine.rivalries(), (1, 1));
+    // The machine that has the stream may open it anew at any time.
+    let now = tokio::time::Instant::now();
+    assert!(open(1).await.1 - now < Duration::from_secs(1));
+    // One of them is switched off.
+    advance(Duration::from_mins(4)).await;
+    until("that is over", || (!is_noticed()).then_some(())).await;
+    assert_eq!(net.engine.rivalries(), (1, 0));
+}
+
+#[tokio::test]
+async fn a_machine_that_reconnects_again_and_again_is_one() {
+    let net = Net::new().await;
+    let device = net.join(1).await;
+    let mut left_behind = Vec::new();
+    for round in 0..40u32 {
+        // Its connection of before is dead, which the server does not know.
+        left_behind.push(net.stream(device).await);
+        if round % 3 == 0 {
+            left_behind.pop(); // sometimes it does
+        }
+        advance(Duration::from_millis(700)).await;
+    }
+    assert!(!net.entry(device).live.multiple_connections);
+    assert_eq!(net.engine.rivalries(), (0, 0));
 }

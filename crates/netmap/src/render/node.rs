@@ -1,9 +1,15 @@
 //! Devices as nodes: for their peers, for themselves, and what changed between two states.
 
-use bowline_model::device::Device;
-use bowline_wire::node::{Node, PeerChange};
+use std::net::SocketAddr;
+
+use bowline_model::device::{Device, Live};
+use bowline_model::record::RawJson;
+use bowline_wire::capability::{self, CapabilityVersion};
+use bowline_wire::hostinfo::{OwnHostinfo, PeerHostinfo};
+use bowline_wire::map_request::ENDPOINTS_MAX;
+use bowline_wire::net_info::home_region;
+use bowline_wire::node::{Node, NodeHostinfo, PeerChange};
 use bowline_wire::user::TAGGED_DEVICES_ID;
-use bowline_wire::{capability, hostinfo};
 use bytes::Bytes;
 use ipnet::IpNet;
 
@@ -35,11 +41,11 @@ fn base(entry: &Entry) -> Node {
         disco_key: live.disco_key,
         addresses: Vec::new(),
         allowed_ips: Vec::new(),
-        endpoints: live.endpoints.clone(),
-        home_derp: live.home_derp,
-        hostinfo: serde_json::Value::Null, // set by both callers
+        endpoints: endpoints(live),
+        home_derp: home_region(live.home_derp),
+        hostinfo: NodeHostinfo::Peer(Box::default()), // set by both callers
         created: device.created,
-        cap: device.capability_version,
+        cap: version(device.capability_version),
         tags: device.tags.iter().map(ToString::to_string).collect(),
         primary_routes: Vec::new(),
         last_seen: if live.online { None } else { live.last_seen },
@@ -50,12 +56,27 @@ fn base(entry: &Entry) -> Node {
     }
 }
 
+/// Where a device may be reached, in the length that a report may have: rows of older servers too.
+fn endpoints(live: &Live) -> Vec<SocketAddr> {
+    live.endpoints.iter().take(ENDPOINTS_MAX).copied().collect()
+}
+
+/// A capability version as every client can read it: a row of an older server may have any number.
+fn version(version: CapabilityVersion) -> CapabilityVersion {
+    version.min(u16::MAX.into())
+}
+
 fn addresses(device: &Device, without_ipv4: bool) -> Vec<IpNet> {
     let shown = device.addresses().into_iter();
     shown
         .filter(|address| !(without_ipv4 && address.is_ipv4()))
         .map(IpNet::from)
         .collect()
+}
+
+/// The part of a host info that peers will see, as a host info of its own: at most 8 KiB.
+pub fn peers_part(hostinfo: &RawJson) -> RawJson {
+    RawJson::of(&PeerHostinfo::of(hostinfo)).unwrap_or_else(|_| RawJson::empty_object())
 }
 
 /// A device as a peer is shown it.
@@ -67,7 +88,7 @@ pub fn peer(entry: &Entry, variant: &Variant) -> Node {
         cap_map.insert(capability::SUGGEST_EXIT_NODE.to_owned(), Vec::new());
     }
     Node {
-        hostinfo: hostinfo::for_peers(&entry.device.hostinfo),
+        hostinfo: NodeHostinfo::Peer(Box::new(PeerHostinfo::of(&entry.device.hostinfo))),
         allowed_ips: addresses.iter().chain(&*variant.routes).copied().collect(),
         primary_routes: variant.subnets().copied().collect(),
         addresses,
@@ -85,7 +106,7 @@ pub fn own(entry: &Entry, snapshot: &Snapshot) -> Node {
     let addresses = addresses(device, access.without_ipv4().contains(&device.id));
     Node {
         machine: Some(device.machine_key),
-        hostinfo: hostinfo::for_self(&device.hostinfo),
+        hostinfo: NodeHostinfo::Own(OwnHostinfo::of(&device.hostinfo)),
         cap_map: caps::own(entry, snapshot),
         endpoints: Vec::new(),
         last_seen: None,
@@ -145,13 +166,14 @@ pub fn update(old: (&Entry, &Variant), new: (&Entry, &Variant)) -> PeerUpdate {
         if after.endpoints.is_empty() {
             return PeerUpdate::Full;
         }
-        change.endpoints = Some(after.endpoints.clone());
+        change.endpoints = Some(endpoints(after));
     }
-    if before.home_derp != after.home_derp {
-        if after.home_derp == 0 {
+    let home = home_region(after.home_derp);
+    if home_region(before.home_derp) != home {
+        if home == 0 {
             return PeerUpdate::Full;
         }
-        change.derp_region = Some(after.home_derp);
+        change.derp_region = Some(home);
     }
     if before.disco_key != after.disco_key {
         match after.disco_key {

@@ -7,4 +7,5 @@ mod law;
 mod message;
 mod policy;
 mod records;
+mod said;
 mod view;

@@ -113,6 +113,7 @@ pub(crate) fn device(number: u64) -> Device {
         key_expiry: Some(at(1_000_000)),
         key_expiry_disabled: false,
         expired: false,
+        key_ended: false,
         authorized: true,
         ephemeral: false,
         auth_key: None,
@@ -126,6 +127,8 @@ pub(crate) fn device(number: u64) -> Device {
         },
         enabled_routes: Vec::new(),
         attributes: [].into(),
+        refused_tags: Vec::new(),
+        ended_attributes: [].into(),
     }
 }
 

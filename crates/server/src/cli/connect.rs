@@ -197,7 +197,7 @@ fn nobody_listens(error: io::Error, socket: &Path) -> Result<&'static str> {
 
 /// Takes the data directory and serves the API to this process alone.
 async fn in_process(settings: &Settings) -> Result<Way> {
-    let opened = open::open(settings).await?;
+    let opened = open::open(settings, open::Purpose::Command).await?;
     let engine = open::engine(
         opened.store.clone(),
         bowline_engine::Settings {

@@ -25,7 +25,7 @@ pub(super) struct Args {
 /// When the data directory has a tailnet already, or is in use.
 pub(super) async fn run(loaded: &Loaded, arguments: &Args, is_json: bool) -> Result<()> {
     let settings = &loaded.settings;
-    let opened = open::open(settings).await?;
+    let opened = open::open(settings, open::Purpose::Init).await?;
     let engine = open::engine(
         opened.store,
         open::engine_settings(settings, DerpMap::default()),

@@ -11,6 +11,7 @@ mod documents;
 mod elsewhere;
 mod home;
 mod logins;
+mod nothing_new;
 mod policy;
 mod refusals;
 mod serving;

@@ -147,7 +147,7 @@ async fn a_killed_server_leaves_nothing_in_the_way() {
     assert!(home.data().join("bowline.sock").exists());
     // Without a server a command works on the directory, and a server starts again.
     home.prints(&["key", "create"]).await;
-    home.serve().await;
+    let _serving = home.serve().await;
     assert_eq!(
         home.prints_json(&["key", "list"]).await["keys"]
             .as_array()

@@ -295,6 +295,14 @@ pub(super) async fn prune(inner: &Inner, before: Timestamp) -> Result<u64, Failu
     Ok(removed)
 }
 
+pub(super) async fn moment(inner: &Inner, name: &str, at: Timestamp) -> Result<(), Failure> {
+    let session = inner.writer().await?;
+    session
+        .execute(sql::MOMENT_PUT, &[&name, &at.as_microsecond()])
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn secret(inner: &Inner, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Failure> {
     let session = inner.writer().await?;
     session.execute(sql::SECRET_PUT, &[&name, &sealed]).await?;

@@ -219,6 +219,11 @@ pub(super) async fn outbox(
     rows.iter().map(one).collect()
 }
 
+pub(super) async fn moment(inner: &Inner, name: &str) -> Read<Option<Timestamp>> {
+    let row = inner.session().await?.row(sql::MOMENT, &[&name]).await?;
+    row.map(|row| value::time(&row, 0)).transpose()
+}
+
 pub(super) async fn secret(inner: &Inner, name: &str) -> Read<Option<Vec<u8>>> {
     let row = inner.session().await?.row(sql::SECRET, &[&name]).await?;
     row.map(|row| value::get(&row, 0)).transpose()

@@ -25,7 +25,7 @@ pub(super) const PRESENCE_PUT: &str = "\
     JOIN devices ON devices.id = new.device AND devices.tailnet = $1 \
     ON CONFLICT (device) DO UPDATE \
     SET online = excluded.online, at = excluded.at, body = excluded.body \
-    WHERE presence.at <= excluded.at";
+    WHERE presence.at <= excluded.at OR presence.at > excluded.at + 3600000000";
 
 pub(super) const OUTBOX_DONE: &str =
     "DELETE FROM outbox WHERE tailnet = $1 AND id = ANY ($2::bigint[])";

@@ -185,6 +185,13 @@ pub(super) fn secret(conn: &Connection, name: &str, sealed: &[u8]) -> Refusable<
     Ok(Ok(kept.unwrap_or_default()))
 }
 
+/// Writes a moment, in the place of the one that was there.
+pub(super) fn moment(conn: &Connection, name: &str, at: Timestamp) -> Refusable<(), Error> {
+    conn.prepare_cached(sql::MOMENT_PUT)?
+        .execute(params![name, at.as_microsecond()])?;
+    Ok(Ok(()))
+}
+
 /// Ids and sequence numbers are below 2^53, so the sign bit is never set.
 pub(super) fn int(number: u64) -> i64 {
     number.cast_signed()

@@ -278,6 +278,12 @@ pub(super) fn secret(conn: &Connection, name: &str) -> Sql<Option<Vec<u8>>> {
         .optional()
 }
 
+pub(super) fn moment(conn: &Connection, name: &str) -> Sql<Option<Timestamp>> {
+    conn.prepare_cached(sql::MOMENT)?
+        .query_row(params![name], |row| time(row, 0))
+        .optional()
+}
+
 pub(super) fn uint(row: &SqlRow<'_>, column: usize) -> Sql<u64> {
     row.get::<_, i64>(column).map(i64::cast_unsigned)
 }

@@ -5,7 +5,7 @@ pub(super) const PRESENCE_PUT: &str = "\
     SELECT id, tailnet, $1, $2, $3 FROM devices WHERE tailnet = $4 AND id = $5 \
     ON CONFLICT (device) DO UPDATE \
     SET online = excluded.online, at = excluded.at, body = excluded.body \
-    WHERE presence.at <= excluded.at";
+    WHERE presence.at <= excluded.at OR presence.at > excluded.at + 3600000000";
 
 /// PostgreSQL takes all ids at once.
 pub(super) const OUTBOX_DONE: &str = "DELETE FROM outbox WHERE tailnet = $1 AND id = $2";

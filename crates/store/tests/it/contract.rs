@@ -4,6 +4,7 @@ mod commit;
 mod exclusive;
 mod logs;
 mod many;
+mod moment;
 mod presence;
 mod secret;
 mod tailnet;
@@ -68,11 +69,15 @@ contract! {
     ;
     presence:
         the_newest_presence_is_loaded,
+        presence_of_a_clock_that_was_set_back_gives_way,
         presence_goes_with_its_device,
         presence_of_a_foreign_or_absent_device_is_passed_over,
     ;
     secret:
         the_first_secret_stays,
+    ;
+    moment:
+        the_last_moment_stays_whatever_it_is,
     ;
     many:
         concurrent_tailnets_all_commit,

@@ -41,6 +41,30 @@ pub(crate) async fn the_newest_presence_is_loaded(database: Arc<Database>) {
     store.close().await;
 }
 
+pub(crate) async fn presence_of_a_clock_that_was_set_back_gives_way(database: Arc<Database>) {
+    let store = database.open().await;
+    let puts = vec![device(1, "a")];
+    store
+        .commit(Batch {
+            puts,
+            ..batch(1, 0)
+        })
+        .await
+        .unwrap();
+    // Two flushes out of order are seconds apart, a clock that was wrong is hours or more.
+    for (second, kept) in [(10_000, 10_000), (9_000, 10_000), (6_000, 6_000)] {
+        store
+            .put_presence(tailnet(1), vec![presence(1, second, true)])
+            .await
+            .unwrap();
+        assert_eq!(
+            store.load(tailnet(1)).await.unwrap().presence,
+            [presence(1, kept, true)]
+        );
+    }
+    store.close().await;
+}
+
 pub(crate) async fn presence_goes_with_its_device(database: Arc<Database>) {
     let store = database.open().await;
     store
