@@ -19,3 +19,4 @@ mod harness;
 mod home;
 
 mod bystander;
+mod said;

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bowline_engine::{Refusal, StoreFailure};
+use bowline_model::text::shown;
 use bowline_policy::Failure;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
@@ -12,9 +13,6 @@ pub(crate) const TOKEN_INVALID: &str = "API token invalid";
 /// Text of a 403. Clients match on it.
 pub(crate) const NOT_PERMITTED: &str =
     "calling actor does not have enough permissions to perform this function";
-
-/// Longest message, in characters.
-const MESSAGE_MAX: usize = 500;
 
 /// A failure.
 #[derive(Debug, Clone)]
@@ -29,15 +27,10 @@ pub struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        // Texts quote what was sent: not all of it.
-        if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX) {
-            message.truncate(end);
-            message.push('…');
-        }
+        // Texts quote what was sent: not all of it, and nothing that would not show as itself.
         Self {
             status,
-            message,
+            message: shown(&message.into()).into_owned(),
             data: Vec::new(),
         }
     }

@@ -73,8 +73,8 @@ mod tests {
     fn a_bucket_empties_and_fills_again() {
         let limiter = Limiter::new(2, 1.0);
         let (one, two) = (
-            MachineKey::from_bytes([1; 32]),
-            MachineKey::from_bytes([2; 32]),
+            MachineKey::from_bytes([1; 32]).unwrap(),
+            MachineKey::from_bytes([2; 32]).unwrap(),
         );
         let start = Instant::now();
         assert!(limiter.take(one, start).is_ok());
@@ -95,7 +95,11 @@ mod tests {
             let mut bytes = [0; 32];
             bytes[..4].copy_from_slice(&n.to_le_bytes());
             let later = start + Duration::from_millis(u64::from(n));
-            assert!(limiter.take(MachineKey::from_bytes(bytes), later).is_ok());
+            assert!(
+                limiter
+                    .take(MachineKey::from_bytes(bytes).unwrap(), later)
+                    .is_ok()
+            );
         }
         assert!(limiter.buckets.lock().unwrap().by_key.len() < REMEMBERED);
     }

@@ -158,11 +158,9 @@ fn answer(
             counters
                 .refused_registrations
                 .fetch_add(1, Ordering::Relaxed);
-            tracing::info!(machine.key = ?peer.machine_key, reason = %refused, "refused a registration");
-            json_response(
-                StatusCode::OK,
-                &RegisterResponse::refused(refused.to_string()),
-            )
+            let response = RegisterResponse::refused(refused.to_string());
+            tracing::info!(machine.key = ?peer.machine_key, reason = %response.error, "refused a registration");
+            json_response(StatusCode::OK, &response)
         }
     }
 }
@@ -173,7 +171,10 @@ fn registration(request: RegisterRequest, peer: &Peer) -> Result<Registration, T
         machine_key: peer.machine_key,
         node_key: request.node_key,
         old_node_key: request.old_node_key,
-        lock_key: request.lock_key,
+        lock_key: request
+            .lock_key
+            .map(|key| key.to_string())
+            .unwrap_or_default(),
         auth_key: request.auth_key,
         expiry: request.expiry,
         ephemeral: request.ephemeral,

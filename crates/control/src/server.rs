@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use bowline_admission::{BodyRefused, Busy, Share, Ticket};
 use bowline_engine::Engine;
 use bowline_model::key::MachineKey;
+use bowline_model::text::shown;
 use bowline_wire::fields::BadRequest;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
@@ -33,6 +34,9 @@ use crate::{map, register, ssh_action};
 
 /// Body of every answer of this crate.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// How the protocol says that there is no key.
+const NO_KEY: &str = "mkey:0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Requests of one kind that a machine may send at once.
 const BURST: u32 = 20;
@@ -168,9 +172,10 @@ impl Control {
     /// When the secret is not one.
     pub fn new(engine: Engine, config: Config) -> Result<Self, noise::HandshakeError> {
         let public = noise::handshake::public_key(&config.noise_secret)?;
+        let public_key = MachineKey::from_bytes(public).ok_or(noise::HandshakeError::LowOrder)?;
         Ok(Self(Arc::new(Inner {
             engine,
-            public_key: MachineKey::from_bytes(public).to_string(),
+            public_key: public_key.to_string(),
             limiter: Limiter::new(BURST, config.registrations_per_second),
             ssh_limiter: Limiter::new(BURST, config.registrations_per_second),
             counters: Counters::default(),
@@ -193,10 +198,9 @@ impl Control {
     /// `GET /key?v=<capability version>`: the server's Noise public key. The legacy key is there
     /// because the official Rust client wants to read one.
     pub fn key(&self) -> Response<Body> {
-        let zero = MachineKey::ZERO.to_string();
         json_response(
             StatusCode::OK,
-            &json!({"legacyPublicKey": zero, "publicKey": self.0.public_key}),
+            &json!({"legacyPublicKey": NO_KEY, "publicKey": self.0.public_key}),
         )
     }
 
@@ -265,8 +269,12 @@ impl Control {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // The handshake refuses the zero key, as every point of low order.
+        let Some(machine_key) = MachineKey::from_bytes(responded.machine_key) else {
+            return;
+        };
         let peer = Arc::new(Peer {
-            machine_key: MachineKey::from_bytes(responded.machine_key),
+            machine_key,
             source,
             reported: AtomicBool::new(false),
             ticket,
@@ -459,7 +467,11 @@ pub(crate) fn empty() -> Body {
 
 /// A short text: clients show up to 200 characters of it.
 pub(crate) fn text_response(status: StatusCode, text: &str) -> Response<Body> {
-    respond(status, "text/plain; charset=utf-8", text.to_owned().into())
+    respond(
+        status,
+        "text/plain; charset=utf-8",
+        shown(text).into_owned().into(),
+    )
 }
 
 pub(crate) fn json_response<T: serde::Serialize>(status: StatusCode, value: &T) -> Response<Body> {

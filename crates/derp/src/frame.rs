@@ -116,6 +116,12 @@ pub enum FrameError {
         /// How many it has.
         got: usize,
     },
+    /// There is no key where there must be one: 32 zero bytes.
+    #[error("frame {kind:?} has the zero key, which means none")]
+    NoKey {
+        /// The kind.
+        kind: FrameType,
+    },
     /// The first frame of a connection does not start as DERP does.
     #[error("the other side does not speak DERP")]
     Magic,
@@ -216,7 +222,8 @@ pub trait Body<'a>: Sized {
 /// Splits a key off the front of a payload that is long enough by [`Body::MIN`].
 fn take_key(kind: FrameType, payload: &[u8]) -> Result<(NodeKey, &[u8]), FrameError> {
     let (key, rest) = take::<{ KEY_LEN }>(kind, payload)?;
-    Ok((NodeKey::from_bytes(key), rest))
+    let key = NodeKey::from_bytes(key).ok_or(FrameError::NoKey { kind })?;
+    Ok((key, rest))
 }
 
 /// Splits `N` bytes off the front of a payload.

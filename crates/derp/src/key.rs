@@ -28,8 +28,13 @@ impl SecretKey {
     }
 
     /// The public half.
+    #[expect(
+        clippy::missing_panics_doc,
+        clippy::expect_used,
+        reason = "X25519 clamps the secret half, and no clamped number times the base point is zero"
+    )]
     pub fn public(&self) -> NodeKey {
-        NodeKey::from_bytes(*self.0.public_key().as_bytes())
+        NodeKey::from_bytes(*self.0.public_key().as_bytes()).expect("a public key is not zero")
     }
 
     pub(crate) fn with_peer(&self, peer: &NodeKey) -> crypto_box::SalsaBox {

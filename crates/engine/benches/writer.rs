@@ -64,8 +64,8 @@ async fn run(devices: usize) {
         let (engine, auth_key) = (engine.clone(), auth_key.expose().to_owned());
         async move {
             let request = Registration {
-                machine_key: MachineKey::from_bytes(key(1, number)),
-                node_key: NodeKey::from_bytes(key(2, number)),
+                machine_key: MachineKey::from_bytes(key(1, number)).unwrap(),
+                node_key: NodeKey::from_bytes(key(2, number)).unwrap(),
                 old_node_key: None,
                 lock_key: String::new(),
                 auth_key: Some(auth_key),

@@ -37,6 +37,8 @@ pub(crate) struct Admission {
     /// It needs no approval.
     pub(crate) preauthorized: bool,
     pub(crate) auth_key: Option<KeyId>,
+    /// A device that is there already keeps the host info that it has: it says too often what is new.
+    pub(crate) keeps_hostinfo: bool,
 }
 
 impl Admission {
@@ -67,8 +69,6 @@ pub(crate) enum Asking<'a> {
     AuthKey(&'a Credential, &'a AuthKey),
     /// Somebody who logs in.
     User(UserId),
-    /// A device that has these tags.
-    Device(&'a BTreeSet<Tag>),
 }
 
 /// The tags of a device that asks for some, in lower case; those of its key where it asks for none.
@@ -91,14 +91,13 @@ pub(crate) fn granted(
     }
     let own = match by {
         Asking::AuthKey(_, key) => texts(&key.tags),
-        Asking::Device(tags) => texts(tags),
         Asking::User(_) => Vec::new(),
     };
     let principal = match by {
         Asking::AuthKey(credential, key) if key.tags.is_empty() => {
             credential.user.map(|user| Principal::User(user.get()))
         }
-        Asking::AuthKey(..) | Asking::Device(_) => Some(Principal::Tags(&own)),
+        Asking::AuthKey(..) => Some(Principal::Tags(&own)),
         Asking::User(user) => Some(Principal::User(user.get())),
     };
     let refused = |tags: &[String]| RegistrationRefused::Tags(tags.join(" "));
@@ -107,7 +106,7 @@ pub(crate) fn granted(
     let maker = match by {
         // Its own tags were the maker's to assign then.
         Asking::AuthKey(_, key) if key.tags.is_empty() => key.maker,
-        Asking::AuthKey(..) | Asking::User(_) | Asking::Device(_) => None,
+        Asking::AuthKey(..) | Asking::User(_) => None,
     };
     let maker = maker.map(|user| Principal::User(user.get()));
     let net = draft.view().compiled_for_people();
@@ -226,15 +225,24 @@ pub(crate) fn admit(
     device.auth_key = admission.auth_key;
     device.authorized |= admission.preauthorized;
     device.capability_version = request.capability_version;
-    device.hostinfo = request.hostinfo.clone();
-    if !device.name_given && device.facts.hostname != request.facts.hostname {
-        device.name = free_name(
-            draft.view(),
-            &name::sanitise(&request.facts.hostname),
-            Some(device.id),
-        );
+    device.refused_tags = Vec::new();
+    if is_new || !admission.keeps_hostinfo {
+        device.hostinfo = request.hostinfo.clone();
+        if !device.name_given && device.facts.hostname != request.facts.hostname {
+            device.name = free_name(
+                draft.view(),
+                &name::sanitise(&request.facts.hostname),
+                Some(device.id),
+            );
+        }
+        device.facts = request.facts.clone();
+    } else {
+        // Its tags follow from these now.
+        device
+            .facts
+            .request_tags
+            .clone_from(&request.facts.request_tags);
     }
-    device.facts = request.facts.clone();
 
     let new = json!({
         "addresses": device.addresses(),

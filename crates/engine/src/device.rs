@@ -364,7 +364,12 @@ impl Engine {
                 json!(device.tags),
                 json!(tags),
             );
-            draft.put_device(Device { tags, ..device });
+            // What it asked for itself before is settled by this.
+            draft.put_device(Device {
+                tags,
+                refused_tags: Vec::new(),
+                ..device
+            });
             approve_routes(draft, id);
             Ok(())
         })

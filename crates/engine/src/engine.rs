@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actor::Actor;
+use crate::allowance::Allowances;
 use crate::clock::{Clock, Ids, Random};
 use crate::directory::Directory;
 use crate::draft::Draft;
@@ -50,6 +51,10 @@ pub struct Settings {
     /// Whether logins from this machine itself are counted by their address, as all others are.
     /// Not where a reverse proxy may stand in front that does not say for whom it asks.
     pub loopback_is_a_source: bool,
+    /// How many reports of one device that change something are taken at once.
+    pub report_burst: u32,
+    /// How long one more of them takes in the long run. Zero: no limit.
+    pub report_interval: Duration,
 }
 
 impl Default for Settings {
@@ -65,6 +70,8 @@ impl Default for Settings {
             clock_jump: Duration::from_hours(24),
             publication_interval: Duration::from_millis(5),
             loopback_is_a_source: false,
+            report_burst: 30,
+            report_interval: Duration::from_secs(5),
         }
     }
 }
@@ -104,6 +111,16 @@ pub(crate) struct Inner {
     pub(crate) ssh_confirmations: crate::ssh_check::Confirmations,
     /// How often two machines were found to use one node key.
     pub(crate) rivalries: AtomicU64,
+    pub(crate) counters: Counters,
+}
+
+/// What happened so far, for metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Reports of devices that wait, or waited, because the device changes what it says too often.
+    pub reports_held: AtomicU64,
+    /// Reports of which a part was left out or shortened that was not before.
+    pub reports_shortened: AtomicU64,
 }
 
 /// One tailnet of this process.
@@ -116,6 +133,8 @@ pub(crate) struct Handle {
     pub(crate) sessions: Sessions,
     /// Changes of soft state that were sent to the writer and are not in the snapshot yet.
     pub(crate) soft_pending: AtomicUsize,
+    /// How often its devices may change what they report, and what waits because of it.
+    pub(crate) allowances: Allowances,
 }
 
 impl Handle {
@@ -189,6 +208,7 @@ impl Engine {
             ssh_checks: crate::ssh_check::room(),
             ssh_confirmations: crate::ssh_check::Confirmations::default(),
             rivalries: AtomicU64::new(0),
+            counters: Counters::default(),
         }));
         engine.resume_clock().await?;
         for (id, _) in engine.0.store.tailnets().await? {
@@ -222,6 +242,7 @@ impl Engine {
             published: Notify::new(),
             sessions: Sessions::default(),
             soft_pending: AtomicUsize::new(0),
+            allowances: Allowances::default(),
         });
         self.0.tailnets.pin().insert(handle.id, handle.clone());
         let writer = Writer::new(self.0.clone(), handle.clone(), receiver, &shared);
@@ -264,6 +285,11 @@ impl Engine {
     /// The settings it was opened with.
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
     }
 
     /// The store, for reading logs.

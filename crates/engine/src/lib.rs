@@ -11,6 +11,7 @@
 
 pub mod actor;
 mod admit;
+mod allowance;
 mod approval;
 pub mod attribute;
 pub mod clock;
@@ -41,7 +42,7 @@ pub use bowline_store::Column;
 
 pub use actor::{Access, Actor, Principal, Scope};
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
-pub use engine::{Engine, Event, OpenError, Settings};
+pub use engine::{Counters, Engine, Event, OpenError, Settings};
 pub use failure::{Refusal, StoreFailure};
 pub use login::{Followed, Login, LoginState};
 pub use register::{Registered, Registration, RegistrationRefused};

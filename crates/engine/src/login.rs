@@ -453,6 +453,7 @@ fn confirm(
         ephemeral: false,
         preauthorized: false,
         auth_key: None,
+        keeps_hostinfo: false,
     };
     let old = match continued(draft, request, &admission).map_err(refusal)? {
         // It came in by an auth key meanwhile.

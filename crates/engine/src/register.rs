@@ -21,6 +21,7 @@ use crate::draft::Draft;
 use crate::due::device_target;
 use crate::engine::Engine;
 use crate::failure::StoreFailure;
+use crate::report::Report;
 
 /// A request to register.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,12 +173,20 @@ impl Engine {
         {
             return Err(RegistrationRefused::OtherMachine);
         }
+        let keeps_hostinfo = self.says_too_often(tailnet, &request);
+        let later = keeps_hostinfo.then(|| Report {
+            hostinfo: Some((request.hostinfo.clone(), request.facts.clone())),
+            ..Report::default()
+        });
         let actor = ActorRef::AuthKey { id: presented.id };
         let registered = self
             .write_as(tailnet, actor, move |draft| {
-                with_auth_key(draft, &request, presented)
+                with_auth_key(draft, &request, presented, keeps_hostinfo)
             })
             .await;
+        if let (Some(later), Ok(Registered::In { device, .. })) = (later, &registered) {
+            self.report(tailnet, *device, later).await;
+        }
         match registered {
             // Another tailnet let it in at the same moment.
             Err(RegistrationRefused::Store(StoreFailure::Taken(Column::NodeKey))) => {
@@ -185,6 +194,25 @@ impl Engine {
             }
             other => other,
         }
+    }
+
+    /// Whether a machine that logs in again says something else of itself than before, and has done
+    /// so too often to be heard at once: its peers are told of each such change as of a report.
+    fn says_too_often(&self, tailnet: TailnetId, request: &Registration) -> bool {
+        let Some(handle) = self.handle(tailnet) else {
+            return false;
+        };
+        let snapshot = handle.snapshot.load();
+        let newest = snapshot
+            .devices_by_machine_key(request.machine_key)
+            .map(|entry| &entry.device)
+            .max_by_key(|device| device.id);
+        newest.is_some_and(|device| {
+            let is_news = device.hostinfo != request.hostinfo || device.facts != request.facts;
+            let now = tokio::time::Instant::now();
+            let allowances = &handle.allowances;
+            is_news && !allowances.try_take(device.id, self.report_rate(), now)
+        })
     }
 
     async fn log_out(
@@ -274,6 +302,7 @@ fn with_auth_key(
     draft: &mut Draft<'_>,
     request: &Registration,
     presented: Presented,
+    keeps_hostinfo: bool,
 ) -> Result<Registered, RegistrationRefused> {
     let tailnet = draft.view().id();
     let credential = draft
@@ -342,6 +371,7 @@ fn with_auth_key(
         ephemeral: key.ephemeral,
         preauthorized: key.preauthorized,
         auth_key: Some(credential.id),
+        keeps_hostinfo,
     };
     let old = match repeated {
         Some(device) => Some(device),

@@ -1,5 +1,8 @@
 //! The protocol's public keys: 32 bytes, written as a prefix and 64 lower-case hexadecimal digits.
 //!
+//! 32 zero bytes mean "none" in the protocol. No value here is that: a place where a key may be
+//! missing is an `Option`, and a zero key in any other place is refused where it is read.
+//!
 //! Source: `control-protocol` facts, section 3 (ts-go `types/key/`).
 
 use std::fmt;
@@ -16,6 +19,9 @@ pub enum KeyError {
     /// Not exactly 64 hexadecimal digits.
     #[error("key is not 64 hexadecimal digits")]
     Hex,
+    /// The zero key, which means "none", where there must be one.
+    #[error("key is zero, which means none")]
+    Zero,
 }
 
 fn parse_hex(text: &str) -> Result<[u8; 32], KeyError> {
@@ -39,22 +45,14 @@ macro_rules! key {
         pub struct $name([u8; 32]);
 
         impl $name {
-            /// The key of 32 zero bytes: the protocol's way to say "none".
-            pub const ZERO: Self = Self([0; 32]);
-
-            /// Wraps 32 raw bytes.
-            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-                Self(bytes)
+            /// Wraps 32 raw bytes; `None` for 32 zeros.
+            pub fn from_bytes(bytes: [u8; 32]) -> Option<Self> {
+                (bytes != [0; 32]).then_some(Self(bytes))
             }
 
             /// The 32 raw bytes.
             pub const fn as_bytes(&self) -> &[u8; 32] {
                 &self.0
-            }
-
-            /// Whether this is the zero key, which means "none".
-            pub fn is_zero(&self) -> bool {
-                self.0 == [0; 32]
             }
         }
 
@@ -82,7 +80,8 @@ macro_rules! key {
             type Err = KeyError;
 
             fn from_str(text: &str) -> Result<Self, KeyError> {
-                parse_hex(text.strip_prefix($prefix).ok_or(KeyError::Prefix($prefix))?).map(Self)
+                let digits = text.strip_prefix($prefix).ok_or(KeyError::Prefix($prefix))?;
+                Self::from_bytes(parse_hex(digits)?).ok_or(KeyError::Zero)
             }
         }
 
@@ -120,6 +119,13 @@ key!(
     "discokey:"
 );
 
+key!(
+    /// Public half of a device's tailnet lock key (`nlpub:`). Opaque: the official Rust client makes
+    /// up one of another kind.
+    LockKey,
+    "nlpub:"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +139,14 @@ mod tests {
             serde_json::from_str::<NodeKey>(&format!("\"{text}\"")).unwrap(),
             key
         );
+    }
+
+    #[test]
+    fn no_value_is_the_zero_key() {
+        let zero = format!("nodekey:{}", "0".repeat(64));
+        assert_eq!(zero.parse::<NodeKey>(), Err(KeyError::Zero));
+        assert_eq!(NodeKey::from_bytes([0; 32]), None);
+        assert!(serde_json::from_str::<NodeKey>(&format!("\"{zero}\"")).is_err());
     }
 
     #[test]

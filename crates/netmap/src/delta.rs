@@ -20,7 +20,7 @@ use crate::codec;
 use crate::full::{self, Viewer, field, push_json};
 use crate::message::Message;
 use crate::render::node::PeerUpdate;
-use crate::render::{derp, dns, filter, node, profiles, ssh};
+use crate::render::{derp, dns, filter, health, node, profiles, ssh};
 use crate::snapshot::Snapshot;
 use crate::visibility::{Variant, View};
 
@@ -231,6 +231,10 @@ fn own_part(
     }
     if from.tailnet().name != to.tailnet().name {
         field(&mut text, "Domain", &to.tailnet().name);
+    }
+    if !Arc::ptr_eq(old, new) {
+        let (before, after) = (health::messages(old), health::messages(new));
+        health::push_change(&mut text, &before, &after, viewer.version);
     }
     // Soft state is in neither of these.
     let record_differs = !Arc::ptr_eq(&old.device, &new.device);

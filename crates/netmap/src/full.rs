@@ -20,7 +20,7 @@ use crate::access::Perspective;
 use crate::chunk::{Chunk, Entry, GroupKey, SIZE};
 use crate::codec;
 use crate::message::Message;
-use crate::render::{derp, dns, filter, node, profiles, ssh};
+use crate::render::{derp, dns, filter, health, node, profiles, ssh};
 use crate::snapshot::Snapshot;
 use crate::visibility::View;
 
@@ -75,6 +75,7 @@ pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Messa
     field(&mut own, "CollectServices", &false);
     filter::push(&mut own, &filter::parts(entry, snapshot));
     field(&mut own, "SSHPolicy", &ssh::policy(entry, snapshot));
+    health::push(&mut own, entry, viewer.version);
     if !viewer.log_upload {
         own.push_str(r#""Debug":{"DisableLogTail":true},"#);
     }

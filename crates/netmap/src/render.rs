@@ -4,6 +4,7 @@ pub mod caps;
 pub mod derp;
 pub mod dns;
 pub mod filter;
+pub(crate) mod health;
 pub mod node;
 pub mod profiles;
 pub mod ssh;

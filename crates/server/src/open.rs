@@ -198,6 +198,8 @@ pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> bowline_engine
         key_duration_days: u32::try_from(settings.tailnet.key_expiry_days.get()).unwrap_or(180),
         ephemeral_timeout: settings.tailnet.ephemeral_inactivity_seconds.duration(),
         loopback_is_a_source: !settings.server.trusted_proxies.is_empty(),
+        report_burst: u32::try_from(settings.limits.report_burst.get()).unwrap_or(30),
+        report_interval: settings.limits.report_seconds.duration(),
         ..bowline_engine::Settings::default()
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use axum::body::Body;
 use bowline_engine::{Engine, Login, LoginState, SshCheck};
+use bowline_model::text::is_hidden;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use http::{HeaderValue, Response, StatusCode};
 
@@ -168,8 +169,7 @@ fn minutes(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// Text as HTML, also inside quotes; control characters, which turn text around or hide it, are
-/// shown as such.
+/// Text as HTML, also inside quotes; characters that turn text around or hide it are shown as such.
 fn escape(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for c in text.chars() {
@@ -179,10 +179,7 @@ fn escape(text: &str) -> String {
             '>' => html.push_str("&gt;"),
             '"' => html.push_str("&quot;"),
             '\'' => html.push_str("&#39;"),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                html.push('\u{fffd}');
-            }
-            c if c.is_control() => html.push('\u{fffd}'),
+            c if is_hidden(c) => html.push('\u{fffd}'),
             c => html.push(c),
         }
     }

@@ -544,6 +544,18 @@ fn register_metrics(
     metrics.gauge("map_streams_open", "Map streams open", move || {
         i64::try_from(streams.stream_count()).unwrap_or(i64::MAX)
     });
+    let reports = engine.clone();
+    metrics.counter(
+        "device_reports_held",
+        "Reports of devices that waited because the device changes what it says too often",
+        move || reports.counters().reports_held.load(Ordering::Relaxed),
+    );
+    let reports = engine.clone();
+    metrics.counter(
+        "device_reports_shortened",
+        "Reports of devices of which a part began to be left out or shortened",
+        move || reports.counters().reports_shortened.load(Ordering::Relaxed),
+    );
     let tailnets = engine.clone();
     metrics.gauge("tailnets", "Tailnets", move || {
         i64::try_from(tailnets.tailnets().len()).unwrap_or(i64::MAX)

@@ -7,6 +7,8 @@ pub type CapabilityVersion = u32;
 pub const MINIMUM: CapabilityVersion = 113;
 /// Since release 1.82 clients pin a relay's certificate by `sha256-raw:` in `CertName`.
 pub const PINNED_RELAY_CERTIFICATE: CapabilityVersion = 115;
+/// Since release 1.86 clients take `DisplayMessages` in place of `Health`.
+pub const DISPLAY_MESSAGES: CapabilityVersion = 117;
 
 /// The user is an administrator of the tailnet.
 pub const IS_ADMIN: &str = "https://tailscale.com/cap/is-admin";

@@ -2,7 +2,9 @@
 //! equal keys wins, unknown keys are ignored, and `null` is the same as absence.
 
 use std::fmt;
+use std::str::FromStr;
 
+use bowline_model::key::KeyError;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -70,6 +72,25 @@ impl<'a> Fields<'a> {
         self.optional(name)?.ok_or(BadRequest::Missing(name))
     }
 
+    /// A key that may be missing: absent, `null`, empty or the zero key, which is how Go says it.
+    pub fn optional_key<T>(&self, name: &'static str) -> Result<Option<T>, BadRequest>
+    where
+        T: FromStr<Err = KeyError>,
+    {
+        let text: String = self.or_default(name)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match text.parse() {
+            Ok(key) => Ok(Some(key)),
+            Err(KeyError::Zero) => Ok(None),
+            Err(error) => Err(BadRequest::Field {
+                name,
+                source: serde::de::Error::custom(error),
+            }),
+        }
+    }
+
     /// The fields of a nested object; empty when it is absent or `null`.
     pub fn object(&self, name: &'static str) -> Result<Fields<'a>, BadRequest> {
         self.raw(name).map_or(Ok(Fields::default()), |raw| {
@@ -122,6 +143,26 @@ mod tests {
             fields.required::<u8>("Missing"),
             Err(BadRequest::Missing("Missing"))
         ));
+    }
+
+    #[test]
+    fn a_key_may_be_missing_in_four_ways_and_is_zero_in_none() {
+        use bowline_model::key::NodeKey;
+        let zero = format!("nodekey:{}", "0".repeat(64));
+        for json in [
+            "{}",
+            r#"{"K":null}"#,
+            r#"{"K":""}"#,
+            &format!(r#"{{"K":"{zero}"}}"#),
+        ] {
+            let fields = Fields::parse(json.as_bytes()).unwrap();
+            assert_eq!(fields.optional_key::<NodeKey>("K").unwrap(), None, "{json}");
+            assert!(fields.required::<NodeKey>("K").is_err(), "{json}");
+        }
+        for bad in [r#"{"K":5}"#, r#"{"K":"x"}"#, r#"{"K":"nodekey:0"}"#] {
+            let fields = Fields::parse(bad.as_bytes()).unwrap();
+            assert!(fields.optional_key::<NodeKey>("K").is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -70,9 +70,7 @@ impl MapRequest {
                 Encoding::Plain
             },
             node_key: fields.required("NodeKey")?,
-            disco_key: fields
-                .optional::<DiscoKey>("DiscoKey")?
-                .filter(|key| !key.is_zero()),
+            disco_key: fields.optional_key("DiscoKey")?,
             stream: fields.or_default("Stream")?,
             omit_peers: fields.or_default("OmitPeers")?,
             read_only: fields.or_default("ReadOnly")?,

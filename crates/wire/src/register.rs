@@ -2,7 +2,8 @@
 //!
 //! Source: `control-protocol` facts, section 4.1 (ts-go `tailcfg/tailcfg.go`).
 
-use bowline_model::key::NodeKey;
+use bowline_model::key::{LockKey, NodeKey};
+use bowline_model::text::shown;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -19,8 +20,8 @@ pub struct RegisterRequest {
     pub node_key: NodeKey,
     /// The node key that it replaces; the zero key counts as absent.
     pub old_node_key: Option<NodeKey>,
-    /// Tailnet lock key, opaque.
-    pub lock_key: String,
+    /// Tailnet lock key; the zero key counts as absent.
+    pub lock_key: Option<LockKey>,
     /// Auth key, absent when the client wants an interactive login.
     pub auth_key: Option<String>,
     /// Expiry that the client asks for; Go's zero time counts as absent. In the past: log out.
@@ -44,10 +45,8 @@ impl RegisterRequest {
         Ok(Self {
             version: fields.or_default::<u16>("Version")?.into(),
             node_key: fields.required("NodeKey")?,
-            old_node_key: fields
-                .optional::<NodeKey>("OldNodeKey")?
-                .filter(|key| !key.is_zero()),
-            lock_key: fields.or_default("NLKey")?,
+            old_node_key: fields.optional_key("OldNodeKey")?,
+            lock_key: fields.optional_key("NLKey")?,
             auth_key: auth
                 .optional::<String>("AuthKey")?
                 .filter(|key| !key.is_empty()),
@@ -119,10 +118,11 @@ pub struct Login {
 }
 
 impl RegisterResponse {
-    /// A refusal with a sentence for the user.
-    pub fn refused(error: impl Into<String>) -> Self {
+    /// A refusal with a sentence for the user, which may quote what was sent: a short part of it, and
+    /// nothing that would not show as itself. Clients read at most 1 MiB.
+    pub fn refused(error: impl AsRef<str>) -> Self {
         Self {
-            error: error.into(),
+            error: shown(error.as_ref()).replace(['"', '\\'], "'"),
             ..Self::empty()
         }
     }

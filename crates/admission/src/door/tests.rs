@@ -121,7 +121,7 @@ async fn silence_ends_what_is_half_open_and_nothing_else() {
 #[test]
 fn a_machine_key_keeps_its_newest_connections() {
     let admission = admission(100);
-    let key = MachineKey::from_bytes([7; 32]);
+    let key = MachineKey::from_bytes([7; 32]).unwrap();
     let tickets: Vec<Ticket> = (0..3)
         .map(|_| {
             let ticket = come(&admission, "192.0.2.1");

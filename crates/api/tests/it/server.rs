@@ -412,8 +412,8 @@ impl Server {
         let mut key = [7; 32];
         key[..8].copy_from_slice(&n.to_le_bytes());
         let request = Registration {
-            machine_key: MachineKey::from_bytes(key),
-            node_key: NodeKey::from_bytes(key),
+            machine_key: MachineKey::from_bytes(key).unwrap(),
+            node_key: NodeKey::from_bytes(key).unwrap(),
             old_node_key: None,
             lock_key: String::new(),
             auth_key: Some(auth_key["key"].as_str().unwrap().to_owned()),

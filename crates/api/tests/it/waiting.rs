@@ -18,8 +18,8 @@ impl Server {
         let mut key = [9; 32];
         key[..8].copy_from_slice(&NUMBER.fetch_add(1, Ordering::Relaxed).to_le_bytes());
         let request = Registration {
-            machine_key: MachineKey::from_bytes(key),
-            node_key: NodeKey::from_bytes(key),
+            machine_key: MachineKey::from_bytes(key).unwrap(),
+            node_key: NodeKey::from_bytes(key).unwrap(),
             old_node_key: None,
             lock_key: String::new(),
             auth_key: None,

@@ -105,7 +105,7 @@ mod tests {
         check_fixture(
             &fixture,
             ClientInfo {
-                key: NodeKey::from_bytes([0x11; 32]),
+                key: NodeKey::from_bytes([0x11; 32]).unwrap(),
                 sealed: &sealed,
             },
         );
@@ -143,7 +143,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(key: [u8; 32], sealed in proptest::collection::vec(any::<u8>(), 40..400)) {
-            let frame = ClientInfo { key: NodeKey::from_bytes(key), sealed: &sealed };
+            let frame = ClientInfo { key: NodeKey::from_bytes(key).unwrap(), sealed: &sealed };
             check_round_trip(Frame::ClientInfo(frame), 0x02);
         }
     }

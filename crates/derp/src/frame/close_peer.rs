@@ -53,7 +53,7 @@ mod tests {
         check_fixture(
             &fixture,
             ClosePeer {
-                peer: NodeKey::from_bytes([0x11; 32]),
+                peer: NodeKey::from_bytes([0x11; 32]).unwrap(),
             },
         );
     }
@@ -66,7 +66,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(key: [u8; 32]) {
-            check_round_trip(Frame::ClosePeer(ClosePeer { peer: NodeKey::from_bytes(key) }), 0x11);
+            check_round_trip(Frame::ClosePeer(ClosePeer { peer: NodeKey::from_bytes(key).unwrap() }), 0x11);
         }
     }
 }

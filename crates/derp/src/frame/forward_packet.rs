@@ -65,8 +65,8 @@ mod tests {
              616263                                                              ; packet",
         );
         let frame = ForwardPacket {
-            source: NodeKey::from_bytes([0x11; 32]),
-            destination: NodeKey::from_bytes([0x22; 32]),
+            source: NodeKey::from_bytes([0x11; 32]).unwrap(),
+            destination: NodeKey::from_bytes([0x22; 32]).unwrap(),
             packet: b"abc",
         };
         check_fixture(&fixture, frame);
@@ -85,7 +85,7 @@ mod tests {
             packet in proptest::collection::vec(any::<u8>(), 0..2000),
         ) {
             let frame =
-                ForwardPacket { source: NodeKey::from_bytes(from), destination: NodeKey::from_bytes(to), packet: &packet };
+                ForwardPacket { source: NodeKey::from_bytes(from).unwrap(), destination: NodeKey::from_bytes(to).unwrap(), packet: &packet };
             check_round_trip(Frame::ForwardPacket(frame), 0x0a);
         }
     }

@@ -73,7 +73,7 @@ mod tests {
         check_fixture(
             &fixture,
             PeerGone {
-                peer: NodeKey::from_bytes([0x11; 32]),
+                peer: NodeKey::from_bytes([0x11; 32]).unwrap(),
                 reason,
             },
         );
@@ -95,7 +95,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(key: [u8; 32], reason: u8) {
-            let frame = PeerGone { peer: NodeKey::from_bytes(key), reason: PeerGoneReason(reason) };
+            let frame = PeerGone { peer: NodeKey::from_bytes(key).unwrap(), reason: PeerGoneReason(reason) };
             check_round_trip(Frame::PeerGone(frame), 0x08);
         }
     }

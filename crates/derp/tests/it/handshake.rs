@@ -119,12 +119,16 @@ async fn the_zero_key_is_never_admitted() {
     let relay = TestRelay::new();
     let (mut stream, session) = relay.open(1024);
     let anybody = SecretKey::from_bytes([5; 32]);
-    answer(&mut stream, |_| {
-        // Sealed between any secret and the zero key is the same as from the zero key to any.
-        client_info(NodeKey::ZERO, NodeKey::ZERO, &anybody, b"{}")
+    answer(&mut stream, |relay| {
+        let mut frame = client_info(relay, anybody.public(), &anybody, b"{}");
+        frame[5..37].fill(0);
+        frame
     })
     .await;
-    assert!(matches!(end(session).await, SessionError::NotAdmitted));
+    assert!(matches!(
+        end(session).await,
+        SessionError::Frame(FrameError::NoKey { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]

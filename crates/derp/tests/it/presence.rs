@@ -71,7 +71,7 @@ async fn who_came_back_since_is_not_told_of_a_peer_it_never_heard_of() {
 async fn who_asks_for_a_peer_that_is_not_here_is_told_but_not_too_often() {
     let relay = TestRelay::new();
     let mut alice = relay.join(1).await;
-    let nobody = NodeKey::from_bytes([9; 32]);
+    let nobody = NodeKey::from_bytes([9; 32]).unwrap();
     alice.send(&nobody, "data").await;
     assert_eq!(alice.sync().await, []);
     for (wait, told) in [(0, 3), (1, 1), (0, 0), (60, 3)] {

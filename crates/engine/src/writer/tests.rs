@@ -40,8 +40,8 @@ async fn net() -> Net {
         .await
         .unwrap();
     let request = crate::Registration {
-        machine_key: bowline_model::key::MachineKey::from_bytes([1; 32]),
-        node_key: bowline_model::key::NodeKey::from_bytes([2; 32]),
+        machine_key: bowline_model::key::MachineKey::from_bytes([1; 32]).unwrap(),
+        node_key: bowline_model::key::NodeKey::from_bytes([2; 32]).unwrap(),
         old_node_key: None,
         lock_key: String::new(),
         auth_key: Some(key.0.expose().to_owned()),

@@ -12,5 +12,6 @@ mod net;
 mod policy_file;
 mod presence;
 mod register;
+mod reports;
 mod ssh_check;
 mod tags;

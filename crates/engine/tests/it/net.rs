@@ -122,11 +122,11 @@ fn bytes(kind: u8, number: u64) -> [u8; 32] {
 }
 
 pub(crate) fn machine_key(number: u64) -> MachineKey {
-    MachineKey::from_bytes(bytes(1, number))
+    MachineKey::from_bytes(bytes(1, number)).unwrap()
 }
 
 pub(crate) fn node_key(number: u64) -> NodeKey {
-    NodeKey::from_bytes(bytes(2, number))
+    NodeKey::from_bytes(bytes(2, number)).unwrap()
 }
 
 /// Machine and node number `number`, with an auth key.

@@ -406,11 +406,10 @@ async fn a_persons_device_that_asks_for_tags_must_log_in_for_them() {
 }
 
 #[tokio::test]
-async fn a_tagged_device_that_asks_for_other_tags_gets_them_or_is_logged_out() {
+async fn a_tagged_device_gets_tags_that_its_own_ones_own() {
     let tagged = Tagged::new().await;
     let key = tagged.key(None, &["tag:ci"]).await;
     let device = tagged.net.register(request(1, &key)).await;
-    let stream = tagged.net.stream(device).await;
     let count = tagged.net.audit().await.len();
     // Its own tags own the next one; what it has already is no change.
     tagged.ask(device, &["tag:deploy"]).await;
@@ -419,24 +418,70 @@ async fn a_tagged_device_that_asks_for_other_tags_gets_them_or_is_logged_out() {
     let count = tagged.net.audit().await.len();
     tagged.ask(device, &["tag:deploy"]).await;
     assert!(tagged.events_since(count).await.is_empty());
-    // Nobody owns that one by a tag: somebody must log in.
-    tagged.ask(device, &["tag:router"]).await;
-    let record = tagged.net.device(device);
-    assert!(record.expired && !tagged.net.engine.admits(&node_key(1)));
-    assert_eq!(tagged.tags(device), ["tag:deploy"]);
+    // Without tags it would be somebody's: they must log in for that.
+    tagged.ask(device, &[]).await;
+    assert!(tagged.net.device(device).expired);
     assert_eq!(
         tagged.events_since(count).await,
         ["EXPIRED KEY_EXPIRY_TIME"]
     );
-    drop(stream);
-    // As a person that owns it: the same device again.
-    let anns = tagged.key(None, &[]).await;
-    let login = rotated(asking(request(1, &anns), &["tag:router"]), 11, 1);
-    assert_eq!(tagged.net.register(login).await, device);
+}
+
+#[tokio::test]
+async fn tags_that_a_device_cannot_have_leave_it_as_it_is_and_are_said() {
+    let tagged = Tagged::new().await;
+    let tagged_key = tagged.key(None, &["tag:ci"]).await;
+    let ci = tagged.net.register(request(1, &tagged_key)).await;
+    let bobs = tagged.bobs_key().await;
+    let bobs = tagged.net.register(request(2, &bobs)).await;
+    for (device, asked, refused) in [
+        (ci, &["tag:ci", "tag:typo"][..], &["tag:typo"][..]),
+        (ci, &["tag:router"], &["tag:router"]),
+        (ci, &["nothing like a tag"], &["nothing like a tag"]),
+        (bobs, &["tag:router", "tag:ci"], &["tag:router"]),
+        (bobs, &["tag:typo"], &["tag:typo"]),
+    ] {
+        let before = tagged.net.device(device);
+        let count = tagged.net.audit().await.len();
+        tagged.ask(device, asked).await;
+        let after = tagged.net.device(device);
+        assert!(!after.expired && after.tags == before.tags, "{asked:?}");
+        assert_eq!(after.refused_tags, refused);
+        assert_eq!(tagged.events_since(count).await, ["DENY ACL_TAGS"]);
+        // Clients repeat themselves.
+        tagged.ask(device, asked).await;
+        assert_eq!(tagged.events_since(count).await, ["DENY ACL_TAGS"]);
+    }
+    // It asks for what it has again, or for nothing.
+    tagged.ask(ci, &["tag:ci"]).await;
+    tagged.ask(bobs, &[]).await;
+    for device in [ci, bobs] {
+        assert!(tagged.net.device(device).refused_tags.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn tags_that_were_refused_are_given_once_the_policy_allows_them() {
+    let tagged = Tagged::new().await;
+    let key = tagged.key(None, &["tag:ci"]).await;
+    let device = tagged.net.register(request(1, &key)).await;
+    tagged.ask(device, &["tag:router"]).await;
+    assert_eq!(tagged.net.device(device).refused_tags, ["tag:router"]);
+    let allowing = POLICY.replace(r#""tag:router": []"#, r#""tag:router": ["tag:ci"]"#);
+    tagged.net.set_policy(&allowing).await;
+    // It says what it said before.
+    tagged.ask(device, &["tag:router"]).await;
     assert_eq!(tagged.tags(device), ["tag:router"]);
-    // Without tags it would be somebody's: they must log in as well.
-    tagged.ask(device, &[]).await;
-    assert!(tagged.net.device(device).expired);
+    assert!(tagged.net.device(device).refused_tags.is_empty());
+    // An administrator's word settles it too.
+    tagged.ask(device, &["tag:typo"]).await;
+    tagged
+        .net
+        .engine
+        .set_device_tags(&tagged.net.admin, device, vec!["tag:ci".to_owned()])
+        .await
+        .unwrap();
+    assert!(tagged.net.device(device).refused_tags.is_empty());
 }
 
 #[tokio::test]

@@ -37,15 +37,15 @@ fn key(kind: u8, number: u64) -> [u8; 32] {
 }
 
 pub(crate) fn node_key(number: u64) -> NodeKey {
-    NodeKey::from_bytes(key(1, number))
+    NodeKey::from_bytes(key(1, number)).unwrap()
 }
 
 pub(crate) fn machine_key(number: u64) -> MachineKey {
-    MachineKey::from_bytes(key(2, number))
+    MachineKey::from_bytes(key(2, number)).unwrap()
 }
 
 pub(crate) fn disco_key(number: u64) -> DiscoKey {
-    DiscoKey::from_bytes(key(3, number))
+    DiscoKey::from_bytes(key(3, number)).unwrap()
 }
 
 pub(crate) fn id(number: u64) -> DeviceId {

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Result, bail};
 use bowline_engine::{Clock as _, SystemClock};
+use bowline_model::text::is_hidden;
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 
@@ -175,17 +176,10 @@ fn lines<const N: usize>(
     lines.join("\n")
 }
 
-/// Text without control characters and without those that change the direction of what follows.
+/// Text without characters that would not show as themselves.
 pub(super) fn clean(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()
-        .map(|c| {
-            if c.is_control() || turns(c) {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
+        .map(|c| if is_hidden(c) { '\u{fffd}' } else { c })
         .collect()
 }
 

@@ -47,5 +47,12 @@ section! {
 
         /// How many registrations one machine key may send per second, on average.
         registrations_per_second: Whole<1, 1000>, default "5" { Whole::new(5) };
+
+        /// How many reports of one device that change something its peers see go out at once.
+        /// Further ones wait and go out as one, the newest state.
+        report_burst: Whole<1, 10_000>, default "30" { Whole::new(30) };
+
+        /// How many seconds one more such report takes in the long run. 0: there is no limit.
+        report_seconds: Seconds<0, 3600>, default "5" { Seconds::new(5) };
     }
 }

@@ -10,6 +10,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::Log;
+use one_line::OneLine;
+
+mod one_line;
 
 /// Libraries whose lower levels show what passes through them: headers, names, queries. They may
 /// warn; more only when the level names them.
@@ -48,6 +51,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + Clone + 'static,
 {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.level.as_str()))?;
+    let writer = OneLine::new(writer, is_coloured && !is_json);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer.clone());
     // One of the two is there: a layer may be absent, but not of two types.
     let text = (!is_json).then(|| layer.with_ansi(is_coloured));
@@ -129,6 +133,30 @@ mod tests {
             text.contains("api.device.rename{device.id=\"n1\"}"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it() {
+        let said = "a\n2026-01-01 INFO forged\u{1b}[2J\u{202e}b\r\u{9b}";
+        for (is_json, is_coloured) in [(false, false), (false, true), (true, false)] {
+            let environment = Environment::new::<&str, &str>([]);
+            let settings = Settings::load(&CliFlags::default(), &environment).expect("settings");
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let make = move || writer.clone();
+            let subscriber = subscriber(&settings.settings.log, is_json, is_coloured, make);
+            tracing::subscriber::with_default(subscriber.expect("a subscriber"), || {
+                tracing::info!(reason = %said, quoted = ?said, "refused {said}");
+            });
+            let bytes = lines.0.lock().expect("a lock").clone();
+            let text = String::from_utf8(bytes).expect("text");
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(!text.contains("\u{1b}[2J") && !text.contains(['\r', '\u{202e}', '\u{9b}']));
+            assert_eq!(text.contains("\u{1b}[2m"), is_coloured, "{text:?}");
+            if is_json {
+                serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,107 @@
+//! What a device's own user is told is wrong with it. A limit that took effect is never silent.
+//!
+//! Source: tailscale/tailscale `tailcfg/tailcfg.go`, `MapResponse.DisplayMessages` and `.Health`.
+
+use std::collections::BTreeMap;
+
+use bowline_wire::capability::{CapabilityVersion, DISPLAY_MESSAGES};
+use bowline_wire::hostinfo::readable;
+use serde::Serialize;
+
+use crate::chunk::Entry;
+use crate::full::field;
+
+/// The most characters of names that a message has.
+const NAMES_MAX: usize = 200;
+
+/// One message. Shown as long as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Message {
+    /// One line, without a full stop.
+    title: &'static str,
+    /// Sentences.
+    text: String,
+    /// `high`, `medium` or `low`.
+    severity: &'static str,
+}
+
+/// All messages of a device, by an id that is the same as long as the message is about the same.
+pub(crate) fn messages(entry: &Entry) -> BTreeMap<&'static str, Message> {
+    let mut messages = BTreeMap::new();
+    let (device, live) = (&entry.device, &entry.live);
+    if !device.refused_tags.is_empty() {
+        let tags = names(device.refused_tags.iter());
+        let text = format!(
+            "This device asks for tags that it cannot have: {tags}. It stays as it was. Ask for other tags, or have an administrator let it have these."
+        );
+        messages.insert(
+            "bowline-tags-refused",
+            Message {
+                title: "Requested tags are not permitted",
+                text,
+                severity: "medium",
+            },
+        );
+    }
+    let mut shortened: Vec<String> = device.facts.shortened.iter().cloned().collect();
+    shortened.extend(live.endpoints_shortened.then(|| "Endpoints".to_owned()));
+    shortened.extend(live.net_info_shortened.then(|| "NetInfo".to_owned()));
+    if !shortened.is_empty() {
+        let text = format!(
+            "The coordination server left out or shortened a part of what this device reports, because it is over a limit or not of the expected kind: {}.",
+            names(shortened.iter())
+        );
+        messages.insert(
+            "bowline-report-shortened",
+            Message {
+                title: "Part of this device's report is left out",
+                text,
+                severity: "low",
+            },
+        );
+    }
+    messages
+}
+
+fn names<'a>(all: impl Iterator<Item = &'a String>) -> String {
+    let all: Vec<&str> = all.map(String::as_str).collect();
+    let text = readable(&all.join(", "));
+    match text.char_indices().nth(NAMES_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// Appends what a full map says of it: nothing where all is well.
+pub(crate) fn push(text: &mut String, entry: &Entry, version: CapabilityVersion) {
+    let messages = messages(entry);
+    if !messages.is_empty() {
+        push_change(text, &BTreeMap::new(), &messages, version);
+    }
+}
+
+/// Appends what makes the client know the new messages instead of the old ones.
+pub(crate) fn push_change(
+    text: &mut String,
+    old: &BTreeMap<&'static str, Message>,
+    new: &BTreeMap<&'static str, Message>,
+    version: CapabilityVersion,
+) {
+    if old == new {
+        return;
+    }
+    if version < DISPLAY_MESSAGES {
+        let all: Vec<&str> = new.values().map(|message| message.text.as_str()).collect();
+        return field(text, "Health", &all);
+    }
+    let gone = old.keys().filter(|id| !new.contains_key(*id));
+    let changed = new
+        .iter()
+        .filter(|(id, message)| old.get(*id) != Some(message));
+    let changes: BTreeMap<&str, Option<&Message>> = changed
+        .map(|(id, message)| (*id, Some(message)))
+        .chain(gone.map(|id| (*id, None)))
+        .collect();
+    field(text, "DisplayMessages", &changes);
+}
