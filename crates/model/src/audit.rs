@@ -39,6 +39,29 @@ pub enum ActorRef {
     System,
 }
 
+impl ActorRef {
+    /// Where what this actor does comes from.
+    pub const fn origin(&self) -> Origin {
+        match self {
+            Self::User { .. } | Self::Operator => Origin::ConfigApi,
+            Self::Device { .. } | Self::AuthKey { .. } => Origin::Node,
+            Self::System => Origin::Control,
+        }
+    }
+}
+
+/// Where a change came from. Source: `api-behaviour` facts, section 7.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Origin {
+    /// A call of the HTTP API, the command line's included.
+    ConfigApi,
+    /// The server itself, when something falls due.
+    Control,
+    /// A device, over the control protocol.
+    Node,
+}
+
 /// One audit event. Targets and actions use the names of the official audit log
 /// (`api-behaviour` facts, section 7.2).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +69,11 @@ pub enum ActorRef {
 pub struct AuditEvent {
     /// When.
     pub at: Timestamp,
+    /// Where the change came from.
+    pub origin: Origin,
+    /// What the events of one call have in common: 32 hexadecimal digits.
+    #[serde(rename = "eventGroupID")]
+    pub event_group_id: String,
     /// Who.
     pub actor: ActorRef,
     /// What was done: `CREATE`, `UPDATE`, `DELETE`, `APPROVE`, `REVOKE`, …
@@ -61,6 +89,9 @@ pub struct AuditEvent {
     /// Free text of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<String>,
+    /// Why it was not done; absent: it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl Record for AuditEvent {

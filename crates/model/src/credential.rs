@@ -53,6 +53,16 @@ pub enum Kind {
     Api,
 }
 
+impl Kind {
+    /// The API's word for it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Auth(_) => "auth",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// What an auth key allows, and what it was used for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -65,8 +75,9 @@ pub struct AuthKey {
     pub preauthorized: bool,
     /// Its devices carry these tags, and belong to them.
     pub tags: BTreeSet<Tag>,
-    /// Who made it for its user, unless they may assign every tag anyway: a device may ask for tags
-    /// that both of them may assign. Absent: its user's rights alone count.
+    /// Who made it, where that is another user than the one it is for: a device may ask for tags
+    /// that both of them may assign. Absent: its user did, or the operator of the server, and its
+    /// user's rights alone count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maker: Option<UserId>,
     /// The one use of a key that is not reusable.

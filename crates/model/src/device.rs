@@ -1,7 +1,7 @@
 //! The device record, and the soft state that goes with it.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::address::is_exit_route;
 use crate::id::{DeviceId, KeyId, UserId};
 use crate::key::{DiscoKey, MachineKey, NodeKey};
 use crate::record::{RawJson, Record};
@@ -50,6 +51,10 @@ pub struct Device {
     /// Whether expiry is disabled.
     #[serde(default)]
     pub key_expiry_disabled: bool,
+    /// Whether it was the server that disabled expiry, because the device logged in with tags, and
+    /// no administrator has said so since: its next login as a person ends that.
+    #[serde(default)]
+    pub key_expiry_disabled_for_tags: bool,
     /// Whether the node key has expired. It follows from `key_expiry` and `key_ended`: a timer marks
     /// who was told, and takes the mark back where the clock that said so was wrong.
     #[serde(default)]
@@ -66,6 +71,10 @@ pub struct Device {
     /// The auth key that registered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_key: Option<KeyId>,
+    /// The user who let it in at its last login: who made its auth key, or confirmed its login.
+    /// Absent: the operator of the server did. It may be somebody else than [`Self::user`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered_by: Option<UserId>,
     /// Whether it has ever opened a map stream with its node key. Until then a repeated
     /// registration may still replace the node key (a lost answer).
     #[serde(default)]
@@ -161,6 +170,29 @@ pub enum AttributeValue {
     String(String),
 }
 
+/// Largest integer either way that every JSON reader keeps exactly: 2^53 - 1.
+pub const INTEGER_MAX: i64 = 9_007_199_254_740_991;
+/// Largest integer either way that may be written with a fraction or an exponent: 2^49.
+const FLOAT_MAX: f64 = 562_949_953_421_312.0;
+
+/// A JSON number that is an integer of at most [`INTEGER_MAX`] either way, however it is written: 87,
+/// 87.0 and 8.7e1 are the same. `None` for every other value, and for one with a fraction or an
+/// exponent above 2^49.
+pub fn integer(value: &serde_json::Value) -> Option<i64> {
+    let number = value.as_number()?;
+    let integer = number.as_i64().or_else(|| {
+        let float = number.as_f64()?;
+        // Beyond this bound reading a text as a float may round to another integer.
+        let is_exact = float.fract() == 0.0 && float.abs() <= FLOAT_MAX;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it is an integer below 2^49"
+        )]
+        is_exact.then_some(float as i64)
+    });
+    integer.filter(|number| (-INTEGER_MAX..=INTEGER_MAX).contains(number))
+}
+
 impl AttributeValue {
     /// Name of the value's type in messages.
     pub const fn type_name(&self) -> &'static str {
@@ -231,12 +263,24 @@ impl Device {
         attributes
     }
 
-    /// Routes that are both advertised and enabled, sorted.
+    /// Routes that are both advertised and enabled, sorted. An exit node is one only with both of
+    /// its routes: clients that use it send it the traffic of both families.
     pub fn active_routes(&self) -> impl Iterator<Item = &IpNet> {
-        self.facts
-            .advertised_routes
+        let advertised = &self.facts.advertised_routes;
+        // A set: a router may have a thousand of each, and this runs at each of its renderings.
+        let enabled: HashSet<&IpNet> = if advertised.is_empty() {
+            HashSet::new()
+        } else {
+            self.enabled_routes.iter().collect()
+        };
+        let active: Vec<&IpNet> = advertised
             .iter()
-            .filter(|route| self.enabled_routes.contains(route))
+            .filter(|route| enabled.contains(route))
+            .collect();
+        let exit_routes = active.iter().filter(|route| is_exit_route(route)).count();
+        active
+            .into_iter()
+            .filter(move |route| exit_routes == 2 || !is_exit_route(route))
     }
 }
 

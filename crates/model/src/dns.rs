@@ -11,7 +11,8 @@ use crate::record::Record;
 pub struct Dns {
     /// Global nameservers.
     pub nameservers: Vec<Resolver>,
-    /// Nameservers per domain (no dot at the end). No list is empty.
+    /// Nameservers per domain, as it was written; no two are the same to clients ([`plain`]). No
+    /// list is empty.
     #[serde(rename = "splitDNS")]
     pub split: IndexMap<String, Vec<Resolver>>,
     /// Search domains beside the tailnet's own.
@@ -51,6 +52,14 @@ pub struct Resolver {
     /// Whether it is used also while the client uses an exit node (clients of 1.88.1 and later).
     #[serde(default)]
     pub use_with_exit_node: bool,
+}
+
+/// A domain as clients compare it: in lower case, without a dot at the end.
+pub fn plain(domain: &str) -> String {
+    domain
+        .strip_suffix('.')
+        .unwrap_or(domain)
+        .to_ascii_lowercase()
 }
 
 /// Whether a text can be a nameserver: an IP address, `ip:port`, or an `https://` URL with a host.

