@@ -39,6 +39,8 @@ pub(crate) struct Admission {
     pub(crate) auth_key: Option<KeyId>,
     /// A device that is there already keeps the host info that it has: it says too often what is new.
     pub(crate) keeps_hostinfo: bool,
+    /// Who lets it in: the maker of the auth key, or who confirms the login. `None`: the operator.
+    pub(crate) registered_by: Option<UserId>,
 }
 
 impl Admission {
@@ -215,14 +217,16 @@ pub(crate) fn admit(
     }
     device.lock_key.clone_from(&request.lock_key);
     device.key_expiry = Some(request.expiry.map_or(expiry, |asked| asked.min(expiry)));
-    // Of tags nobody would be there to log in again. Who goes back to a person expires again;
-    // between two logins of one person an administrator's word stands.
-    device.key_expiry_disabled =
-        admission.is_tagged() || (device.key_expiry_disabled && !previous.is_tagged());
+    // Tagged devices never expire: nobody could log them in again. That is the server's own doing and
+    // ends when the device returns to a person; an administrator's word stands.
+    let was_said = previous.key_expiry_disabled && !previous.key_expiry_disabled_for_tags;
+    device.key_expiry_disabled = admission.is_tagged() || was_said;
+    device.key_expiry_disabled_for_tags = admission.is_tagged() && !was_said;
     device.expired = false;
     device.key_ended = false;
     device.ephemeral = admission.ephemeral || request.ephemeral;
     device.auth_key = admission.auth_key;
+    device.registered_by = admission.registered_by;
     device.authorized |= admission.preauthorized;
     device.capability_version = request.capability_version;
     device.refused_tags = Vec::new();
@@ -248,8 +252,12 @@ pub(crate) fn admit(
         "addresses": device.addresses(),
         "nodeKey": device.node_key,
         "expires": device.effective_expiry(),
+        "keyExpiryDisabled": device.key_expiry_disabled,
         "ephemeral": device.ephemeral,
+        "authorized": device.authorized,
         "user": device.user.map(UserId::stable),
+        "maker": device.registered_by.map(UserId::stable),
+        "authKey": device.auth_key.map(KeyId::stable),
         "tags": device.tags,
     });
     let old = if is_new {
@@ -309,11 +317,13 @@ fn new_device(
         created: draft.now(),
         key_expiry: None,
         key_expiry_disabled: false,
+        key_expiry_disabled_for_tags: false,
         expired: false,
         key_ended: false,
         authorized: !needs_approval || admission.preauthorized || known,
         ephemeral: false,
         auth_key: None,
+        registered_by: None,
         seen: false,
         replaced_key: None,
         capability_version: 0,

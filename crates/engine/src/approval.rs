@@ -3,6 +3,7 @@
 //! Source: `policy-language` facts, section 7.4: approval happens when routes are advertised or
 //! the policy changes, and an approver who is taken away withdraws nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bowline_model::address::{is_exit_route, sort_routes};
@@ -18,8 +19,8 @@ use crate::due::device_target;
 /// The most routes that somebody may enable on one device. Clients' advertisements are cut there too.
 pub(crate) const ROUTES_MAX: usize = 1024;
 
-/// Both routes of an exit node: one is never enabled without the other.
-pub(crate) const EXIT_ROUTES: [IpNet; 2] = [
+/// Both routes of an exit node, which is one only with both. The policy approves them together.
+const EXIT_ROUTES: [IpNet; 2] = [
     IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED, 0)),
     IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::UNSPECIFIED, 0)),
 ];
@@ -42,7 +43,8 @@ pub(crate) fn approve_routes(draft: &mut Draft<'_>, id: DeviceId) -> bool {
 fn approvable(snapshot: &Snapshot, id: DeviceId) -> Option<(Arc<Device>, Vec<IpNet>)> {
     let device = snapshot.device(id)?.device.clone();
     // The policy is asked only where there is something to approve: most devices route nothing.
-    let is_enabled = |route: &IpNet| device.enabled_routes.contains(route);
+    let enabled: HashSet<&IpNet> = device.enabled_routes.iter().collect();
+    let is_enabled = |route: &IpNet| enabled.contains(route);
     if device.facts.advertised_routes.iter().all(is_enabled) {
         return None;
     }
@@ -51,7 +53,7 @@ fn approvable(snapshot: &Snapshot, id: DeviceId) -> Option<(Arc<Device>, Vec<IpN
         approved.extend(EXIT_ROUTES);
     }
     approved.retain(|route| !is_enabled(route));
-    (!approved.is_empty()).then_some((device, approved))
+    (!approved.is_empty()).then(|| (device.clone(), approved))
 }
 
 fn enable(draft: &mut Draft<'_>, device: &Device, mut approved: Vec<IpNet>) {
@@ -59,7 +61,8 @@ fn enable(draft: &mut Draft<'_>, device: &Device, mut approved: Vec<IpNet>) {
     if enabled_routes.len() + approved.len() > ROUTES_MAX {
         // A connector that learns addresses all the time must not make its record grow for ever:
         // what it advertises no more makes room.
-        enabled_routes.retain(|route| device.facts.advertised_routes.contains(route));
+        let advertised: HashSet<&IpNet> = device.facts.advertised_routes.iter().collect();
+        enabled_routes.retain(|route| advertised.contains(route));
     }
     enabled_routes.append(&mut approved);
     sort_routes(&mut enabled_routes);

@@ -2,9 +2,9 @@
 //!
 //! Source: `api-behaviour` facts, section 5.2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use bowline_model::device::{Attribute, AttributeValue, Device};
+use bowline_model::device::{Attribute, AttributeValue, Device, integer};
 use bowline_model::id::DeviceId;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Policy;
@@ -22,8 +22,8 @@ const KEY_MAX: usize = 128;
 const STRING_MAX: usize = 50;
 /// Longest comment.
 const COMMENT_MAX: usize = 200;
-/// Largest number either way: 2^53 - 1.
-const NUMBER_MAX: i64 = 9_007_199_254_740_991;
+/// The most attributes that one request changes.
+pub const EDITS_MAX: usize = 1000;
 /// The most attributes of one device.
 const ATTRIBUTES_MAX: usize = 100;
 
@@ -34,13 +34,9 @@ const ATTRIBUTES_MAX: usize = 100;
 pub fn parse_value(value: &Value) -> Result<AttributeValue, Refusal> {
     match value {
         Value::Bool(flag) => Ok(AttributeValue::Bool(*flag)),
-        Value::Number(number) => number
-            .as_i64()
-            .filter(|n| (-NUMBER_MAX..=NUMBER_MAX).contains(n))
-            .map(AttributeValue::Number)
-            .ok_or_else(|| {
-                Refusal::invalid("attribute value must be an integer of at most 2^53-1")
-            }),
+        Value::Number(_) => integer(value).map(AttributeValue::Number).ok_or_else(|| {
+            Refusal::invalid("attribute value must be an integer of at most 2^53-1")
+        }),
         Value::String(text) => {
             let fits = text.chars().count() <= STRING_MAX
                 && text
@@ -78,44 +74,48 @@ fn check_key(key: &str) -> Result<(), Refusal> {
 }
 
 /// Refuses a value of another type than the policy's `attrConfig` or the tailnet has for the key,
-/// and a key that differs from another one only by case.
-fn check_against_tailnet(
-    policy: &Policy,
+/// and a key that differs from another one only by case. Asked of the draft when all edits are in
+/// it: what counts is the state that they lead to, not their order.
+fn check_use(
+    declared: &HashMap<&str, &str>,
     snapshot: &Snapshot,
     key: &str,
-    value: &AttributeValue,
+    kind: &'static str,
 ) -> Result<(), Refusal> {
-    let declared = policy.attribute_config().iter().find(|it| it.name == key);
-    if let Some(declared) = declared {
-        let wanted = match declared.kind.as_str() {
-            "bool" => "boolean",
-            kind => kind,
-        };
-        if wanted != value.type_name() {
+    if let Some(wanted) = declared.get(key)
+        && *wanted != kind
+    {
+        return Err(Refusal::invalid(format!(
+            "attribute {key} is declared as {wanted} in the policy file, not {kind}"
+        )));
+    }
+    for (other, present) in snapshot.attribute_uses(key) {
+        if other != key {
             return Err(Refusal::invalid(format!(
-                "attribute {key} is declared as {wanted} in the policy file, not {}",
-                value.type_name()
+                "attribute {key} differs from {other} only by case"
+            )));
+        }
+        if present != kind {
+            return Err(Refusal::invalid(format!(
+                "attribute {key} has values of type {present}, not {kind}"
             )));
         }
     }
-    for entry in snapshot.devices() {
-        for (other, attribute) in &entry.device.attributes {
-            if other == key {
-                if attribute.value.type_name() != value.type_name() {
-                    return Err(Refusal::invalid(format!(
-                        "attribute {key} has values of type {}, not {}",
-                        attribute.value.type_name(),
-                        value.type_name()
-                    )));
-                }
-            } else if other.eq_ignore_ascii_case(key) {
-                return Err(Refusal::invalid(format!(
-                    "attribute {key} differs from {other} only by case"
-                )));
-            }
-        }
-    }
     Ok(())
+}
+
+/// Types that the policy declares for attributes, in the API's words.
+fn declared_types(policy: &Policy) -> HashMap<&str, &str> {
+    let configured = policy.attribute_config().iter();
+    configured
+        .map(|declared| {
+            let kind = match declared.kind.as_str() {
+                "bool" => "boolean",
+                kind => kind,
+            };
+            (declared.name.as_str(), kind)
+        })
+        .collect()
 }
 
 /// A value to set (with its expiry), or `None` to delete.
@@ -144,13 +144,19 @@ impl Engine {
                 "comment must be at most 200 characters, none of them a control character",
             ));
         }
+        let count: usize = edits.iter().map(|(_, edits)| edits.len()).sum();
+        if count > EDITS_MAX {
+            return Err(Refusal::invalid(format!(
+                "at most {EDITS_MAX} attributes can be changed at once, not {count}: send several requests"
+            )));
+        }
         for key in edits.iter().flat_map(|(_, edits)| edits.keys()) {
             check_key(key)?;
         }
         self.write(actor, move |draft| {
             let now = draft.now();
-            // Taken once: of a draft that is being changed it would be applied again each time.
-            let policy = draft.view().compiled().policy().clone();
+            // The file alone is asked, which no change of a device touches.
+            let policy = draft.view().compiled_for_people().policy().clone();
             for (id, edits) in &edits {
                 let mut device: Device = draft
                     .view()
@@ -185,7 +191,6 @@ impl Engine {
                                     "attribute expiry must be in the future",
                                 ));
                             }
-                            check_against_tailnet(&policy, draft.view(), key, value)?;
                             Attribute {
                                 value: value.clone(),
                                 expires: *expires,
@@ -214,6 +219,12 @@ impl Engine {
                 }
                 if changed {
                     draft.put_device(device);
+                }
+            }
+            let declared = declared_types(&policy);
+            for (key, edit) in edits.iter().flat_map(|(_, edits)| edits) {
+                if let Some((value, _)) = edit {
+                    check_use(&declared, draft.view(), key, value.type_name())?;
                 }
             }
             Ok(())

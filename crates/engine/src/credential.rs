@@ -11,6 +11,7 @@ use bowline_model::user::Status;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
+use crate::acting;
 use crate::actor::{Access, Actor, Principal, Scope};
 use crate::draft::Draft;
 use crate::engine::Engine;
@@ -53,6 +54,24 @@ pub fn scope_of(credential: &Credential) -> Scope {
         Kind::Auth(_) => Scope::AuthKeys,
         Kind::Api => Scope::ApiAccessTokens,
     }
+}
+
+/// What an event says of a credential: everything in its record that grants something, and for whom.
+fn told(credential: &Credential) -> Value {
+    let mut told = json!({
+        "type": credential.kind.name(),
+        "user": credential.user.map(UserId::stable),
+        "expires": credential.expires,
+        "description": credential.description,
+    });
+    if let Kind::Auth(key) = &credential.kind {
+        told["maker"] = json!(key.maker.map(UserId::stable));
+        told["reusable"] = json!(key.reusable);
+        told["ephemeral"] = json!(key.ephemeral);
+        told["preauthorized"] = json!(key.preauthorized);
+        told["authTags"] = json!(key.tags);
+    }
+    told
 }
 
 fn lifetime(seconds: Option<i64>) -> Result<SignedDuration, Refusal> {
@@ -110,18 +129,18 @@ pub(crate) fn mint_token(
         "CREATE",
         target(&credential),
         Value::Null,
-        json!({"expires": credential.expires, "description": description, "user": user.stable()}),
+        told(&credential),
     );
     draft.put_credential(credential.clone());
     Ok((minted, credential))
 }
 
 impl Engine {
-    /// Makes an auth key for a user: the actor's own, or, with the role for it, another's. Its tags
+    /// Makes an auth key for a user: the actor, or one whom the actor may act for. Its tags
     /// are such as the actor may assign, and its devices may ask for no others either.
     ///
     /// # Errors
-    /// `NotPermitted` without the role; `Invalid` for a lifetime, description or tags that cannot
+    /// `NotPermitted` without the role, and for a user above the actor; `Invalid` for a lifetime, description or tags that cannot
     /// be; `NotFound` for another user who is not there.
     pub async fn create_auth_key(
         &self,
@@ -134,9 +153,10 @@ impl Engine {
         }
         check_description(&new.description)?;
         lifetime(new.expiry_seconds)?;
-        let user = self.owner_of_new(actor, user)?;
+        tag::check_count(&new.tags)?;
         let maker = actor.clone();
         self.write(actor, move |draft| {
+            let user = acting::user_for(draft.view(), &maker, user)?;
             let tags = tag::permitted(draft.view(), &maker, &new.tags)?;
             let (id, minted) = mint(draft, SecretKind::Auth)?;
             let now = draft.now();
@@ -146,8 +166,8 @@ impl Engine {
                     reusable: new.reusable,
                     ephemeral: new.ephemeral,
                     preauthorized: new.preauthorized,
-                    tags: tags.clone(),
-                    maker: limited_maker(&maker, user),
+                    tags,
+                    maker: maker.user().filter(|maker| *maker != user),
                     used: None,
                 }),
                 hash: minted.hash(),
@@ -162,14 +182,7 @@ impl Engine {
                 "CREATE",
                 target(&credential),
                 Value::Null,
-                json!({
-                    "expires": credential.expires,
-                    "description": new.description,
-                    "reusable": new.reusable,
-                    "ephemeral": new.ephemeral,
-                    "preauthorized": new.preauthorized,
-                    "authTags": tags,
-                }),
+                told(&credential),
             );
             draft.put_credential(credential.clone());
             Ok((minted, Arc::new(credential)))
@@ -180,7 +193,7 @@ impl Engine {
     /// Makes an API access token, which acts with its user's role of the moment.
     ///
     /// # Errors
-    /// As [`Self::create_auth_key`]. Nobody makes a token for somebody whose role is above theirs.
+    /// As [`Self::create_auth_key`]. Nobody but the operator makes a token for somebody else.
     pub async fn create_access_token(
         &self,
         actor: &Actor,
@@ -193,37 +206,17 @@ impl Engine {
         }
         check_description(description)?;
         lifetime(expiry_seconds)?;
-        let user = self.owner_of_new(actor, user)?;
-        // A token acts as its user: another's would be a way to what the actor may not do.
-        if actor.user().is_some_and(|own| own != user) {
-            return Err(Refusal::NotPermitted);
-        }
-        let description = description.to_owned();
+        let (maker, description) = (actor.clone(), description.to_owned());
         self.write(actor, move |draft| {
+            let user = acting::user_for(draft.view(), &maker, user)?;
+            // A token shows nobody but its user: what somebody else does with it would be theirs.
+            if maker.user().is_some_and(|own| own != user) {
+                return Err(Refusal::NotPermitted);
+            }
             let (minted, credential) = mint_token(draft, user, &description, expiry_seconds)?;
             Ok((minted, Arc::new(credential)))
         })
         .await
-    }
-
-    fn owner_of_new(&self, actor: &Actor, user: Option<UserId>) -> Result<UserId, Refusal> {
-        let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
-        let own = actor.user();
-        let Some(user) = user.or(own) else {
-            // The operator, who is no user: the owner of the tailnet.
-            return snapshot
-                .users()
-                .find(|user| user.role == bowline_model::user::Role::Owner)
-                .map(|user| user.id)
-                .ok_or(Refusal::NotFound);
-        };
-        if snapshot.user(user).is_none() {
-            return Err(Refusal::NotFound);
-        }
-        if own.is_some_and(|own| own != user) && !actor.may(Scope::Users, Access::Write) {
-            return Err(Refusal::NotPermitted);
-        }
-        Ok(user)
     }
 
     /// Revokes a credential. Devices that it registered stay. Twice is the same as once.
@@ -320,20 +313,6 @@ impl Engine {
             },
             credential: Some(credential.id),
         })
-    }
-}
-
-/// The actor, where they make a key for somebody else and may not assign every tag: who acts for an
-/// administrator does not become one.
-fn limited_maker(actor: &Actor, user: UserId) -> Option<UserId> {
-    use bowline_model::user::Role;
-    match actor.principal {
-        Principal::User { id, role, .. }
-            if id != user && !matches!(role, Role::Owner | Role::Admin | Role::NetworkAdmin) =>
-        {
-            Some(id)
-        }
-        Principal::User { .. } | Principal::Operator => None,
     }
 }
 

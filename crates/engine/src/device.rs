@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use bowline_model::address::{self, is_exit_route};
+use bowline_model::address;
 use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
 use bowline_model::name;
@@ -12,8 +12,9 @@ use bowline_netmap::snapshot::Snapshot;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use crate::acting;
 use crate::actor::{Access, Actor, Scope};
-use crate::approval::{EXIT_ROUTES, ROUTES_MAX, approve_routes};
+use crate::approval::{ROUTES_MAX, approve_routes};
 use crate::draft::Draft;
 use crate::due::device_target;
 use crate::engine::Engine;
@@ -57,6 +58,15 @@ fn need(actor: &Actor, scope: Scope) -> Result<(), Refusal> {
         Ok(())
     } else {
         Err(Refusal::NotPermitted)
+    }
+}
+
+/// Notes that a key that did not expire does again, where that is so: the official log has an event
+/// of its own for it beside the one about the moment.
+pub(crate) fn audit_expiry_enabled(draft: &mut Draft<'_>, device: &Device) {
+    if device.key_expiry_disabled {
+        let target = device_target(device, Some("KEY_EXPIRY"));
+        draft.audit("ENABLE", target, json!(true), json!(false));
     }
 }
 
@@ -189,6 +199,7 @@ impl Engine {
                 return Ok(());
             }
             let now = draft.now();
+            audit_expiry_enabled(draft, &device);
             draft.audit(
                 "UPDATE",
                 device_target(&device, Some("KEY_EXPIRY_TIME")),
@@ -198,6 +209,7 @@ impl Engine {
             draft.put_device(Device {
                 key_expiry: Some(now),
                 key_expiry_disabled: false,
+                key_expiry_disabled_for_tags: false,
                 expired: true,
                 key_ended: true,
                 ..device
@@ -221,9 +233,11 @@ impl Engine {
         need(actor, Scope::DevicesCore)?;
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
-            let Some(disabled) =
-                disabled.filter(|disabled| *disabled != device.key_expiry_disabled)
-            else {
+            // That a tagged device does not expire is the server's word until somebody says it too.
+            let said = device.key_expiry_disabled && !device.key_expiry_disabled_for_tags;
+            let is_other =
+                |disabled: &bool| *disabled != device.key_expiry_disabled || (*disabled && !said);
+            let Some(disabled) = disabled.filter(is_other) else {
                 return Ok(());
             };
             let expired = !disabled && device.key_expiry.is_some_and(|at| at <= draft.now());
@@ -236,6 +250,7 @@ impl Engine {
             );
             draft.put_device(Device {
                 key_expiry_disabled: disabled,
+                key_expiry_disabled_for_tags: false,
                 expired,
                 key_ended: device.key_ended && expired,
                 ..device
@@ -245,8 +260,8 @@ impl Engine {
         .await
     }
 
-    /// Replaces the routes that a device may serve, advertised or not. One of the two exit
-    /// prefixes brings the other.
+    /// Replaces the routes that a device may serve, advertised or not. They are kept as given, each
+    /// once and sorted; one of the two exit routes alone has no effect.
     ///
     /// # Errors
     /// `Invalid` for a text that is no prefix or has host bits; `NotFound`.
@@ -257,6 +272,11 @@ impl Engine {
         routes: &[String],
     ) -> Result<Arc<Entry>, Refusal> {
         need(actor, Scope::DevicesRoutes)?;
+        if routes.len() > ROUTES_MAX {
+            return Err(Refusal::invalid(format!(
+                "a device can have at most {ROUTES_MAX} routes"
+            )));
+        }
         let mut parsed = routes
             .iter()
             .map(|text| {
@@ -265,14 +285,6 @@ impl Engine {
                 })
             })
             .collect::<Result<Vec<IpNet>, Refusal>>()?;
-        if parsed.len() > ROUTES_MAX {
-            return Err(Refusal::invalid(format!(
-                "a device can have at most {ROUTES_MAX} routes"
-            )));
-        }
-        if parsed.iter().any(is_exit_route) {
-            parsed.extend(EXIT_ROUTES);
-        }
         address::sort_routes(&mut parsed);
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
@@ -335,11 +347,12 @@ impl Engine {
     }
 
     /// Replaces a device's tags. The first take it from its user; without any it goes back to who
-    /// registered it. When its node key expires stays as it is, until it logs in again.
+    /// registered it, whom the actor must be able to act for. When its node key expires stays as it is, until it logs in again.
     ///
     /// # Errors
     /// `Invalid` naming the tags that the policy does not let the actor assign, or none where
-    /// nobody is left who could own the device; `NotFound`.
+    /// nobody is left who could own the device; `NotPermitted` where that user is above the actor;
+    /// `NotFound`.
     pub async fn set_device_tags(
         &self,
         actor: &Actor,
@@ -347,6 +360,7 @@ impl Engine {
         tags: Vec<String>,
     ) -> Result<(), Refusal> {
         need(actor, Scope::DevicesTags)?;
+        tag::check_count(&tags)?;
         let assigning = actor.clone();
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
@@ -355,8 +369,9 @@ impl Engine {
                 return Ok(());
             }
             let user = device.user.filter(|id| draft.view().user(*id).is_some());
-            if tags.is_empty() && user.is_none() {
-                return Err(tag::refused::<&str>(&[]));
+            if tags.is_empty() {
+                let user = user.ok_or_else(|| tag::refused::<&str>(&[]))?;
+                acting::check(draft.view(), &assigning, user)?;
             }
             draft.audit(
                 "UPDATE",

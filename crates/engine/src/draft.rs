@@ -36,6 +36,8 @@ pub(crate) struct Changes {
     /// Rows to write (`true`) or remove, with the closure that touched them last.
     pub(crate) rows: BTreeMap<(u8, u64), (Kind, bool, usize)>,
     pub(crate) audit: Vec<AuditEvent>,
+    /// What this closure's events have in common, once there is one.
+    pub(crate) audit_group: Option<String>,
     /// Node keys that stopped being good: their relay connections end.
     pub(crate) revoked: Vec<bowline_model::key::NodeKey>,
     /// Closure that runs now.
@@ -205,16 +207,39 @@ impl<'a> Draft<'a> {
         new: Value,
         details: Option<String>,
     ) {
-        self.changes.audited = true;
+        let event = self.event(action, target, old, new);
+        self.changes.audit.push(AuditEvent { details, ..event });
+    }
+
+    /// Notes that the actor was refused: nothing changes. `error` is what they were told.
+    pub(crate) fn audit_refused(&mut self, target: Target, details: Option<String>, error: &str) {
+        let event = self.event("UPDATE", target, Value::Null, Value::Null);
         self.changes.audit.push(AuditEvent {
+            details,
+            error: Some(error.to_owned()),
+            ..event
+        });
+    }
+
+    fn event(&mut self, action: &str, target: Target, old: Value, new: Value) -> AuditEvent {
+        self.changes.audited = true;
+        let group = match self.changes.audit_group.take() {
+            Some(group) => group,
+            None => format!("{:032x}", u128::from_be_bytes(self.random())),
+        };
+        self.changes.audit_group = Some(group.clone());
+        AuditEvent {
             at: self.now,
+            origin: self.actor.origin(),
+            event_group_id: group,
             actor: self.actor.clone(),
             action: action.to_owned(),
             target,
             old,
             new,
-            details,
-        });
+            details: None,
+            error: None,
+        }
     }
 
     /// Acts in another name from here on: a registration starts as an auth key.

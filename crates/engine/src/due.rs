@@ -119,6 +119,8 @@ impl Queue {
             .map(|(_, key)| *key)
             .collect();
         for key in due {
+            // What happens to one object has nothing to do with what happens to the next.
+            draft.changes.audit_group = None;
             match key {
                 Key::Device(id) => run_device(draft, id, sessions, self.silence),
                 Key::Credential(id) => run_credential(draft, id),

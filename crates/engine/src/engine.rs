@@ -33,6 +33,8 @@ pub struct Settings {
     pub base_domain: String,
     /// Days until the key of a newly logged-in device expires, for new tailnets.
     pub key_duration_days: u32,
+    /// Whether MagicDNS can be turned on only where there is a global nameserver.
+    pub magic_dns_needs_nameserver: bool,
     /// How long an ephemeral device may be offline before it is deleted.
     pub ephemeral_timeout: Duration,
     /// How long a device without a map stream still counts as online: a reconnect within it
@@ -63,6 +65,7 @@ impl Default for Settings {
             derp_map: DerpMap::default(),
             base_domain: "internal".to_owned(),
             key_duration_days: 180,
+            magic_dns_needs_nameserver: false,
             ephemeral_timeout: Duration::from_mins(30),
             offline_grace: Duration::from_secs(10),
             restart_grace: Duration::from_mins(1),
@@ -112,6 +115,8 @@ pub(crate) struct Inner {
     /// How often two machines were found to use one node key.
     pub(crate) rivalries: AtomicU64,
     pub(crate) counters: Counters,
+    /// Callers who were refused lately.
+    pub(crate) refusals: crate::refused::Refusals,
 }
 
 /// What happened so far, for metrics.
@@ -209,6 +214,7 @@ impl Engine {
             ssh_confirmations: crate::ssh_check::Confirmations::default(),
             rivalries: AtomicU64::new(0),
             counters: Counters::default(),
+            refusals: crate::refused::Refusals::default(),
         }));
         engine.resume_clock().await?;
         for (id, _) in engine.0.store.tailnets().await? {

@@ -9,6 +9,7 @@
 //! This crate must never know HTTP, never answer before the commit, and never let a lookup cross
 //! a tailnet's wall.
 
+pub mod acting;
 pub mod actor;
 mod admit;
 mod allowance;
@@ -26,6 +27,7 @@ pub mod failure;
 mod load;
 pub mod login;
 pub mod policy_file;
+mod refused;
 pub mod register;
 pub mod report;
 pub mod session;

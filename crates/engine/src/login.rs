@@ -19,12 +19,14 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::acting;
 use crate::actor::{Access, Actor, Principal, Scope};
 use crate::admit::{Admission, Asking, Continued, admit, continued, granted};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::failure::{Refusal, StoreFailure};
 use crate::register::{Registration, RegistrationRefused};
+use crate::tag;
 use crate::waiting::{Entrant, Limits, Waiting, WaitingRoom};
 
 /// How long a login waits.
@@ -282,7 +284,7 @@ impl Engine {
     /// the actor's.
     ///
     /// # Errors
-    /// `NotFound` when no such login waits; `NotPermitted` for another user without the role for it;
+    /// `NotFound` when no such login waits; `NotPermitted` for a user whom the actor may not act for;
     /// `Invalid` for a user who is not there or may not act, for no user where one must be named, for
     /// tags that are not permitted, and for a device that another tailnet has by now: then it still waits.
     pub async fn confirm_login(
@@ -293,6 +295,7 @@ impl Engine {
         tags: Option<Vec<String>>,
     ) -> Result<DeviceId, Refusal> {
         need(actor)?;
+        tag::check_count(tags.as_deref().unwrap_or_default())?;
         let waiting = self.login(code);
         let waiting = waiting.filter(|login| login.state == LoginState::Waiting);
         let waiting = waiting.ok_or(Refusal::NotFound)?;
@@ -384,7 +387,6 @@ impl Engine {
         request: &Registration,
     ) -> Result<UserId, Refusal> {
         let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
-        let own = actor.user();
         let user = if let Some(named) = named {
             UserId::parse(named)
                 .and_then(|id| snapshot.user(id))
@@ -397,9 +399,6 @@ impl Engine {
                 .and_then(|device| snapshot.user(device.user?))
                 .ok_or_else(|| Refusal::invalid(NAME_A_USER))?
         };
-        if own.is_some_and(|own| own != user.id) && !actor.may(Scope::Users, Access::Write) {
-            return Err(Refusal::NotPermitted);
-        }
         Ok(user.id)
     }
 }
@@ -430,6 +429,7 @@ fn confirm(
     user: UserId,
     tags: Option<&[String]>,
 ) -> Result<DeviceId, Refusal> {
+    acting::check(draft.view(), actor, user)?;
     let is_active = draft
         .view()
         .user(user)
@@ -439,11 +439,11 @@ fn confirm(
     }
     let asked = &request.facts.request_tags;
     let tags = if let Some(tags) = tags {
-        crate::tag::permitted(draft.view(), actor, tags)?
+        tag::permitted(draft.view(), actor, tags)?
     } else {
         // Who acts for somebody else gives no tags by it that they could not give.
         if actor.user() != Some(user) {
-            crate::tag::permitted(draft.view(), actor, asked)?;
+            tag::permitted(draft.view(), actor, asked)?;
         }
         granted(draft, asked, &Asking::User(user)).map_err(refusal)?
     };
@@ -454,6 +454,7 @@ fn confirm(
         preauthorized: false,
         auth_key: None,
         keeps_hostinfo: false,
+        registered_by: actor.user(),
     };
     let old = match continued(draft, request, &admission).map_err(refusal)? {
         // It came in by an auth key meanwhile.

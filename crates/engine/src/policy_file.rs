@@ -56,36 +56,116 @@ const PUBLIC_MAIL: [&str; 30] = [
     "zoho.com",
 ];
 
-/// Which policy file must be in force for another to take its place.
+/// Which policy file must be in force for another to take its place, or for the caller to be sent
+/// it. Source: RFC 9110, section 13.1; of what official clients send: `api-behaviour` facts, 5.7.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Expected {
+    /// `If-Match`: one of these. `None`: whatever it is.
+    matches: Option<Tags>,
+    /// `If-None-Match`: none of these.
+    differs: Option<Tags>,
+}
+
+/// The tags of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
-    /// One with this `ETag`, without quotes.
-    Etag(String),
-    /// The default that nobody has touched yet.
-    Untouched,
+enum Tags {
+    /// `*`: every file, and there is always one.
+    Every,
+    /// These, without quotes.
+    List(Vec<Tag>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Tag {
+    text: String,
+    is_weak: bool,
+}
+
+impl Tags {
+    /// Reads the lines of a header; `None` where there are none. Official clients send a tag with
+    /// quotes, older ones without.
+    fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let lines: Vec<&str> = lines.collect();
+        if lines.is_empty() {
+            return None;
+        }
+        let mut tags = Vec::new();
+        for line in lines {
+            if line.trim() == "*" {
+                return Some(Self::Every);
+            }
+            let mut rest = line.trim();
+            while !rest.is_empty() {
+                let (is_weak, from) = match rest.strip_prefix("W/") {
+                    Some(rest) => (true, rest),
+                    None => (false, rest),
+                };
+                let (text, after) = match from.strip_prefix('"') {
+                    // A comma between quotes is of the tag.
+                    Some(quoted) => quoted.split_once('"').unwrap_or(("", "")),
+                    None => from.split_at(from.find(',').unwrap_or(from.len())),
+                };
+                let text = text.trim().to_owned();
+                if !text.is_empty() {
+                    tags.push(Tag { text, is_weak });
+                }
+                rest = after.trim_start().trim_start_matches(',').trim_start();
+            }
+        }
+        Some(Self::List(tags))
+    }
+
+    /// Whether a file has one of them. A weak tag says only that a file means the same, which is
+    /// not enough to replace it.
+    fn have(&self, file: &PolicyFile, weak_counts: bool) -> bool {
+        let Self::List(tags) = self else { return true };
+        let mut etag_of_file = None;
+        tags.iter()
+            .filter(|tag| weak_counts || !tag.is_weak)
+            .any(|tag| {
+                if tag.text == UNTOUCHED {
+                    return file.text.is_none();
+                }
+                let etag_of_file = etag_of_file.get_or_insert_with(|| etag(text(file)));
+                *etag_of_file == tag.text
+            })
+    }
 }
 
 impl Expected {
-    /// Reads the value of `If-Match`. Official clients send it with quotes, older ones without.
-    pub fn parse(header: &str) -> Self {
-        let header = header.trim();
-        let bare = header
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'))
-            .unwrap_or(header);
-        if bare == UNTOUCHED {
-            Self::Untouched
-        } else {
-            Self::Etag(bare.to_owned())
+    /// Reads the lines of `If-Match` and `If-None-Match`; `None` without either.
+    pub fn parse<'a>(
+        matches: impl Iterator<Item = &'a str>,
+        differs: impl Iterator<Item = &'a str>,
+    ) -> Option<Self> {
+        let expected = Self {
+            matches: Tags::parse(matches),
+            differs: Tags::parse(differs),
+        };
+        (expected != Self::default()).then_some(expected)
+    }
+
+    /// One with this `ETag`, without quotes.
+    pub fn etag(text: &str) -> Self {
+        let text = text.to_owned();
+        let is_weak = false;
+        Self {
+            matches: Some(Tags::List(vec![Tag { text, is_weak }])),
+            differs: None,
         }
     }
 
-    /// Whether it is in force.
+    /// Whether a file may be replaced.
     pub fn holds(&self, file: &PolicyFile) -> bool {
-        match self {
-            Self::Etag(tag) => etag(text(file)) == *tag,
-            Self::Untouched => file.text.is_none(),
-        }
+        let is_one = |tags: &Tags| tags.have(file, false);
+        self.matches.as_ref().is_none_or(is_one) && !self.is_known(file)
+    }
+
+    /// Whether the caller has a file already, by what they say with `If-None-Match`.
+    pub fn is_known(&self, file: &PolicyFile) -> bool {
+        self.differs
+            .as_ref()
+            .is_some_and(|tags| tags.have(file, true))
     }
 }
 
@@ -267,20 +347,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn if_match_is_read_with_and_without_quotes() {
-        for text in ["\"ts-default\"", "ts-default", " \"ts-default\" "] {
-            assert_eq!(Expected::parse(text), Expected::Untouched, "{text}");
+    fn conditions_are_read_as_http_has_them_and_as_clients_send_them() {
+        let none = std::iter::empty;
+        let file = |text: Option<&str>| PolicyFile {
+            text: text.map(str::to_owned),
+            updated: None,
+        };
+        let (set, untouched) = (file(Some("{}")), file(None));
+        let tag = etag("{}");
+        let if_match = |lines: &[&str]| Expected::parse(lines.iter().copied(), none()).unwrap();
+        let if_none = |lines: &[&str]| Expected::parse(none(), lines.iter().copied()).unwrap();
+        assert_eq!(Expected::parse(none(), none()), None);
+        assert_eq!(if_match(&[&tag]), Expected::etag(&tag));
+        for line in [
+            tag.clone(),
+            format!("\"{tag}\""),
+            format!(" \"{tag}\" "),
+            format!("\"x\", \"{tag}\""),
+            format!("\"a,b\",\"{tag}\""),
+            format!("W/\"y\" , {tag}"),
+            "*".to_owned(),
+        ] {
+            assert!(if_match(&[&line]).holds(&set), "{line}");
+            assert!(if_none(&[&line]).is_known(&set), "{line}");
+            assert!(!if_none(&[&line]).holds(&set), "{line}");
         }
-        for text in ["\"abc\"", "abc"] {
-            assert_eq!(Expected::parse(text), Expected::Etag("abc".to_owned()));
-        }
+        assert!(
+            if_match(&["\"x\"", &format!("\"{tag}\"")]).holds(&set),
+            "two lines"
+        );
+        let weak = format!("W/\"{tag}\"");
+        assert!(!if_match(&[&weak]).holds(&set), "weak tags do not replace");
+        assert!(
+            if_none(&[&weak]).is_known(&set),
+            "and are enough to know it"
+        );
         // What is no tag of ours matches nothing.
-        for text in ["", "\"\"", "\"", "*", "W/\"abc\"", "\"abc"] {
-            let file = PolicyFile {
-                text: Some("{}".to_owned()),
-                updated: None,
-            };
-            assert!(!Expected::parse(text).holds(&file), "{text}");
+        for line in ["", "\"\"", "\"", "\"abc", ",", "\"abc\""] {
+            assert!(!if_match(&[line]).holds(&set), "{line}");
+            assert!(!if_none(&[line]).is_known(&set), "{line}");
+        }
+        for line in ["\"ts-default\"", "ts-default", " \"ts-default\" "] {
+            assert!(if_match(&[line]).holds(&untouched) && !if_match(&[line]).holds(&set));
         }
     }
 

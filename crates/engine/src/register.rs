@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::admit::{Admission, Asking, Continued, admit, continued, granted};
+use crate::device::audit_expiry_enabled;
 use crate::draft::Draft;
 use crate::due::device_target;
 use crate::engine::Engine;
@@ -243,6 +244,7 @@ impl Engine {
                 draft.remove_device(id);
             } else {
                 let now = draft.now();
+                audit_expiry_enabled(draft, &device);
                 draft.audit(
                     "LOGOUT",
                     device_target(&device, Some("KEY_EXPIRY_TIME")),
@@ -252,6 +254,7 @@ impl Engine {
                 draft.put_device(Device {
                     key_expiry: Some(now),
                     key_expiry_disabled: false,
+                    key_expiry_disabled_for_tags: false,
                     expired: true,
                     key_ended: true,
                     ..device
@@ -278,6 +281,7 @@ impl Engine {
                 id,
                 name: device.name.clone(),
             });
+            audit_expiry_enabled(draft, &device);
             draft.audit(
                 "UPDATE",
                 device_target(&device, Some("KEY_EXPIRY_TIME")),
@@ -287,6 +291,7 @@ impl Engine {
             draft.put_device(Device {
                 key_expiry: request.expiry,
                 key_expiry_disabled: false,
+                key_expiry_disabled_for_tags: false,
                 ..device
             });
             Ok(Registered::In {
@@ -372,6 +377,7 @@ fn with_auth_key(
         preauthorized: key.preauthorized,
         auth_key: Some(credential.id),
         keeps_hostinfo,
+        registered_by: key.maker.or(owner),
     };
     let old = match repeated {
         Some(device) => Some(device),

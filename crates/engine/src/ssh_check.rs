@@ -2,9 +2,9 @@
 //!
 //! The device that a session goes to asks whether it may begin. A confirmation is for one local user
 //! of it, from one other device, as long as both belong to whom they did. Confirmations are
-//! remembered in memory for the rule's period; a restart forgets them, and people confirm once more. Until people
-//! can sign in, somebody with the right to change devices confirms with the code that the session's
-//! user was shown.
+//! remembered in memory for the rule's period; a restart forgets them, and people confirm once more. Until
+//! people can sign in, the session's user confirms with the code that they were shown, or an
+//! administrator who did not let the source in.
 //!
 //! Source: `control-protocol` facts, section 8.3 (ts-go `ssh/tailssh/tailssh.go`).
 
@@ -19,6 +19,7 @@ use bowline_policy::{CheckPeriod, SshDecision};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::acting;
 use crate::actor::{Access, Actor, Scope};
 use crate::due::device_target;
 use crate::engine::Engine;
@@ -290,16 +291,14 @@ impl Engine {
     /// Confirms a session that waits, or refuses it.
     ///
     /// # Errors
-    /// `NotPermitted` without the role; `NotFound` when no such session waits in the actor's tailnet.
+    /// `NotPermitted` for an actor who may not confirm it ([`acting::check_session`]; refuse it may
+    /// also whoever may change devices); `NotFound` when no such session waits in the actor's tailnet.
     pub async fn decide_ssh_check(
         &self,
         actor: &Actor,
         code: &str,
         accept: bool,
     ) -> Result<(), Refusal> {
-        if !actor.may(Scope::DevicesCore, Access::Write) {
-            return Err(Refusal::NotPermitted);
-        }
         let checks = &self.0.ssh_checks;
         self.ssh_check(code)
             .filter(|check| check.session.tailnet == actor.tailnet)
@@ -307,7 +306,7 @@ impl Engine {
         let session = checks.claim(self.now(), code).ok_or(Refusal::NotFound)?;
         let (engine, actor, code) = (self.clone(), actor.clone(), code.to_owned());
         let work = async move {
-            let asked = session.clone();
+            let (asked, by) = (session.clone(), actor.clone());
             let decided = engine
                 .write(&actor, move |draft| {
                     let view = draft.view();
@@ -316,9 +315,25 @@ impl Engine {
                     let (Some(source), Some(target)) = (source, target) else {
                         return Err(Refusal::NotFound);
                     };
+                    let may_refuse = !accept && by.may(Scope::DevicesCore, Access::Write);
+                    if !may_refuse {
+                        acting::check_session(view, &by, &source)?;
+                    }
                     let action = if accept { "APPROVE" } else { "DENY" };
-                    let new = json!({"source": source.id.stable(), "sourceName": source.name, "user": asked.user});
-                    draft.audit(action, device_target(&target, Some("SSH_SESSION")), Value::Null, new);
+                    let new = json!({
+                        "source": source.id.stable(),
+                        "sourceName": source.name,
+                        "user": source.user.map(UserId::stable),
+                        "maker": source.registered_by.map(UserId::stable),
+                        "tags": source.tags,
+                        "sshUser": asked.user,
+                    });
+                    draft.audit(
+                        action,
+                        device_target(&target, Some("SSH_SESSION")),
+                        Value::Null,
+                        new,
+                    );
                     let ends = Ends::of(&asked, draft.view()).ok_or(Refusal::NotFound)?;
                     Ok((ends, draft.now()))
                 })

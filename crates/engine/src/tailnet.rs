@@ -4,7 +4,7 @@ use bowline_model::audit::{ActorRef, Target};
 use bowline_model::credential::Credential;
 use bowline_model::dns::Dns;
 use bowline_model::id::{TailnetId, UserId};
-use bowline_model::tailnet::{Settings, Tailnet};
+use bowline_model::tailnet::{Settings, Tailnet, is_name, name_for_owner};
 use bowline_model::user::{Role, Status, User, is_login_name};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Batch, Kind};
@@ -31,7 +31,8 @@ pub struct NewTailnet {
 impl Engine {
     /// Makes a tailnet with its owner and their first API access token, in one commit.
     ///
-    /// `name` is the organisation name; absent: the owner's login name.
+    /// `name` is the organisation name; absent: one is made of the owner's login name
+    /// ([`name_for_owner`]).
     ///
     /// # Errors
     /// `Invalid` for a login name or tailnet name that is none or is taken.
@@ -45,8 +46,18 @@ impl Engine {
                 "{owner:?} is not a login name: expected something like ann@example.com"
             )));
         }
-        let name = name.unwrap_or(owner);
-        if !is_tailnet_name(name) {
+        let made;
+        let name = if let Some(name) = name {
+            name
+        } else {
+            made = name_for_owner(owner).ok_or_else(|| {
+                Refusal::invalid(format!(
+                    "{owner:?} is too long to name a tailnet after: give the tailnet a name of its own, like example.com"
+                ))
+            })?;
+            &made
+        };
+        if !is_name(name) {
             return Err(Refusal::invalid(format!(
                 "{name:?} is not a tailnet name: expected up to 100 letters, digits and \".@-_\", like example.com"
             )));
@@ -54,7 +65,7 @@ impl Engine {
         let _making = self.0.making.lock().await;
         if self.0.directory.name(name).is_some() {
             return Err(Refusal::invalid(format!(
-                "a tailnet named {name:?} exists already"
+                "a tailnet named {name:?} exists already: choose another name"
             )));
         }
         let now = self.now();
@@ -134,13 +145,4 @@ impl Engine {
             credential,
         })
     }
-}
-
-fn is_tailnet_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 100
-        && text != "-"
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'@' | b'-' | b'_'))
 }

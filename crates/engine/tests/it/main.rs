@@ -1,6 +1,8 @@
 //! Use cases of the engine, on a real database.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+mod acting;
+mod audit;
 mod change;
 mod clock;
 mod crash;

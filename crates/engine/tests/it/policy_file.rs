@@ -127,7 +127,7 @@ async fn a_refused_policy_leaves_no_trace_in_what_is_committed_with_it() {
 async fn of_two_who_replace_the_same_policy_one_is_told_that_it_is_outdated() {
     let net = Net::new().await;
     set(&net, "{}").await.unwrap();
-    let expected = || Some(Expected::Etag(etag("{}")));
+    let expected = || Some(Expected::etag(&etag("{}")));
     let (first, second) = tokio::join!(
         net.engine
             .set_policy_file(&net.admin, Some(policy(r#"{"acls": []}"#)), expected()),

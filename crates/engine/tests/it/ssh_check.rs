@@ -1,7 +1,7 @@
 //! SSH sessions that the policy allows, denies, or wants confirmed.
 
 use bowline_engine::credential::NewAuthKey;
-use bowline_engine::{SshAnswer, SshSession};
+use bowline_engine::{Actor, SshAnswer, SshSession};
 use bowline_model::id::DeviceId;
 use bowline_model::user::Role;
 use jiff::SignedDuration;
@@ -89,7 +89,8 @@ impl Pair {
     async fn decide(&self, code: &str, accept: bool) -> Result<(), bowline_engine::Refusal> {
         self.net
             .engine
-            .decide_ssh_check(&self.net.admin, code, accept)
+            // Ann let Bob's laptop in, so it is not for her to confirm.
+            .decide_ssh_check(&Actor::operator(self.net.tailnet), code, accept)
             .await
     }
 }

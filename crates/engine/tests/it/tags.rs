@@ -182,10 +182,7 @@ async fn who_acts_for_an_owner_of_tags_gives_no_tags_by_it() {
         reusable: true,
         ..NewAuthKey::default()
     };
-    for (number, user, foreign) in [
-        (1, net.admin.user(), "tag:router"),
-        (3, Some(tagged.bob), "tag:ci"),
-    ] {
+    for (number, user, foreign) in [(3, Some(tagged.bob), "tag:ci")] {
         let key = engine
             .create_auth_key(&actor, user, reusable())
             .await
@@ -385,6 +382,46 @@ async fn a_key_that_is_disabled_for_expiry_by_an_administrator_stays_so_between_
         .unwrap();
     tagged.net.register(rotated(request(1, &key), 11, 1)).await;
     assert!(tagged.net.device(device).key_expiry_disabled);
+}
+
+/// A device of a tagged key goes back to a person by the API, and then logs in as that person.
+async fn back_to_a_person(tagged: &Tagged, said: Option<bool>) -> bool {
+    let (engine, admin) = (&tagged.net.engine, &tagged.net.admin);
+    let key = tagged.key(None, &["tag:ci"]).await;
+    let device = tagged.net.register(request(1, &key)).await;
+    engine
+        .set_key_expiry_disabled(admin, device, said)
+        .await
+        .unwrap();
+    let untagged = engine.set_device_tags(admin, device, Vec::new());
+    untagged.await.unwrap();
+    assert!(
+        tagged.net.device(device).key_expiry_disabled,
+        "until the next login"
+    );
+    let anns = tagged.key(None, &[]).await;
+    let login = rotated(request(1, &anns), 11, 1);
+    assert_eq!(tagged.net.register(login).await, device);
+    assert!(!tagged.net.device(device).is_tagged());
+    tagged.net.device(device).key_expiry_disabled
+}
+
+#[tokio::test]
+async fn that_tagged_devices_do_not_expire_ends_when_one_logs_in_as_a_person() {
+    let tagged = Tagged::new().await;
+    assert!(!back_to_a_person(&tagged, None).await);
+}
+
+#[tokio::test]
+async fn that_an_administrator_said_that_a_tagged_device_does_not_expire_stays() {
+    let tagged = Tagged::new().await;
+    let count = tagged.net.audit().await.len();
+    assert!(back_to_a_person(&tagged, Some(true)).await);
+    let events = tagged.events_since(count).await;
+    assert!(
+        events.contains(&"DISABLE KEY_EXPIRY".to_owned()),
+        "{events:?}"
+    );
 }
 
 #[tokio::test]
