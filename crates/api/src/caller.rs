@@ -1,18 +1,22 @@
 //! Who calls, and whether they may: the one place where an operation declares its scope.
 
 use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
 
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bowline_admission::Origin;
 use bowline_engine::{Access, Actor, Scope};
 use bowline_model::id::{DeviceId, TailnetId};
+use http::StatusCode;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
 use crate::Api;
-use crate::error::ApiError;
+use crate::error::{ApiError, NOT_PERMITTED};
 
 /// Header by which the operator names a tailnet where the path does not.
 pub const OPERATOR_TAILNET: &str = "x-bowline-tailnet";
@@ -141,6 +145,7 @@ async fn actor(parts: &mut Parts, api: &Api) -> Result<Actor, ApiError> {
     if let Some(origin) = parts.extensions.get::<Origin>() {
         origin.ticket.establish(true);
     }
+    note(parts, &actor);
     // Whether another tailnet exists is not told.
     if param("tailnet").is_some_and(|named| !is_own(api, &actor, named)) {
         return Err(ApiError::forbidden());
@@ -159,11 +164,50 @@ impl FromRequestParts<Api> for ServerOperator {
             return Ok(Self);
         }
         let token = token(parts).ok_or_else(ApiError::unauthorized)?;
-        api.engine
+        let actor = api
+            .engine
             .authenticate(&token)
             .ok_or_else(ApiError::unauthorized)?;
+        note(parts, &actor);
         Err(ApiError::forbidden())
     }
+}
+
+/// Who made a request, once that is known: for those outside the handler who ask afterwards.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Who(Arc<OnceLock<Actor>>);
+
+impl Who {
+    pub(crate) fn get(&self) -> Option<&Actor> {
+        self.0.get()
+    }
+}
+
+fn note(parts: &Parts, actor: &Actor) {
+    if let Some(who) = parts.extensions.get::<Who>() {
+        // Once: a request has one caller.
+        let _ = who.0.set(actor.clone());
+    }
+}
+
+/// Lets a change that is refused for lack of permission leave an audit event: `operation` names it.
+pub(crate) async fn note_refused(
+    State((api, operation)): State<(Api, &'static str)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let who = Who::default();
+    request.extensions_mut().insert(who.clone());
+    let asked = format!("{} {}", request.method(), request.uri().path());
+    let response = next.run(request).await;
+    if response.status() == StatusCode::FORBIDDEN
+        && let Some(actor) = who.get()
+    {
+        api.engine
+            .note_refused(actor, operation, &asked, NOT_PERMITTED)
+            .await;
+    }
+    response
 }
 
 fn is_own(api: &Api, actor: &Actor, named: &str) -> bool {

@@ -8,6 +8,8 @@ use bowline_policy::Failure;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
+use crate::text::plain;
+
 /// Text of a 401. Clients and logs match on it.
 pub(crate) const TOKEN_INVALID: &str = "API token invalid";
 /// Text of a 403. Clients match on it.
@@ -27,10 +29,11 @@ pub struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        // Texts quote what was sent: not all of it, and nothing that would not show as itself.
+        // Texts quote what was sent: not all of it, in the notation in which it was sent, and nothing
+        // that would not show as itself.
         Self {
             status,
-            message: shown(&message.into()).into_owned(),
+            message: shown(&plain(&message.into())).into_owned(),
             data: Vec::new(),
         }
     }

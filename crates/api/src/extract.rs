@@ -11,11 +11,13 @@ use axum::response::{IntoResponse, Response};
 use bowline_admission::{BodyRefused, Origin};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, Uri};
+use indexmap::IndexMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
 use crate::error::ApiError;
+use crate::text::body_error;
 
 /// A JSON body, whatever its `Content-Type` says: `curl --data` sends a form's.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -44,7 +46,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let text =
         std::str::from_utf8(bytes).map_err(|_| ApiError::bad_request("invalid body: not UTF-8"))?;
     serde_json::from_str(text)
-        .map_err(|error| ApiError::bad_request(format!("invalid body: {error}")))
+        .map_err(|error| ApiError::bad_request(format!("invalid body: {}", body_error(&error))))
 }
 
 /// The body of a request, within the operation's limit, its time, and the budget of all bodies: of
@@ -103,6 +105,76 @@ impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Object<T> {
     }
 }
 
+/// Members of a body by name, each once: of one that is there twice nobody knows which was meant.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Members<T>(pub(crate) IndexMap<String, T>);
+
+impl<T> Default for Members<T> {
+    fn default() -> Self {
+        Self(IndexMap::new())
+    }
+}
+
+impl<T> Members<T> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Members<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+
+        impl<'de, T: serde::Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
+            type Value = Members<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Members<T>, A::Error> {
+                let mut members = IndexMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    let value = map.next_value()?;
+                    if let Some(name) = members.contains_key(&name).then_some(&name) {
+                        return Err(serde::de::Error::custom(format!("{name:?} is there twice")));
+                    }
+                    members.insert(name, value);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Visitor(PhantomData))
+    }
+}
+
+/// An integer, however it is written: to JSON, 87, 87.0 and 8.7e1 are one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Integer(pub(crate) i64);
+
+impl<'de> serde::Deserialize<'de> for Integer {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = serde_json::Value::deserialize(deserializer)?;
+        bowline_model::device::integer(&number)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("expected an integer of at most 2^53-1"))
+    }
+}
+
+/// The query's pairs, decoded. An empty parameter is as an absent one: clients send what was not set
+/// as an empty text.
+pub(crate) fn pairs(query: Option<&str>) -> Vec<(String, String)> {
+    let pairs = serde_urlencoded::from_str::<Vec<(String, String)>>(query.unwrap_or(""));
+    let mut pairs = pairs.unwrap_or_default();
+    pairs.retain(|(_, value)| !value.is_empty());
+    pairs
+}
+
 /// For a list that must be there but may be `null`: clients in Go send an empty list so.
 pub(crate) fn null_is_empty<'de, D>(deserializer: D) -> Result<Option<Vec<String>>, D::Error>
 where
@@ -135,24 +207,37 @@ pub(crate) fn nothing() -> Response {
     Response::new(Body::empty())
 }
 
-/// A target whose path has no two slashes in a row: some clients append to a base URL that ends
-/// with one.
-pub fn collapse_slashes(uri: &Uri) -> Option<Uri> {
+/// A target whose path has no two slashes in a row and none at its end; `None` where that is so
+/// already. Some clients append to a base URL that ends with one.
+pub(crate) fn tidy(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
-    if !path.contains("//") {
+    let ends_with_slash = path.len() > 1 && path.ends_with('/');
+    if !path.contains("//") && !ends_with_slash {
         return None;
     }
-    let mut collapsed = String::with_capacity(path.len());
+    let mut tidied = String::with_capacity(path.len());
     for c in path.chars() {
-        if c != '/' || !collapsed.ends_with('/') {
-            collapsed.push(c);
+        if c != '/' || !tidied.ends_with('/') {
+            tidied.push(c);
         }
     }
-    if let Some(query) = uri.query() {
-        collapsed.push('?');
-        collapsed.push_str(query);
+    if tidied.len() > 1 && tidied.ends_with('/') {
+        tidied.pop();
     }
-    collapsed.parse().ok()
+    if let Some(query) = uri.query() {
+        tidied.push('?');
+        tidied.push_str(query);
+    }
+    // The path alone: which host was meant has been decided.
+    tidied.parse().ok()
+}
+
+/// Requests as their paths were meant, before anything looks at them.
+pub(crate) async fn tidy_path(mut request: Request, next: Next) -> Response {
+    if let Some(uri) = tidy(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    next.run(request).await
 }
 
 /// Gives each request an id: in its answer, and in every line that is logged for it.
@@ -174,9 +259,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubled_slashes_collapse_in_the_path_only() {
-        let uri: Uri = "//api//v2/x?y=//z".parse().unwrap();
-        assert_eq!(collapse_slashes(&uri).unwrap(), "/api/v2/x?y=//z");
-        assert_eq!(collapse_slashes(&"/api/v2".parse().unwrap()), None);
+    fn doubled_slashes_and_the_last_one_go_in_the_path_only() {
+        for (uri, tidied) in [
+            ("//api//v2/x?y=//z/", "/api/v2/x?y=//z/"),
+            ("/api/v2/", "/api/v2"),
+            ("/api/v2/x///?y", "/api/v2/x?y"),
+            ("//", "/"),
+            ("http://host//api/", "/api"),
+        ] {
+            assert_eq!(tidy(&uri.parse().unwrap()).unwrap(), tidied, "{uri}");
+        }
+        for uri in ["/api/v2", "/", "/api/v2?x=/", "*"] {
+            assert_eq!(tidy(&uri.parse().unwrap()), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn an_empty_parameter_is_an_absent_one() {
+        let pairs = pairs(Some("role=&type=&fields=all&x&y=%20"));
+        let expected = [("fields", "all"), ("y", " ")];
+        assert_eq!(
+            pairs,
+            expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        );
+        assert_eq!(super::pairs(None), []);
+    }
+
+    #[test]
+    fn an_object_names_each_member_once() {
+        let read = |text: &str| parse::<Members<u8>>(text.as_bytes());
+        assert_eq!(
+            read(r#"{"b":1,"a":2}"#)
+                .unwrap()
+                .0
+                .keys()
+                .collect::<Vec<_>>(),
+            ["b", "a"]
+        );
+        let error = read(r#"{"a":1,"a":2}"#).unwrap_err();
+        assert!(
+            error.message.contains("\"a\" is there twice"),
+            "{}",
+            error.message
+        );
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod extract;
 #[doc(hidden)]
 pub mod fuzzing;
+mod lists;
 mod openapi;
 mod operations;
 mod text;
@@ -25,7 +26,6 @@ use tokio::sync::Semaphore;
 
 pub use caller::OPERATOR_TAILNET;
 pub use error::ApiError;
-pub use extract::collapse_slashes;
 pub use openapi::document as openapi;
 pub use operations::{Operation, Requirement, Verb, operations};
 
@@ -58,6 +58,7 @@ pub(crate) struct Api {
     pub(crate) options: ApiOptions,
     /// Work on policies that may run at a time.
     pub(crate) heavy: Arc<Semaphore>,
+    pub(crate) lists: lists::Lists,
 }
 
 /// The API over an engine, below `/api/v2`.
@@ -67,12 +68,17 @@ pub fn router(engine: Engine, options: ApiOptions) -> Router {
         engine,
         options,
         heavy: Arc::new(Semaphore::new(processors)),
+        lists: lists::Lists::default(),
     };
-    Router::new()
-        .nest("/api/v2", operations::routes(options.policy_limit))
+    let routes = Router::new()
+        .nest("/api/v2", operations::routes(&api))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(middleware::from_fn(extract::request_id))
         .layer(DefaultBodyLimit::max(options.body_limit))
-        .with_state(api)
+        .with_state(api);
+    // A layer of the router would come after its choice of a route.
+    Router::new()
+        .fallback_service(routes)
+        .layer(middleware::from_fn(extract::tidy_path))
 }

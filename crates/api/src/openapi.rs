@@ -90,10 +90,9 @@ fn operation_json(operation: Operation) -> Value {
             } else {
                 Access::Write
             };
-            value["x-required-scope"] = json!([
-                scope_text(Scope::AuthKeys, access),
-                scope_text(Scope::ApiAccessTokens, access),
-            ]);
+            let scopes = operation.scopes.iter();
+            let scopes: Vec<String> = scopes.map(|scope| scope_text(*scope, access)).collect();
+            value["x-required-scope"] = json!(scopes);
         }
     }
     value

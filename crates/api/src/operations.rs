@@ -4,10 +4,11 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
+use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bowline_engine::{Access, Scope};
 
-use crate::caller::{Anyone, Caller, Need, ServerOperator};
+use crate::caller::{Anyone, Caller, Need, ServerOperator, note_refused};
 use crate::v2::{
     attributes, devices, dns, keys, logins, policy, settings, ssh_checks, tailnets, users,
 };
@@ -86,6 +87,27 @@ pub struct Operation {
     pub(crate) query: &'static [&'static str],
     pub(crate) body: Option<&'static str>,
     pub(crate) answer: Option<&'static str>,
+    pub(crate) scopes: &'static [Scope],
+}
+
+impl Operation {
+    /// Whether it changes something: what only asks may be a `POST` too.
+    pub fn changes(&self) -> bool {
+        let only_reads = matches!(
+            self.requirement,
+            Requirement::Nothing
+                | Requirement::Scope {
+                    access: Access::Read,
+                    ..
+                }
+        );
+        self.verb != Verb::Get && !only_reads
+    }
+
+    /// Names of its parameters in the query: names in `components.parameters` of the document.
+    pub const fn query(&self) -> &'static [&'static str] {
+        self.query
+    }
 }
 
 /// A row of the table.
@@ -98,6 +120,7 @@ struct Row {
     body: Option<&'static str>,
     has_policy: bool,
     answer: Option<&'static str>,
+    scopes: &'static [Scope],
     serve: fn(MethodFilter) -> Served,
 }
 
@@ -122,6 +145,7 @@ const fn row(
         body: None,
         has_policy: false,
         answer: None,
+        scopes: &[],
         serve,
     }
 }
@@ -143,6 +167,12 @@ impl Row {
     const fn policy_body(mut self, schema: &'static str) -> Self {
         self.has_policy = true;
         self.body(schema)
+    }
+
+    /// Scopes of which one is needed, where the gate does not say it because it depends on the object.
+    const fn scopes(mut self, scopes: &'static [Scope]) -> Self {
+        self.scopes = scopes;
+        self
     }
 
     /// Schema of the answer; without one it has an empty body.
@@ -221,6 +251,10 @@ const SPLIT_DNS: &str = "/tailnet/{tailnet}/dns/split-dns";
 const DNS: &str = "/tailnet/{tailnet}/dns/configuration";
 const SETTINGS: &str = "/tailnet/{tailnet}/settings";
 const ROUTES: &str = "/device/{deviceId}/routes";
+/// Kinds of keys that there are.
+const KEY_SCOPES: &[Scope] = &[Scope::AuthKeys, Scope::ApiAccessTokens];
+/// The session's own user needs none.
+const SESSION_SCOPES: &[Scope] = &[Scope::DevicesCore];
 const ATTRIBUTE: &str = "/device/{deviceId}/attributes/{attributeKey}";
 
 #[rustfmt::skip]
@@ -266,20 +300,20 @@ const TABLE: &[Row] = &[
     row(Get, "/tailnet/{tailnet}/ssh-checks", "listSshChecks", "List the SSH sessions that wait to be confirmed", |m| by(ssh_checks::list)(m))
         .answer("SshCheckList"),
     row(Post, SSH_CHECK, "confirmSshCheck", "Confirm an SSH session", |m| by(ssh_checks::confirm)(m))
-        .answer("Empty"),
+        .scopes(SESSION_SCOPES).answer("Empty"),
     row(Delete, SSH_CHECK, "refuseSshCheck", "Refuse an SSH session", |m| by(ssh_checks::refuse)(m))
-        .answer("Empty"),
+        .scopes(SESSION_SCOPES).answer("Empty"),
 
     row(Get, KEYS, "listTailnetKeys", "List valid keys, the caller's own or all", |m| by(keys::list)(m))
-        .query(&["all"]).answer("KeyList"),
+        .query(&["all"]).scopes(KEY_SCOPES).answer("KeyList"),
     row(Post, KEYS, "createKey", "Make an auth key", |m| by(keys::create)(m))
         .body("NewKey").answer("Key"),
     row(Get, KEY, "getKey", "Get a key, valid or not", |m| by(keys::get)(m))
-        .answer("Key"),
+        .scopes(KEY_SCOPES).answer("Key"),
     row(Delete, KEY, "deleteKey", "Revoke a key", |m| by(keys::delete)(m))
-        .answer("Empty"),
+        .scopes(KEY_SCOPES).answer("Empty"),
     row(Put, KEY, "setKey", "Change a key; the kinds that are served cannot be changed", |m| by(keys::update)(m))
-        .answer("Key"),
+        .scopes(KEY_SCOPES).answer("Key"),
     row(Post, "/tailnet/{tailnet}/access-tokens", "createAccessToken", "Make an API access token", |m| by(keys::create_token)(m))
         .body("NewAccessToken").answer("Key"),
 
@@ -337,26 +371,42 @@ const TABLE: &[Row] = &[
         .body("NewTailnet").answer("NewTailnetMade"),
 ];
 
-/// Every operation that is served, in the order of the document.
-pub fn operations() -> impl Iterator<Item = Operation> {
-    TABLE.iter().map(|row| Operation {
-        verb: row.verb,
-        path: row.path,
-        id: row.id,
-        requirement: (row.serve)(row.verb.filter()).requirement,
-        summary: row.summary,
-        query: row.query,
-        body: row.body,
-        answer: row.answer,
-    })
+impl Row {
+    fn operation(&self, requirement: Requirement) -> Operation {
+        Operation {
+            verb: self.verb,
+            path: self.path,
+            id: self.id,
+            requirement,
+            summary: self.summary,
+            query: self.query,
+            body: self.body,
+            answer: self.answer,
+            scopes: self.scopes,
+        }
+    }
 }
 
-/// The routes. Bodies with a policy file have a limit of their own.
-pub(crate) fn routes(policy_limit: usize) -> Router<Api> {
+/// Every operation that is served, in the order of the document.
+pub fn operations() -> impl Iterator<Item = Operation> {
+    TABLE
+        .iter()
+        .map(|row| row.operation((row.serve)(row.verb.filter()).requirement))
+}
+
+/// The routes. Bodies with a policy file have a limit of their own; refused changes are noted.
+pub(crate) fn routes(api: &Api) -> Router<Api> {
     TABLE.iter().fold(Router::new(), |router, row| {
-        let mut route = (row.serve)(row.verb.filter()).route;
+        let Served {
+            mut route,
+            requirement,
+        } = (row.serve)(row.verb.filter());
         if row.has_policy {
-            route = route.layer(DefaultBodyLimit::max(policy_limit));
+            route = route.layer(DefaultBodyLimit::max(api.options.policy_limit));
+        }
+        if row.operation(requirement).changes() {
+            let state = (api.clone(), row.id);
+            route = route.layer(middleware::from_fn_with_state(state, note_refused));
         }
         router.route(row.path, route)
     })

@@ -1,12 +1,11 @@
 //! Posture attributes of devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bowline_engine::attribute::{Edit, parse_value};
 use bowline_model::device::Device;
-use bowline_wire::register::parse_go_time;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,8 +13,8 @@ use serde_json::{Map, Value, json};
 use crate::Api;
 use crate::caller::{AttributesRead, AttributesWrite, Caller};
 use crate::error::ApiError;
-use crate::extract::{Json, Object, empty_object, json};
-use crate::text::time;
+use crate::extract::{Json, Members, Object, empty_object, json};
+use crate::text::{exact_time, parse_time};
 use crate::v2::devices::device_id;
 
 /// All attributes of a device: those that it reports, and custom ones.
@@ -28,7 +27,7 @@ fn attributes(device: &Device) -> Value {
     for (key, attribute) in &device.attributes {
         attributes.insert(key.clone(), json!(attribute.value));
         if let Some(at) = attribute.expires {
-            expiries.insert(key.clone(), json!(time(at)));
+            expiries.insert(key.clone(), json!(exact_time(at)));
         }
     }
     json!({"attributes": attributes, "expiries": expiries})
@@ -71,9 +70,9 @@ fn expiry(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
         None | Some("") => Ok(None),
         // Go's zero time: no expiry. The official Go client always sends it.
         Some(text) if text.starts_with("0001-01-01T") => Ok(None),
-        Some(text) => parse_go_time(text).map(Some).ok_or_else(|| {
+        Some(text) => parse_time(text).map(Some).ok_or_else(|| {
             ApiError::bad_request(format!(
-                "invalid expiry {text:?}: expected an RFC 3339 time"
+                "invalid expiry {text:?}: expected an RFC 3339 time, like 2030-01-02T15:04:05Z"
             ))
         }),
     }
@@ -121,7 +120,7 @@ pub(crate) async fn delete(
 #[derive(Deserialize)]
 pub(crate) struct BatchBody {
     /// Attributes by device; `null` deletes one.
-    nodes: BTreeMap<String, BTreeMap<String, Option<Object<SetBody>>>>,
+    nodes: Members<Members<Option<Object<SetBody>>>>,
     comment: Option<String>,
 }
 
@@ -134,14 +133,20 @@ pub(crate) async fn batch(
     State(api): State<Api>,
     Json(body): Json<BatchBody>,
 ) -> Result<Response, ApiError> {
-    let mut edits = Vec::with_capacity(body.nodes.len());
-    for (node, attributes) in body.nodes {
+    let mut edits = Vec::with_capacity(body.nodes.0.len());
+    let mut seen = HashSet::new();
+    for (node, attributes) in body.nodes.0 {
         let id = device_id(&node)
             .ok()
             .filter(|id| api.engine.device(&caller.actor, *id).is_ok())
             .ok_or_else(|| ApiError::bad_request(format!("device {node:?} not found")))?;
+        if !seen.insert(id) {
+            return Err(ApiError::bad_request(format!(
+                "device {node:?} is there twice, under both of its ids"
+            )));
+        }
         let mut changes: BTreeMap<String, Edit> = BTreeMap::new();
-        for (key, set) in attributes {
+        for (key, set) in attributes.0 {
             let edit = match set {
                 None => None,
                 Some(Object(set)) => set.into_edit().map_err(|error| ApiError {

@@ -5,22 +5,18 @@ use axum::response::Response;
 use bowline_model::address::sort_routes;
 use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
+use bowline_netmap::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Api;
 use crate::caller::{Caller, DevicesRead, DevicesWrite, RoutesRead, RoutesWrite, TagsWrite};
 use crate::error::ApiError;
-use crate::extract::{Json, empty_object, json, nothing};
+use crate::extract::{Json, empty_object, json, nothing, null_is_empty, pairs};
 use crate::v2::device_json::{DeviceJson, Fields};
 
 pub(crate) fn device_id(text: &str) -> Result<DeviceId, ApiError> {
     DeviceId::parse(text).ok_or_else(ApiError::not_found)
-}
-
-/// The query's pairs, decoded.
-pub(crate) fn pairs(query: Option<&str>) -> Vec<(String, String)> {
-    serde_urlencoded::from_str(query.unwrap_or("")).unwrap_or_default()
 }
 
 fn fields(pairs: &[(String, String)]) -> Fields {
@@ -59,10 +55,6 @@ pub(crate) async fn list(
     State(api): State<Api>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        devices: Vec<DeviceJson<'a>>,
-    }
     let pairs = pairs(query.as_deref());
     let fields = fields(&pairs);
     let filters: Vec<(String, String)> = pairs
@@ -73,13 +65,27 @@ pub(crate) async fn list(
         .engine
         .snapshot(caller.actor.tailnet)
         .ok_or_else(ApiError::not_found)?;
+    let (tailnet, count) = (caller.actor.tailnet, snapshot.device_count());
+    let work = move || listed(&snapshot, fields, &filters);
+    api.lists.answer(tailnet, count, work).await
+}
+
+fn listed(
+    snapshot: &Snapshot,
+    fields: Fields,
+    filters: &[(String, String)],
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        devices: Vec<DeviceJson<'a>>,
+    }
     let mut entries: Vec<_> = snapshot.devices().collect();
     entries.sort_by_key(|entry| entry.device.id);
     if !filters.is_empty() {
         entries.retain(|entry| {
-            let device = serde_json::to_value(DeviceJson::new(entry, &snapshot, Fields::All))
+            let device = serde_json::to_value(DeviceJson::new(entry, snapshot, Fields::All))
                 .unwrap_or_default();
-            passes(&device, &filters)
+            passes(&device, filters)
                 && !filters
                     .iter()
                     .any(|(key, _)| OPTIONAL.contains(&key.as_str()) && device.get(key).is_none())
@@ -87,7 +93,7 @@ pub(crate) async fn list(
     }
     let devices = entries
         .into_iter()
-        .map(|entry| DeviceJson::new(entry, &snapshot, fields))
+        .map(|entry| DeviceJson::new(entry, snapshot, fields))
         .collect();
     json(&Answer { devices })
 }
@@ -170,7 +176,9 @@ pub(crate) async fn routes(
 /// Body of "set device routes".
 #[derive(Deserialize)]
 pub(crate) struct RoutesBody {
-    /// The complete new list of enabled routes. Absent and `null` mean `[]`.
+    /// The complete new list of enabled routes. `null` means `[]`; absent it is refused, since a
+    /// misspelt member would take all routes away.
+    #[serde(default, deserialize_with = "null_is_empty")]
     routes: Option<Vec<String>>,
 }
 
@@ -183,7 +191,9 @@ pub(crate) async fn set_routes(
     Path(id): Path<String>,
     Json(body): Json<RoutesBody>,
 ) -> Result<Response, ApiError> {
-    let routes = body.routes.unwrap_or_default();
+    let routes = body
+        .routes
+        .ok_or_else(|| ApiError::bad_request("routes is required: a list of prefixes"))?;
     let entry = api
         .engine
         .set_device_routes(&caller.actor, device_id(&id)?, &routes)
@@ -244,7 +254,9 @@ pub(crate) async fn rename(
 /// Body of "set device tags".
 #[derive(Deserialize)]
 pub(crate) struct TagsBody {
-    /// The complete new set. Absent and `null` mean `[]`.
+    /// The complete new set. `null` means `[]`; absent it is refused, since a misspelt member would
+    /// take all tags away.
+    #[serde(default, deserialize_with = "null_is_empty")]
     tags: Option<Vec<String>>,
 }
 
@@ -257,12 +269,11 @@ pub(crate) async fn set_tags(
     Path(id): Path<String>,
     Json(body): Json<TagsBody>,
 ) -> Result<Response, ApiError> {
+    let tags = body
+        .tags
+        .ok_or_else(|| ApiError::bad_request("tags is required: a list of tags"))?;
     api.engine
-        .set_device_tags(
-            &caller.actor,
-            device_id(&id)?,
-            body.tags.unwrap_or_default(),
-        )
+        .set_device_tags(&caller.actor, device_id(&id)?, tags)
         .await?;
     Ok(empty_object())
 }

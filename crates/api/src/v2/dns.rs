@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::Api;
 use crate::caller::{Caller, DnsRead, DnsWrite, Need};
 use crate::error::ApiError;
-use crate::extract::{Json, Object, json, null_is_empty};
+use crate::extract::{Json, Members, Object, json, null_is_empty};
 
 fn current<N: Need>(api: &Api, caller: &Caller<N>) -> Result<std::sync::Arc<Dns>, ApiError> {
     let snapshot = api
@@ -151,10 +151,11 @@ pub(crate) async fn split(
 }
 
 /// Body of the changes of split DNS: nameservers by domain.
-pub(crate) type SplitBody = IndexMap<String, Option<Vec<String>>>;
+pub(crate) type SplitBody = Members<Option<Vec<String>>>;
 
 pub(crate) fn split_edit(body: SplitBody) -> IndexMap<String, Vec<String>> {
-    body.into_iter()
+    body.0
+        .into_iter()
         .map(|(domain, list)| (domain, list.unwrap_or_default()))
         .collect()
 }
@@ -200,10 +201,10 @@ pub(crate) struct Configuration {
     nameservers: Vec<Object<ResolverJson>>,
     #[serde(
         rename = "splitDNS",
-        skip_serializing_if = "IndexMap::is_empty",
+        skip_serializing_if = "Members::is_empty",
         deserialize_with = "null_is_default"
     )]
-    split_dns: IndexMap<String, Option<Vec<Object<ResolverJson>>>>,
+    split_dns: Members<Option<Vec<Object<ResolverJson>>>>,
     #[serde(
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "null_is_default"
@@ -262,11 +263,12 @@ impl Configuration {
     fn of(dns: &Dns) -> Self {
         Self {
             nameservers: to_json(&dns.nameservers),
-            split_dns: dns
-                .split
-                .iter()
-                .map(|(domain, list)| (domain.clone(), Some(to_json(list))))
-                .collect(),
+            split_dns: Members(
+                dns.split
+                    .iter()
+                    .map(|(domain, list)| (domain.clone(), Some(to_json(list))))
+                    .collect(),
+            ),
             search_paths: dns.search_paths.clone(),
             preferences: Object(Preferences {
                 override_local_dns: dns.override_local_dns,
@@ -280,6 +282,7 @@ impl Configuration {
             nameservers: from_json(self.nameservers),
             split: self
                 .split_dns
+                .0
                 .into_iter()
                 .map(|(domain, list)| (domain, from_json(list.unwrap_or_default())))
                 .collect(),

@@ -4,16 +4,15 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use bowline_engine::credential::{Minted, NewAuthKey, scope_of};
 use bowline_engine::{Access, Actor};
-use bowline_model::credential::{Credential, Kind};
+use bowline_model::credential::Credential;
 use bowline_model::id::{KeyId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::Api;
 use crate::caller::{Anyone, AuthKeysWrite, Caller, TokensWrite};
 use crate::error::ApiError;
-use crate::extract::{Json, Object, empty_object, json};
+use crate::extract::{Integer, Json, Object, empty_object, json, pairs};
 use crate::text::time;
-use crate::v2::devices::pairs;
 
 /// A credential as the API shows it. Source: official OpenAPI document, `Key`; `api-behaviour`
 /// facts, section 2.4.
@@ -67,10 +66,7 @@ impl<'a> KeyJson<'a> {
         Self {
             id: credential.id.stable(),
             key: minted.map(Minted::expose),
-            key_type: match credential.kind {
-                Kind::Auth(_) => "auth",
-                Kind::Api => "api",
-            },
+            key_type: credential.kind.name(),
             expiry_seconds: auth.map(|_| seconds),
             created: time(credential.created),
             expires: time(credential.expires),
@@ -120,14 +116,22 @@ pub(crate) async fn list(
     let all = pairs(query.as_deref())
         .iter()
         .any(|(key, value)| key == "all" && matches!(value.as_str(), "true" | "1"));
-    let credentials = api.engine.credentials(actor, all);
-    let now = api.engine.now();
-    json(&Answer {
-        keys: credentials
-            .iter()
-            .map(|credential| KeyJson::new(credential, None, now))
-            .collect(),
-    })
+    let count = api
+        .engine
+        .snapshot(actor.tailnet)
+        .map_or(0, |snapshot| snapshot.credential_count());
+    let (engine, actor) = (api.engine.clone(), actor.clone());
+    let work = move || {
+        let now = engine.now();
+        let credentials = engine.credentials(&actor, all);
+        json(&Answer {
+            keys: credentials
+                .iter()
+                .map(|credential| KeyJson::new(credential, None, now))
+                .collect(),
+        })
+    };
+    api.lists.answer(caller.0.tailnet, count, work).await
 }
 
 /// Body of "create key". Fields of other kinds of keys are ignored.
@@ -136,7 +140,7 @@ pub(crate) async fn list(
 pub(crate) struct CreateBody {
     key_type: Option<String>,
     capabilities: Option<Object<CapabilitiesBody>>,
-    expiry_seconds: Option<i64>,
+    expiry_seconds: Option<Integer>,
     description: Option<String>,
     /// Ours: the user who is to own the key, by id or login name.
     user: Option<String>,
@@ -218,7 +222,7 @@ pub(crate) async fn create(
         ephemeral: create.ephemeral.unwrap_or(false),
         preauthorized: create.preauthorized.unwrap_or(false),
         tags: create.tags.unwrap_or_default(),
-        expiry_seconds: body.expiry_seconds,
+        expiry_seconds: body.expiry_seconds.map(|Integer(seconds)| seconds),
         description: body.description.unwrap_or_default(),
     };
     let (minted, credential) = api.engine.create_auth_key(&caller.actor, user, new).await?;
@@ -286,7 +290,7 @@ pub(crate) async fn update(
 pub(crate) struct TokenBody {
     user: Option<String>,
     description: Option<String>,
-    expiry_seconds: Option<i64>,
+    expiry_seconds: Option<Integer>,
 }
 
 /// `POST /tailnet/{tailnet}/access-tokens`: make an API access token. Its secret is in this answer
@@ -298,9 +302,10 @@ pub(crate) async fn create_token(
 ) -> Result<Response, ApiError> {
     let user = find_user(&api, &caller.actor, body.user.as_deref())?;
     let description = body.description.unwrap_or_default();
+    let seconds = body.expiry_seconds.map(|Integer(seconds)| seconds);
     let (minted, credential) = api
         .engine
-        .create_access_token(&caller.actor, user, &description, body.expiry_seconds)
+        .create_access_token(&caller.actor, user, &description, seconds)
         .await?;
     json(&KeyJson::new(&credential, Some(&minted), api.engine.now()))
 }

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use axum::response::Response;
-use bowline_engine::policy_file::{check_domains, etag};
+use bowline_engine::policy_file::{Expected, check_domains, etag};
 use bowline_model::id::TailnetId;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{Diagnostic, Policy, hujson};
-use http::header::{ACCEPT, CONTENT_TYPE, ETAG};
-use http::{HeaderMap, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::Api;
 use crate::error::ApiError;
@@ -38,13 +38,15 @@ enum Form {
 }
 
 impl Form {
-    /// What a request accepts: HuJSON, unless it asks for JSON.
+    /// What a request accepts: HuJSON, unless it asks for JSON, and does not ask more for HuJSON.
     fn of(headers: &HeaderMap) -> Self {
-        let wants_json = headers
-            .get(ACCEPT)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.contains("application/json"));
-        if wants_json { Self::Json } else { Self::Hujson }
+        let json = quality(headers, "application/json");
+        let hujson = quality(headers, "application/hujson");
+        if json > 0 && json >= hujson {
+            Self::Json
+        } else {
+            Self::Hujson
+        }
     }
 
     /// An answer with a policy file. The `ETag` is the same in every form.
@@ -55,6 +57,57 @@ impl Form {
         };
         Ok(tagged(kind, body, text))
     }
+}
+
+/// How much a request wants a media type that it names, in thousandths; 0 where it does not name it.
+/// Source: RFC 9110, section 12.5.1.
+fn quality(headers: &HeaderMap, wanted: &str) -> u32 {
+    let lines = headers.get_all(ACCEPT).iter();
+    let ranges = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    let qualities = ranges.filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        if !parts.next()?.eq_ignore_ascii_case(wanted) {
+            return None;
+        }
+        let weight = parts.find_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("q").then(|| value.trim())
+        });
+        Some(weight.map_or(1000, thousandths))
+    });
+    qualities.max().unwrap_or(0)
+}
+
+/// `0.5` as 500. What is no weight counts as none was given.
+fn thousandths(weight: &str) -> u32 {
+    let (whole, digits) = weight.split_once('.').unwrap_or((weight, ""));
+    let is_weight = matches!(whole, "0" | "1")
+        && digits.len() <= 3
+        && digits.bytes().all(|b| b.is_ascii_digit());
+    if !is_weight || whole == "1" {
+        return 1000;
+    }
+    format!("{digits:0<3}").parse().unwrap_or(1000)
+}
+
+/// Which policy file a request expects.
+fn expected(headers: &HeaderMap) -> Option<Expected> {
+    // What is no text is no tag that we gave.
+    let lines = |name: HeaderName| {
+        let lines = headers.get_all(name).into_iter();
+        lines.map(|line| line.to_str().unwrap_or_default())
+    };
+    Expected::parse(lines(IF_MATCH), lines(IF_NONE_MATCH))
+}
+
+/// 304: the caller has the file already.
+fn not_modified(text: &str) -> Response {
+    let mut response = tagged("application/hujson", String::new(), text);
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
 }
 
 fn broken(error: impl std::fmt::Display) -> ApiError {
@@ -187,4 +240,40 @@ where
         tracing::error!(%error, "work on a policy ended early");
         Err(ApiError::internal())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_the_one_that_is_asked_for_most() {
+        for (lines, form) in [
+            (&[][..], Form::Hujson),
+            (&["*/*"], Form::Hujson),
+            (&["application/json"], Form::Json),
+            (&["APPLICATION/JSON"], Form::Json),
+            (&["text/html", "application/json"], Form::Json),
+            (&["application/json;q=0"], Form::Hujson),
+            (&["application/json; Q=0.0"], Form::Hujson),
+            (&["application/json;charset=utf-8;q=0.2"], Form::Json),
+            (&["application/hujson, application/json"], Form::Json),
+            (
+                &["application/hujson, application/json;q=0.9"],
+                Form::Hujson,
+            ),
+            (
+                &["application/hujson;q=0.1,application/json;q=0.15"],
+                Form::Json,
+            ),
+            (&["application/jsonx"], Form::Hujson),
+            (&["application/json;q=high"], Form::Json),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(ACCEPT, HeaderValue::from_static(line));
+            }
+            assert_eq!(Form::of(&headers), form, "{lines:?}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use bowline_netmap::snapshot::Snapshot;
 use serde::Serialize;
 
 use crate::Api;
-use crate::caller::{Caller, DevicesRead, DevicesWrite};
+use crate::caller::{Anyone, Caller, DevicesRead};
 use crate::error::ApiError;
 use crate::extract::{empty_object, json};
 use crate::text::time;
@@ -85,9 +85,10 @@ pub(crate) async fn list(
     })
 }
 
-/// `POST /tailnet/{tailnet}/ssh-checks/{code}`: confirm a session.
+/// `POST /tailnet/{tailnet}/ssh-checks/{code}`: confirm a session: its own user, an administrator
+/// who may act for them, or the operator.
 pub(crate) async fn confirm(
-    caller: Caller<DevicesWrite>,
+    caller: Anyone,
     State(api): State<Api>,
     Path((_, code)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
@@ -96,7 +97,7 @@ pub(crate) async fn confirm(
 
 /// `DELETE /tailnet/{tailnet}/ssh-checks/{code}`: refuse a session.
 pub(crate) async fn refuse(
-    caller: Caller<DevicesWrite>,
+    caller: Anyone,
     State(api): State<Api>,
     Path((_, code)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
@@ -105,12 +106,10 @@ pub(crate) async fn refuse(
 
 async fn decide(
     api: &Api,
-    caller: &Caller<DevicesWrite>,
+    caller: &Anyone,
     code: &str,
     accept: bool,
 ) -> Result<Response, ApiError> {
-    api.engine
-        .decide_ssh_check(&caller.actor, code, accept)
-        .await?;
+    api.engine.decide_ssh_check(&caller.0, code, accept).await?;
     Ok(empty_object())
 }

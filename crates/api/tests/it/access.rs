@@ -1,9 +1,11 @@
 //! Who may call what: every operation with every kind of wrong credential.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bowline_api::{Operation, Requirement, operations};
 use bowline_engine::{Access, Scope};
+use bowline_model::audit::Origin;
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::server::{Server, basic, bearer};
@@ -31,7 +33,8 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         "setDeviceRoutes" => json!({"routes": ["10.0.1.0/24"]}),
         "authorizeDevice" => json!({"authorized": false}),
         "setDeviceName" => json!({"name": "renamed"}),
-        "setDeviceTags" | "confirmLogin" => json!({"tags": []}),
+        "setDeviceTags" => json!({"tags": []}),
+        "confirmLogin" => json!({"tags": [], "user": "ann@example.com"}),
         "updateDeviceKey" => json!({"keyExpiryDisabled": true}),
         "setDeviceIp" => json!({"ipv4": "100.90.0.1"}),
         "setCustomDevicePostureAttributes" => json!({"value": "x"}),
@@ -317,6 +320,7 @@ async fn every_operation_is_for_the_roles_of_its_scope() {
         let (_, token) = server.user(&format!("{role}@example.com"), role).await;
         tokens.insert(letter, token);
     }
+    server.user("max@example.com", "member").await;
     let mut refused = 0;
     for operation in operations() {
         let Requirement::Scope {
@@ -335,6 +339,10 @@ async fn every_operation_is_for_the_roles_of_its_scope() {
             // What must be unique.
             if operation.id == "createUser" {
                 value["loginName"] = json!(format!("{letter}@example.com"));
+            }
+            // Whom everybody may act for.
+            if operation.id == "confirmLogin" {
+                value["user"] = json!("max@example.com");
             }
             if operation.id == "setDeviceIp" || operation.id == "setDeviceName" {
                 value = json!({});
@@ -369,6 +377,12 @@ async fn every_operation_is_for_the_roles_of_its_scope() {
 #[tokio::test]
 async fn every_mutation_leaves_an_audit_event_of_its_actor() {
     let server = Server::start().await;
+    let policy = r#"{
+        "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+        "ssh": [{"action": "check", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["root"]}],
+        "tagOwners": {"tag:case": []},
+    }"#;
+    server.set_policy(policy).await;
     let mut mutations = 0;
     for operation in operations() {
         if operation.verb.as_str() == "GET" || operation.requirement == Requirement::Operator {
@@ -378,28 +392,79 @@ async fn every_mutation_leaves_an_audit_event_of_its_actor() {
         let set = format!("/device/{}/attributes/custom:case", objects.device);
         server.call("POST", &set, json!({"value": "y"})).await.ok();
         let before = server.audit(server.tailnet.id).await.len();
-        let (path, value) = case(&operation, "-", &objects);
+        let (path, mut value) = case(&operation, "-", &objects);
+        if operation.id == "setDeviceTags" {
+            value = json!({"tags": ["tag:case"]});
+        }
         let reply = server.call(operation.verb.as_str(), &path, value).await;
         let events = server.audit(server.tailnet.id).await.split_off(before);
-        let asks = matches!(
-            operation.id,
-            "previewRuleMatches"
-                | "validateAndTestPolicyFile"
-                | "explainPolicyFile"
-                | "diffPolicyFile"
-        );
-        // The device has no tags, and is to have none.
-        if reply.status == 200 && !asks && operation.id != "setDeviceTags" {
+        if reply.status == 200 && operation.changes() {
             mutations += 1;
             assert!(!events.is_empty(), "{} left no audit event", operation.id);
         } else {
             assert!(events.is_empty(), "{}", operation.id);
         }
+        let groups: BTreeSet<&str> = events.iter().map(|it| &*it.event_group_id).collect();
+        assert!(groups.len() <= 1, "{}", operation.id);
         for event in events {
+            assert_eq!(event.origin, Origin::ConfigApi);
             let actor = serde_json::to_value(&event.actor).unwrap();
             assert_eq!(actor["login"], "ann@example.com", "{}", operation.id);
             assert_eq!(event.at, server.engine.now());
         }
     }
     assert!(mutations >= 20, "{mutations}");
+}
+
+#[tokio::test]
+async fn every_change_that_is_refused_leaves_an_audit_event() {
+    let server = Server::start().await;
+    let (_, token) = server.user("aud@example.com", "auditor").await;
+    let mut refused = 0;
+    for operation in operations() {
+        // Fresh ones each time: what waits does not wait for ever.
+        let objects = objects(&server).await;
+        // So that no event is left out: a caller has one a minute.
+        server.advance(60).await;
+        let before = server.audit(server.tailnet.id).await.len();
+        let (path, value) = case(&operation, "-", &objects);
+        let reply = server
+            .call_as(&token, operation.verb.as_str(), &path, value)
+            .await;
+        let events = server.audit(server.tailnet.id).await.split_off(before);
+        if reply.status != StatusCode::FORBIDDEN || !operation.changes() {
+            assert!(events.is_empty(), "{}", operation.id);
+            assert!(!operation.changes(), "{} is for auditors", operation.id);
+            continue;
+        }
+        refused += 1;
+        assert_eq!(events.len(), 1, "{}", operation.id);
+        let event = &events[0];
+        assert_eq!(
+            (&*event.target.kind, &*event.action),
+            ("FAILED_REQUEST", "UPDATE")
+        );
+        assert_eq!(event.target.id, operation.id);
+        assert!(event.target.name.starts_with(operation.verb.as_str()));
+        assert_eq!(event.error.as_deref(), Some(NOT_PERMITTED));
+        let actor = serde_json::to_value(&event.actor).unwrap();
+        assert_eq!(actor["login"], "aud@example.com");
+    }
+    assert!(refused >= 25, "{refused}");
+}
+
+#[tokio::test]
+async fn a_caller_who_is_refused_for_ever_does_not_fill_the_log() {
+    let server = Server::start().await;
+    let (_, token) = server.user("aud@example.com", "auditor").await;
+    let before = server.audit(server.tailnet.id).await.len();
+    for _ in 0..100 {
+        let body = json!({"dns": ["1.1.1.1"]});
+        let reply = server
+            .call_as(&token, "POST", "/tailnet/-/dns/nameservers", body)
+            .await;
+        assert_eq!(reply.message(403), NOT_PERMITTED);
+    }
+    let after = server.audit(server.tailnet.id).await.len();
+    assert_eq!(after - before, 10);
 }

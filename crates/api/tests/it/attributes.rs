@@ -266,3 +266,155 @@ async fn a_policy_declares_the_type_of_an_attribute_and_asks_for_its_value() {
         assert_eq!(peers(), seen, "{tier}");
     }
 }
+
+/// Devices with attributes, and the batch that changes them.
+struct Batch {
+    server: Server,
+    low: String,
+    high: String,
+}
+
+impl Batch {
+    async fn new() -> Self {
+        let server = Server::start().await;
+        let mut ids = Vec::new();
+        for host in ["a", "b"] {
+            ids.push(server.device(&server.tailnet, host).await.stable());
+        }
+        ids.sort();
+        let high = ids.pop().unwrap();
+        let low = ids.pop().unwrap();
+        Self { server, low, high }
+    }
+
+    async fn set(&self, device: &str, key: &str, value: Value) {
+        let path = format!("/device/{device}/attributes/{key}");
+        let set = self.server.call("POST", &path, json!({"value": value}));
+        set.await.ok();
+    }
+
+    async fn send(&self, nodes: Value) -> crate::server::Reply {
+        let path = "/tailnet/-/device-attributes";
+        self.server
+            .call("PATCH", path, json!({"nodes": nodes}))
+            .await
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_judged_by_what_it_leads_to() {
+    let batch = Batch::new().await;
+    let (low, high) = (&*batch.low, &*batch.high);
+    // Another spelling takes a key's place, on one device and over two, whichever comes first.
+    batch.set(low, "custom:Q1", json!(1)).await;
+    let nodes = json!({low: {"custom:Q1": null, "custom:q1": {"value": 1}}});
+    batch.send(nodes).await.ok();
+    let nodes = json!({low: {"custom:q1": null}, high: {"custom:Q1": {"value": 1}}});
+    batch.send(nodes).await.ok();
+    let nodes = json!({high: {"custom:Q1": null}, low: {"custom:q1": {"value": 1}}});
+    batch.send(nodes).await.ok();
+    // So does another type.
+    batch.set(high, "custom:ty", json!(1)).await;
+    let nodes = json!({high: {"custom:ty": null}, low: {"custom:ty": {"value": "x"}}});
+    batch.send(nodes).await.ok();
+    let nodes = json!({low: {"custom:ty": null}, high: {"custom:ty": {"value": true}}});
+    batch.send(nodes).await.ok();
+    batch
+        .send(json!({high: {"custom:ty": {"value": 5}}}))
+        .await
+        .ok();
+    // What would end with two spellings or two types is refused, and changes nothing.
+    let all = async || {
+        let get = async |id: &str| batch.server.get(&format!("/device/{id}/attributes")).await;
+        (get(low).await, get(high).await)
+    };
+    let before = all().await;
+    for (nodes, part) in [
+        (
+            json!({low: {"custom:tier": {"value": "gold"}, "custom:Tier": {"value": 5}}}),
+            "only by case",
+        ),
+        (
+            json!({low: {"custom:tier": {"value": 1}}, high: {"custom:Tier": {"value": 1}}}),
+            "only by case",
+        ),
+        (
+            json!({low: {"custom:new": {"value": 1}}, high: {"custom:new": {"value": "1"}}}),
+            "has values of type",
+        ),
+        (
+            json!({low: {"custom:ty": {"value": "x"}}}),
+            "has values of type number",
+        ),
+        (json!({low: {"custom:TY": {"value": 1}}}), "only by case"),
+    ] {
+        let message = batch.send(nodes).await.message(400);
+        assert!(message.contains(part), "{message}");
+        assert_eq!(all().await, before);
+    }
+    // Nothing is stuck by what was refused.
+    batch.set(low, "custom:tier", json!("gold")).await;
+}
+
+#[tokio::test]
+async fn a_device_is_once_in_a_batch() {
+    let batch = Batch::new().await;
+    let snapshot = batch
+        .server
+        .engine
+        .snapshot(batch.server.tailnet.id)
+        .unwrap();
+    let device = snapshot.devices().next().unwrap().device.id;
+    let nodes = json!({
+        device.stable(): {"custom:a": {"value": 1}},
+        device.to_string(): {"custom:a": {"value": 2}},
+    });
+    let message = batch.send(nodes).await.message(400);
+    assert!(message.contains("both of its ids"), "{message}");
+}
+
+#[tokio::test]
+async fn a_batch_changes_at_most_so_many_attributes() {
+    use bowline_engine::attribute::EDITS_MAX;
+    let batch = Batch::new().await;
+    let nodes = |count: usize| {
+        let edits = (0..count).map(|n| (format!("custom:k{n}"), Value::Null));
+        json!({&*batch.low: Value::Object(edits.collect())})
+    };
+    batch.send(nodes(EDITS_MAX)).await.ok();
+    let message = batch.send(nodes(EDITS_MAX + 1)).await.message(400);
+    assert!(message.contains("send several requests"), "{message}");
+}
+
+#[tokio::test]
+async fn an_expiry_is_an_rfc_3339_time_and_keeps_its_fraction() {
+    let server = Server::start().await;
+    let device = server.device(&server.tailnet, "laptop").await;
+    let path = format!("/device/{device}/attributes/custom:x");
+    for (expiry, shown) in [
+        (
+            "2030-01-01T00:00:00.511Z",
+            json!("2030-01-01T00:00:00.511Z"),
+        ),
+        ("2030-01-01T00:00:00Z", json!("2030-01-01T00:00:00Z")),
+        ("2030-01-01T02:00:00+02:00", json!("2030-01-01T00:00:00Z")),
+        ("9999-12-31T23:59:59Z", json!("9999-12-31T23:59:59Z")),
+        ("0001-01-01T00:00:00Z", Value::Null),
+    ] {
+        let body = json!({"value": 1, "expiry": expiry});
+        let set = server.call("POST", &path, body).await.ok();
+        assert_eq!(set["expiries"]["custom:x"], shown, "{expiry}");
+        let all = server.get(&format!("/device/{device}/attributes")).await;
+        assert_eq!(all["expiries"]["custom:x"], shown, "{expiry}");
+    }
+    for expiry in [
+        "2030-01-01 00:00:00Z",
+        "2030-01-01T00:00:00",
+        "2030-01-01",
+        "soon",
+    ] {
+        let body = json!({"value": 1, "expiry": expiry});
+        let message = server.call("POST", &path, body).await.message(400);
+        assert!(message.contains("RFC 3339"), "{message}");
+    }
+}

@@ -29,7 +29,26 @@ async fn send(server: &Server, operation: &Operation, objects: &Objects, body: &
         operation.id,
         String::from_utf8_lossy(body)
     );
+    if status >= 400 {
+        speaks_json(&reply.message(status));
+    }
     reply
+}
+
+/// A message has no word that only this server's source knows.
+fn speaks_json(message: &str) {
+    // What is quoted was sent.
+    let unquoted: String = message.split('"').step_by(2).collect();
+    let words: Vec<&str> = unquoted
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .collect();
+    for word in [
+        "u8", "u16", "u32", "u64", "i32", "i64", "usize", "f64", "sequence", "struct", "variant",
+        "Option", "enum", "tuple", "newtype", "unit",
+    ] {
+        assert!(!words.contains(&word), "{word} in {message}");
+    }
+    assert!(!message.contains("\\u{"), "{message}");
 }
 
 fn with_bodies() -> Vec<Operation> {

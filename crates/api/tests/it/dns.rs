@@ -1,5 +1,6 @@
 //! DNS settings, and what devices are told of them.
 
+use bowline_engine::Settings;
 use bowline_netmap::render;
 use serde_json::{Value, json};
 
@@ -77,11 +78,6 @@ async fn the_last_nameserver_takes_magic_dns_with_it() {
         ["TAILNET.UPDATE.DNS_CONFIG", "TAILNET.DISABLE.MAGIC_DNS"]
     );
     assert_ne!(told(&server)["Proxied"], true);
-    let message = server
-        .call("POST", PREFERENCES, json!({"magicDNS": true}))
-        .await
-        .message(400);
-    assert_eq!(message, "need at least one nameserver to enable MagicDNS");
     server
         .call("POST", NAMESERVERS, json!({"dns": ["1.1.1.1"]}))
         .await
@@ -102,6 +98,146 @@ async fn the_last_nameserver_takes_magic_dns_with_it() {
     }
     for bad in [json!({}), json!({"magicDNS": null}), json!({"magicDNS": 1})] {
         server.call("POST", PREFERENCES, bad).await.message(400);
+    }
+}
+
+#[tokio::test]
+async fn magic_dns_needs_no_nameserver_unless_a_setting_says_so() {
+    for needs in [false, true] {
+        let server = Server::start_with(Settings {
+            magic_dns_needs_nameserver: needs,
+            ..Settings::default()
+        })
+        .await;
+        let set = async |on: bool| {
+            server
+                .call("POST", PREFERENCES, json!({"magicDNS": on}))
+                .await
+        };
+        // A new tailnet has it on: to say so again changes nothing.
+        assert_eq!(server.get(PREFERENCES).await, json!({"magicDNS": true}));
+        let count = server.audit(server.tailnet.id).await.len();
+        assert_eq!(set(true).await.ok(), json!({"magicDNS": true}), "{needs}");
+        assert_eq!(server.events_after(count).await, [""; 0]);
+        set(false).await.ok();
+        if needs {
+            // The text and the status of the founding document.
+            let message = set(true).await.message(400);
+            assert_eq!(message, "need at least one nameserver to enable MagicDNS");
+            assert_eq!(server.get(PREFERENCES).await, json!({"magicDNS": false}));
+        } else {
+            assert_eq!(set(true).await.ok(), json!({"magicDNS": true}));
+            assert_eq!(told(&server)["Proxied"], true);
+        }
+        // The whole configuration is another operation, which never had the rule.
+        let body = json!({"preferences": {"magicDNS": true}});
+        let set = server.call("POST", CONFIGURATION, body).await.ok();
+        assert_eq!(set["preferences"]["magicDNS"], true);
+    }
+}
+
+#[tokio::test]
+async fn a_domain_of_split_dns_is_one_in_any_spelling() {
+    let server = Server::start().await;
+    let spellings = [
+        "corp.example",
+        "Corp.Example",
+        "corp.example.",
+        "CORP.EXAMPLE.",
+    ];
+    // Two in one request: nobody knows which was meant.
+    for (one, two) in [(0, 1), (0, 2), (1, 3)] {
+        let body = json!({(spellings[one]): ["10.0.0.1"], (spellings[two]): ["10.0.0.2"]});
+        for method in ["PUT", "PATCH"] {
+            let message = server.call(method, SPLIT, body.clone()).await.message(400);
+            assert!(message.contains("is there twice"), "{message}");
+        }
+        let of = |address: &str| json!([{"address": address}]);
+        let body = json!({"splitDNS": {(spellings[one]): of("10.0.0.1"), (spellings[two]): of("10.0.0.2")}});
+        server.call("POST", CONFIGURATION, body).await.message(400);
+    }
+    let first = json!({"a.com": ["10.0.0.9"], "corp.example": ["10.0.0.1"], "z.com": ["10.0.0.9"]});
+    for (number, spelling) in spellings.iter().enumerate() {
+        server.call("PUT", SPLIT, first.clone()).await.ok();
+        // It is shown as it was written last, and devices have one route.
+        let address = format!("10.0.1.{number}");
+        let merged = server
+            .call("PATCH", SPLIT, json!({(*spelling): [address]}))
+            .await;
+        let text = String::from_utf8(merged.body.clone()).unwrap();
+        assert_eq!(
+            text,
+            format!(r#"{{"a.com":["10.0.0.9"],"{spelling}":["{address}"],"z.com":["10.0.0.9"]}}"#)
+        );
+        assert_eq!(
+            told(&server)["Routes"]["corp.example"],
+            json!([{"Addr": address}])
+        );
+        // And any spelling takes it away.
+        for other in spellings {
+            server
+                .call("PUT", SPLIT, json!({(*spelling): ["10.0.0.1"]}))
+                .await
+                .ok();
+            let cleared = server.call("PATCH", SPLIT, json!({(other): null})).await;
+            assert_eq!(cleared.ok(), json!({}), "{spelling} {other}");
+            assert_eq!(told(&server)["Routes"].get("corp.example"), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_of_dns_have_a_length() {
+    let server = Server::start().await;
+    let addresses = |count: usize| -> Vec<String> {
+        (0..count)
+            .map(|n| format!("10.0.{}.{}", n / 256, n % 256))
+            .collect()
+    };
+    let domains =
+        |count: usize| -> Vec<String> { (0..count).map(|n| format!("d{n}.com")).collect() };
+    let split = |domains: &[String], each: usize| -> Value {
+        let members = domains
+            .iter()
+            .map(|domain| (domain.clone(), json!(addresses(each))));
+        Value::Object(members.collect())
+    };
+    for (method, path, good, bad) in [
+        (
+            "POST",
+            NAMESERVERS,
+            json!({"dns": addresses(500)}),
+            json!({"dns": addresses(501)}),
+        ),
+        (
+            "POST",
+            SEARCH_PATHS,
+            json!({"searchPaths": domains(500)}),
+            json!({"searchPaths": domains(501)}),
+        ),
+        (
+            "PUT",
+            SPLIT,
+            split(&domains(500), 1),
+            split(&domains(501), 1),
+        ),
+        (
+            "PUT",
+            SPLIT,
+            split(&domains(2), 250),
+            split(&domains(2), 500),
+        ),
+        // What is there counts too.
+        (
+            "PATCH",
+            SPLIT,
+            split(&domains(2), 250),
+            split(&domains(400)[2..], 2),
+        ),
+    ] {
+        server.call(method, path, good).await.ok();
+        let message = server.call(method, path, bad).await.message(400);
+        assert!(message.contains("at most"), "{path}: {message}");
     }
 }
 

@@ -31,7 +31,12 @@ fn openapi_document_is_current() {
 #[tokio::test]
 async fn the_document_is_served_to_everybody() {
     let server = Server::start().await;
-    for path in ["?outputOpenapiSchema=true", ""] {
+    for path in [
+        "?outputOpenapiSchema=true",
+        "",
+        "/",
+        "/?outputOpenapiSchema=true",
+    ] {
         let reply = server.send(false, None, "GET", path, Vec::new()).await;
         assert_eq!(reply.ok(), *ours());
     }

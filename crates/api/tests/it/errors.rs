@@ -14,7 +14,7 @@ async fn unknown_paths_and_methods_answer_json() {
         "/device",
         "/tailnet/-/dns",
         "/device/x/y/z",
-        "/tailnet/-/devices/",
+        "/tailnet/-/devices/x",
         "/device/%ff",
     ] {
         assert_eq!(

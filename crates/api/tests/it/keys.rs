@@ -250,7 +250,7 @@ async fn keys_are_listed_per_owner_and_tokens_of_others_are_hidden() {
             .await;
         assert_eq!(reply.message(404), "not found");
     }
-    for id in ["", "x", "k1CNTRL", "kzzzCNTRL", "12", "TxCNTRL-k2CNTRL"] {
+    for id in ["x", "k1CNTRL", "kzzzCNTRL", "12", "TxCNTRL-k2CNTRL"] {
         server
             .call("GET", &format!("/tailnet/-/keys/{id}"), Value::Null)
             .await
@@ -301,7 +301,8 @@ async fn a_token_acts_as_its_user_and_ends_itself() {
         .message(403);
     for (body, part) in [
         (json!({"user": "nobody@x"}), "nobody@x"),
-        (json!({"expirySeconds": 1e9}), "invalid"),
+        (json!({"expirySeconds": 1e9}), "expirySeconds"),
+        (json!({"expirySeconds": 1.5}), "expected an integer"),
         (json!({"expirySeconds": 99_999_999}), "expirySeconds"),
         (json!({"description": "\n"}), "description"),
     ] {
@@ -323,4 +324,70 @@ async fn keys_of_the_kinds_served_cannot_be_changed() {
         .await
         .message(400);
     assert!(message.contains("OAuth clients"), "{message}");
+}
+
+#[tokio::test]
+async fn a_key_for_somebody_above_the_caller_is_refused_and_the_log_says_for_whom_one_is() {
+    let server = Server::start().await;
+    let (ida, token) = server.user("ida@example.com", "it-admin").await;
+    let (max, _) = server.user("max@example.com", "member").await;
+    let make = async |user: &str| {
+        let body = json!({"capabilities": {"devices": {"create": {}}}, "user": user});
+        server
+            .call_as(&token, "POST", "/tailnet/-/keys", body)
+            .await
+    };
+    for user in ["ann@example.com", &server.tailnet.owner.stable()] {
+        make(user).await.message(403);
+    }
+    assert_eq!(make(&max).await.ok()["userId"], json!(max));
+    let event = server.audit(server.tailnet.id).await.pop().unwrap();
+    assert_eq!(
+        (&event.new["user"], &event.new["maker"]),
+        (&json!(max), &json!(ida))
+    );
+    // And a login.
+    let path = format!("/tailnet/-/logins/{}", server.login("laptop"));
+    let body = |user: &str| json!({"user": user, "tags": []});
+    let refused = server
+        .call_as(&token, "POST", &path, body("ann@example.com"))
+        .await;
+    refused.message(403);
+    let device = server.call_as(&token, "POST", &path, body(&max)).await.ok();
+    assert_eq!(device["user"], "max@example.com");
+}
+
+#[tokio::test]
+async fn a_key_has_at_most_256_tags() {
+    let server = Server::start().await;
+    let owners: Vec<String> = (0..300).map(|n| format!(r#""tag:t{n}": []"#)).collect();
+    server
+        .set_policy(&format!(r#"{{"tagOwners": {{{}}}}}"#, owners.join(",")))
+        .await;
+    let device = server.device(&server.tailnet, "laptop").await;
+    let login = server.login("desk");
+    for (count, status) in [(256, 200), (257, 400)] {
+        let tags: Vec<String> = (0..count).map(|n| format!("tag:t{n}")).collect();
+        let create = json!({"capabilities": {"devices": {"create": {"tags": tags}}}});
+        let device_path = format!("/device/{device}/tags");
+        let login_path = format!("/tailnet/-/logins/{login}");
+        let login = json!({"tags": tags, "user": "ann@example.com"});
+        for (path, body) in [
+            ("/tailnet/-/keys", create),
+            (&*device_path, json!({"tags": tags})),
+            (&*login_path, login),
+        ] {
+            let reply = server.call("POST", path, body).await;
+            // The login is in by then.
+            let status = if path == login_path && count > 256 {
+                400
+            } else {
+                status
+            };
+            assert_eq!(reply.status, status, "{path} {count}");
+            if status == 400 {
+                assert!(reply.message(400).contains("at most 256 tags"), "{path}");
+            }
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod errors;
 mod keys;
 mod policy;
 mod policy_questions;
+mod requests;
 mod schema;
 mod secrets;
 mod server;

@@ -159,7 +159,7 @@ async fn if_match_names_the_policy_that_is_replaced() {
         &*zeros,
         "\"\"",
         "",
-        "*",
+        &format!("{zeros}, \"x\""),
         &etag.to_uppercase(),
         &format!("W/{etag}"),
     ] {
@@ -187,6 +187,56 @@ async fn if_match_names_the_policy_that_is_replaced() {
     text(&set(&etag, "{}").await);
     // Absent: no check.
     server.set_policy(RULES).await;
+    // A list that has it, and whatever it is.
+    let (_, etag) = in_force(&server).await;
+    text(&set(&format!("{zeros}, {etag}"), RULES).await);
+    text(&set("*", RULES).await);
+    let two = [("if-match", &*zeros), ("if-match", &*etag)];
+    text(&server.post_policy(ACL, &two, "{}").await);
+    // Only where there is none, and there is always one.
+    for none in ["*", &in_force(&server).await.1] {
+        let header = [("if-none-match", none)];
+        let reply = server.post_policy(ACL, &header, RULES).await;
+        assert_eq!(reply.message(412), outdated);
+    }
+    text(
+        &server
+            .post_policy(ACL, &[("if-none-match", &zeros)], RULES)
+            .await,
+    );
+}
+
+#[tokio::test]
+async fn who_has_the_policy_already_is_not_sent_it() {
+    let server = Server::start().await;
+    let (_, etag) = in_force(&server).await;
+    let token = crate::server::bearer(&server.tailnet.token);
+    let get = async |tag: &str, path: &str| {
+        let headers = [("authorization", &*token), ("if-none-match", tag)];
+        server
+            .send_with(false, &headers, "GET", path, Vec::new())
+            .await
+    };
+    for known in [
+        &*etag,
+        "*",
+        &format!("W/{etag}"),
+        &format!("\"x\", {etag}"),
+        "ts-default",
+    ] {
+        for path in [ACL.to_owned(), format!("{ACL}?details=1")] {
+            let reply = get(known, &path).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.body.len()),
+                (304, 0),
+                "{known}"
+            );
+            assert_eq!(reply.headers["etag"].to_str().unwrap(), etag);
+        }
+    }
+    for other in ["\"x\"", "", "x"] {
+        assert_eq!(get(other, ACL).await.status, 200, "{other}");
+    }
 }
 
 #[tokio::test]

@@ -82,7 +82,41 @@ fn resolve<'a>(document: &'a Value, mut value: &'a Value) -> &'a Value {
     value
 }
 
-/// The part of JSON Schema that the documents use.
+/// Keywords that are checked.
+const CHECKED: [&str; 18] = [
+    "$ref",
+    "type",
+    "enum",
+    "const",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "items",
+    "maxItems",
+    "properties",
+    "required",
+    "additionalProperties",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "minimum",
+    "maximum",
+];
+/// Keywords that say nothing of what a value may be.
+const DESCRIBES: [&str; 9] = [
+    "description",
+    "example",
+    "examples",
+    "summary",
+    "title",
+    "default",
+    "readOnly",
+    "writeOnly",
+    "deprecated",
+];
+
+/// The part of JSON Schema that the documents use; a keyword that is not here fails the test.
 pub(crate) fn check(
     document: &Value,
     schema: &Value,
@@ -106,6 +140,18 @@ pub(crate) fn check(
     {
         return Err(format!("{at}: {value} is none of {allowed:?}"));
     }
+    // What is not checked must not look as if it was.
+    for keyword in schema.keys() {
+        assert!(
+            CHECKED.contains(&keyword.as_str())
+                || DESCRIBES.contains(&keyword.as_str())
+                || keyword.starts_with("x-"),
+            "{keyword} of a schema is not checked"
+        );
+    }
+    if schema.get("const").is_some_and(|only| only != value) {
+        return Err(format!("{at}: {value} is not {}", schema["const"]));
+    }
     for part in list(schema, "allOf") {
         check(document, part, value, at)?;
     }
@@ -117,8 +163,34 @@ pub(crate) fn check(
     {
         return Err(format!("{at}: {value} is none of the possible forms"));
     }
+    let one = list(schema, "oneOf");
+    if !one.is_empty() {
+        let fits = |part: &&Value| check(document, part, value, at).is_ok();
+        let count = one.iter().filter(fits).count();
+        if count != 1 {
+            return Err(format!(
+                "{at}: {value} is {count} of the possible forms, not one"
+            ));
+        }
+    }
     match value {
         Value::String(text) => check_text(schema, text).map_err(|reason| format!("{at}: {reason}")),
+        Value::Number(number) => {
+            let number = number.as_f64().unwrap();
+            let limit = |key: &str| schema.get(key).and_then(Value::as_f64);
+            let fits = limit("minimum").is_none_or(|least| number >= least)
+                && limit("maximum").is_none_or(|most| number <= most);
+            fits.then_some(())
+                .ok_or_else(|| format!("{at}: {number} is out of range"))
+        }
+        Value::Array(items)
+            if schema
+                .get("maxItems")
+                .and_then(Value::as_u64)
+                .is_some_and(|most| items.len() as u64 > most) =>
+        {
+            Err(format!("{at}: {} are too many", items.len()))
+        }
         Value::Array(items) => match schema.get("items") {
             Some(schema) => items
                 .iter()
@@ -141,7 +213,8 @@ fn is_type(value: &Value, name: &str) -> bool {
     match name {
         "null" => value.is_null(),
         "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
+        // 87.0 is an integer.
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
         "number" => value.is_number(),
         "string" => value.is_string(),
         "array" => value.is_array(),
@@ -158,12 +231,52 @@ fn check_text(schema: &Map<String, Value>, text: &str) -> Result<(), String> {
     {
         return Err(format!("{text:?} has the wrong length"));
     }
-    if schema.get("format").and_then(Value::as_str) == Some("date-time")
-        && text.parse::<Timestamp>().is_err()
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        && !matches(pattern, text)
     {
-        return Err(format!("{text:?} is no time"));
+        return Err(format!("{text:?} does not match {pattern}"));
     }
-    Ok(())
+    match schema.get("format").and_then(Value::as_str) {
+        Some("date-time")
+            if text.parse::<Timestamp>().is_err() && text != "9999-12-31T23:59:59Z" =>
+        {
+            Err(format!("{text:?} is no time"))
+        }
+        // An empty one is none: facts of the API, section 5.9.
+        Some("uri") if !text.is_empty() && text.parse::<http::Uri>().is_err() => {
+            Err(format!("{text:?} is no URI"))
+        }
+        // Of numbers these say how they are kept, of texts how they are shown.
+        Some("date-time" | "uri" | "int64" | "float" | "password") | None => Ok(()),
+        Some(other) => panic!("the format {other} is not checked"),
+    }
+}
+
+/// Whether a text is all of one class of characters, which is what the documents' patterns say.
+fn matches(pattern: &str, text: &str) -> bool {
+    let class = pattern
+        .strip_prefix("^[")
+        .and_then(|rest| rest.strip_suffix("]+$"))
+        .unwrap_or_else(|| panic!("the pattern {pattern} is not checked"));
+    let class: Vec<char> = class.chars().collect();
+    let is_in = |c: char| {
+        let mut at = 0;
+        while at < class.len() {
+            if at + 2 < class.len() && class[at + 1] == '-' {
+                if (class[at]..=class[at + 2]).contains(&c) {
+                    return true;
+                }
+                at += 3;
+            } else {
+                if class[at] == c {
+                    return true;
+                }
+                at += 1;
+            }
+        }
+        false
+    };
+    !text.is_empty() && text.chars().all(is_in)
 }
 
 fn check_fields(
@@ -202,13 +315,19 @@ fn the_checker_sees_what_is_wrong() {
             "b": {"type": "array", "items": {"enum": [1]}},
             "c": {"type": "string", "format": "date-time"},
             "d": {"anyOf": [{"type": "null"}, {"$ref": "#/components/schemas/A"}]},
+            "e": {"oneOf": [{"type": "integer"}, {"type": "number", "maximum": 2}]},
+            "f": {"type": "integer", "minimum": 1, "maximum": 180},
+            "g": {"type": "string", "pattern": "^[a-zA-Z0-9._-]+$"},
+            "h": {"type": "array", "maxItems": 1},
+            "i": {"const": "x"},
         },
     }}}});
     let schema = serde_json::json!({"$ref": "#/components/schemas/A"});
     let is_good =
         |text: &str| check(&document, &schema, &serde_json::from_str(text).unwrap(), "").is_ok();
     assert!(is_good(
-        r#"{"a":"xx","b":[1,1],"c":"0001-01-01T00:00:00Z","d":{"a":null}}"#
+        r#"{"a":"xx","b":[1,1],"c":"0001-01-01T00:00:00Z","d":{"a":null},
+            "e":2.0e1,"f":180,"g":"a.B-9_","h":[1],"i":"x"}"#
     ));
     for text in [
         "{}",
@@ -218,7 +337,16 @@ fn the_checker_sees_what_is_wrong() {
         r#"{"a":null,"b":[2]}"#,
         r#"{"a":null,"c":"today"}"#,
         r#"{"a":null,"d":{}}"#,
+        r#"{"a":null,"other":1}"#,
         r#"{"a":null,"e":1}"#,
+        r#"{"a":null,"e":2.5}"#,
+        r#"{"a":null,"f":0}"#,
+        r#"{"a":null,"f":181}"#,
+        r#"{"a":null,"f":1.5}"#,
+        r#"{"a":null,"g":""}"#,
+        r#"{"a":null,"g":"a b"}"#,
+        r#"{"a":null,"h":[1,2]}"#,
+        r#"{"a":null,"i":"y"}"#,
     ] {
         assert!(!is_good(text), "{text}");
     }

@@ -129,7 +129,9 @@ pub(crate) fn basic(token: &str) -> String {
 /// The operation that a request addresses.
 pub(crate) fn operation_of(method: &str, path: &str) -> Option<Operation> {
     let path = path.strip_prefix("/api/v2")?.split('?').next()?;
-    let path = if path.is_empty() { "/" } else { path };
+    // Doubled slashes and the last one say nothing.
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    let path = format!("/{}", segments.collect::<Vec<_>>().join("/"));
     operations().find(|operation| {
         let (mut declared, mut own) = (operation.path.split('/'), path.split('/'));
         operation.verb.as_str() == method
@@ -146,6 +148,10 @@ pub(crate) fn operation_of(method: &str, path: &str) -> Option<Operation> {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let disk_is_full = Arc::new(AtomicBool::new(false));
         let full = disk_is_full.clone();
@@ -161,7 +167,7 @@ impl Server {
         let start = "2026-03-01T12:00:00Z".parse().unwrap();
         let clock = Arc::new(TestClock(Mutex::new(start)));
         let random = Arc::new(TestRandom(AtomicU64::new(1)));
-        let engine = Engine::open(store, Settings::default(), clock.clone(), random)
+        let engine = Engine::open(store, settings, clock.clone(), random)
             .await
             .unwrap();
         let tailnet = make(&engine, "ann@example.com", "example.com").await;
@@ -269,15 +275,28 @@ impl Server {
         assert!(reply.headers.contains_key("x-request-id"));
         let changed = self.state().await != before;
         assert!(
-            !changed || (reply.status == 200 && method != "GET"),
+            !changed || (matches!(reply.status.as_u16(), 200 | 403) && method != "GET"),
             "{method} {path} answered {} and changed something",
             reply.status
         );
-        if reply.status != 200 {
+        if reply.status == 403 && changed {
+            // What was refused left an event and nothing else.
+            let all = [self.tailnet.id, self.other.id];
+            for tailnet in all {
+                let last = self.audit(tailnet).await.pop().unwrap();
+                let is_new = before.iter().all(|(id, seq)| {
+                    *id != tailnet || self.engine.snapshot(tailnet).unwrap().seq != *seq
+                });
+                assert!(!is_new || last.target.kind == "FAILED_REQUEST", "{last:?}");
+            }
+        }
+        if reply.status != 200 && reply.status != 304 {
             assert!(reply.status.as_u16() >= 400);
             assert!(!reply.message(reply.status.as_u16()).is_empty());
         }
-        if let Some(operation) = operation_of(method, &path) {
+        let operation = operation_of(method, &path);
+        // 304 says that the caller has the answer already.
+        if let Some(operation) = operation.filter(|_| reply.status != 304) {
             let status = reply.status.as_u16();
             let is_policy = reply
                 .headers

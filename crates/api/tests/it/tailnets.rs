@@ -132,3 +132,75 @@ async fn settings_change_one_by_one_and_are_obeyed() {
             .contains("httpsEnabled")
     );
 }
+
+#[tokio::test]
+async fn a_setting_of_the_wrong_form_is_the_callers_fault_whether_or_not_it_is_served() {
+    let server = Server::start().await;
+    let patch = async |body: Value| server.call("PATCH", "/tailnet/-/settings", body).await;
+    let present = server.get("/tailnet/-/settings").await;
+    let Some(official) = crate::schema::official() else {
+        return;
+    };
+    let schema = &official["components"]["schemas"]["TailnetSettings"];
+    let properties = schema["properties"].as_object().unwrap();
+    for (name, schema) in properties {
+        let mut wrong = vec![json!([]), json!({})];
+        match schema["type"].as_str().unwrap_or("boolean") {
+            "boolean" => wrong.extend([json!("no"), json!(1), json!("true")]),
+            "string" => wrong.extend([json!(1), json!(true), json!("zz")]),
+            "integer" => wrong.extend([json!("30"), json!(true), json!(0), json!(1.5)]),
+            other => panic!("{other}"),
+        }
+        for value in wrong {
+            let reply = patch(json!({(name): value})).await;
+            let message = reply.message(400);
+            assert!(!message.is_empty(), "{name} {value}");
+        }
+        patch(json!({(name): null})).await.ok();
+        patch(json!({(name): present[name]})).await.ok();
+    }
+    for (name, value) in [
+        ("httpsEnabled", json!(true)),
+        ("aclsExternalLink", json!("https://example.com/policy")),
+        ("usersRoleAllowedToJoinExternalTailnets", json!("admin")),
+    ] {
+        let message = patch(json!({(name): value, "devicesKeyDurationDays": 7}))
+            .await
+            .message(501);
+        assert_eq!(message, format!("{name} cannot be changed yet"));
+    }
+    assert_eq!(server.get("/tailnet/-/settings").await, present);
+}
+
+#[tokio::test]
+async fn a_tailnet_without_a_name_is_named_after_its_owner() {
+    let server = Server::start().await;
+    for (owner, name) in [
+        ("ann+lab@example.com", "ann-lab@example.com"),
+        ("o'brien@example.com", "o-brien@example.com"),
+    ] {
+        let made = server
+            .operate("POST", "/tailnets", json!({"owner": owner}))
+            .await
+            .ok();
+        assert_eq!(made["owner"], owner);
+        let list = server.operate("GET", "/tailnets", Value::Null).await.ok();
+        let names: Vec<_> = list["tailnets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| &it["name"])
+            .collect();
+        assert!(names.contains(&&json!(name)), "{names:?}");
+        // The name made so is taken now: the owner has to choose another.
+        let again = server
+            .operate("POST", "/tailnets", json!({"owner": owner}))
+            .await;
+        assert!(again.message(400).contains("choose another name"));
+    }
+    let long = format!("{}@example.com", "a".repeat(120));
+    let refused = server
+        .operate("POST", "/tailnets", json!({"owner": long}))
+        .await;
+    assert!(refused.message(400).contains("a name of its own"));
+}

@@ -19,7 +19,7 @@ async fn a_user_is_made_listed_and_shown() {
         max,
         json!({
             "id": id, "displayName": "Max M", "loginName": "max@example.com", "profilePicUrl": "",
-            "tailnetId": server.tailnet.id.stable(), "created": "2026-03-01T12:00:00Z", "type": "member",
+            "tailnetId": "example.com", "created": "2026-03-01T12:00:00Z", "type": "member",
             "role": "auditor", "status": "active", "deviceCount": 0, "currentlyConnected": false,
         })
     );
@@ -59,6 +59,9 @@ async fn users_are_filtered_by_type_and_role() {
         ("?role=owner", 1),
         ("?role=all&type=all", 2),
         ("?role=admin", 0),
+        ("?role=&type=", 2),
+        ("?role=&type=shared", 0),
+        ("?type=", 2),
     ] {
         let list = server.get(&format!("/tailnet/-/users{query}")).await;
         assert_eq!(list["users"].as_array().unwrap().len(), count, "{query}");
@@ -95,6 +98,9 @@ async fn users_that_cannot_be_are_refused() {
         (json!({}), "loginName"),
         (json!({"loginName": "max"}), "login name"),
         (json!({"loginName": "a\u{0}@b"}), "login name"),
+        (json!({"loginName": "*@example.com"}), "login name"),
+        (json!({"loginName": "tag:x@example.com"}), "login name"),
+        (json!({"loginName": "group:x@example.com"}), "login name"),
         (json!({"loginName": "ANN@example.com"}), "exists already"),
         (
             json!({"loginName": "m@example.com", "role": "king"}),
@@ -119,4 +125,74 @@ async fn users_that_cannot_be_are_refused() {
             .message(400);
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[tokio::test]
+async fn a_user_is_last_seen_while_connected_and_idle_after_four_weeks() {
+    let server = Server::start().await;
+    let shown = async || {
+        server
+            .get(&format!("/users/{}", server.tailnet.owner))
+            .await
+    };
+    let listed = async || server.get("/tailnet/-/users").await["users"][0].clone();
+    assert_eq!(shown().await.get("lastSeen"), None, "never");
+    let device = server.device(&server.tailnet, "laptop").await;
+    let stream = server.engine.open_stream(server.tailnet.id, device).await;
+    let stream = stream.unwrap();
+    server.advance(90).await;
+    let user = shown().await;
+    assert_eq!(
+        (&user["currentlyConnected"], &user["lastSeen"]),
+        (&json!(true), &json!("2026-03-01T12:01:30Z"))
+    );
+    assert_eq!(listed().await, user);
+    drop(stream);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while shown().await["currentlyConnected"] == true {
+        assert!(tokio::time::Instant::now() < deadline, "still connected");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    server.advance(28 * 86400).await;
+    assert_eq!(shown().await["status"], "active");
+    server.advance(1).await;
+    assert_eq!(
+        (&shown().await["status"], &listed().await["status"]),
+        (&json!("idle"), &json!("idle"))
+    );
+}
+
+#[tokio::test]
+async fn lists_are_the_same_for_many_as_for_few() {
+    let server = Server::start().await;
+    let key = server
+        .auth_key(&server.tailnet, json!({"reusable": true}))
+        .await;
+    let (max, _) = server.user("max@example.com", "member").await;
+    let body = json!({"capabilities": {"devices": {"create": {"reusable": true}}}, "user": max});
+    let maxs = server.call("POST", "/tailnet/-/keys", body).await.ok();
+    for number in 0..120 {
+        let key = if number % 3 == 0 { &maxs } else { &key };
+        server
+            .register(key, &format!("host{number}"))
+            .await
+            .unwrap();
+    }
+    // Several at once wait for each other, and all are answered.
+    let lists = (0..8).map(|_| server.get("/tailnet/-/users"));
+    for users in futures_util::future::join_all(lists).await {
+        let counts: Vec<_> = users["users"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|user| user["deviceCount"].clone())
+            .collect();
+        assert_eq!(counts, [json!(80), json!(40)]);
+    }
+    assert_eq!(
+        server.get(&format!("/users/{max}")).await["deviceCount"],
+        40
+    );
+    let devices = server.get("/tailnet/-/devices?user=max@example.com").await;
+    assert_eq!(devices["devices"].as_array().unwrap().len(), 40);
 }

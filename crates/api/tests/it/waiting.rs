@@ -115,7 +115,7 @@ async fn a_login_is_refused_once_and_forgotten_after_an_hour() {
 async fn a_code_is_good_for_the_tailnet_of_who_has_it() {
     let server = Server::start().await;
     let path = format!("/tailnet/-/logins/{}", server.login("laptop"));
-    let body = json!({"tags": []});
+    let body = json!({"tags": [], "user": "olga@other.org"});
     let reply = server
         .call_as(&server.other.token, "POST", &path, body)
         .await;
@@ -162,4 +162,54 @@ async fn an_ssh_session_is_listed_and_decided_in_its_tailnet_only() {
         server.get("/tailnet/-/ssh-checks").await,
         json!({"sshChecks": []})
     );
+}
+
+#[tokio::test]
+async fn an_ssh_session_is_not_confirmed_by_who_may_only_change_devices() {
+    let server = Server::start().await;
+    let source = server.device(&server.tailnet, "source").await;
+    let path = format!("/tailnet/-/ssh-checks/{}", server.ssh_session(source).await);
+    let (_, ida) = server.user("ida@example.com", "it-admin").await;
+    let (_, adam) = server.user("adam@example.com", "admin").await;
+    let (_, aud) = server.user("aud@example.com", "auditor").await;
+    for token in [&ida, &adam, &aud] {
+        server
+            .call_as(token, "POST", &path, Value::Null)
+            .await
+            .message(403);
+    }
+    server
+        .call_as(&aud, "DELETE", &path, Value::Null)
+        .await
+        .message(403);
+    // The session's own user, with every role that may use the API.
+    let (net, token) = server.user("net@example.com", "network-admin").await;
+    let body = json!({"capabilities": {"devices": {"create": {"reusable": true}}}});
+    let key = server
+        .call_as(&token, "POST", "/tailnet/-/keys", body)
+        .await
+        .ok();
+    assert_eq!(key["userId"], json!(net));
+    let own = server.register(&key, "net-laptop").await.unwrap();
+    let target = server.register(&key, "net-desk").await.unwrap();
+    let session = SshSession {
+        tailnet: server.tailnet.id,
+        source: own,
+        target,
+        user: "root".to_owned(),
+    };
+    let Some(SshAnswer::Ask(code)) = server.engine.ssh_answer(session, None).await else {
+        panic!("it asks");
+    };
+    let path = format!("/tailnet/-/ssh-checks/{code}");
+    server
+        .call_as(&token, "POST", &path, Value::Null)
+        .await
+        .ok();
+    // Ida may still refuse the other one.
+    let path = format!("/tailnet/-/ssh-checks/{}", server.ssh_session(source).await);
+    server
+        .call_as(&ida, "DELETE", &path, Value::Null)
+        .await
+        .ok();
 }

@@ -10,11 +10,11 @@ use bowline_policy::{Policy, hujson};
 use http::HeaderMap;
 use serde_json::json;
 
-use super::{Form, sized, snapshot, tagged};
+use super::{Form, expected, not_modified, sized, snapshot, tagged};
 use crate::Api;
 use crate::caller::{Caller, PolicyRead};
 use crate::error::ApiError;
-use crate::v2::devices::pairs;
+use crate::extract::pairs;
 
 /// Gets the policy file as HuJSON, as JSON, or with what is odd about it.
 ///
@@ -31,7 +31,11 @@ pub(crate) async fn handler(
         .any(|(key, value)| key == "details" && matches!(value.as_str(), "1" | "true"));
     let form = Form::of(&headers);
     let size = text(snapshot.policy()).len();
+    let expected = expected(&headers);
     sized(&api, size, move || {
+        if expected.is_some_and(|expected| expected.is_known(snapshot.policy())) {
+            return Ok(not_modified(text(snapshot.policy())));
+        }
         // An old client asks for HuJSON and for details, and expects the latter.
         if wants_details {
             return Ok(details(&snapshot));

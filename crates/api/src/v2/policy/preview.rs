@@ -11,8 +11,7 @@ use super::{PolicyBody, beside, proposed, refused, snapshot};
 use crate::Api;
 use crate::caller::{Caller, PolicyRead};
 use crate::error::ApiError;
-use crate::extract::json;
-use crate::v2::devices::pairs;
+use crate::extract::{json, pairs};
 
 /// What is asked for: `type=user&previewFor=LOGIN` or `type=ipport&previewFor=IP:PORT`.
 fn target(kind: &str, wanted: &str) -> Result<PreviewTarget, ApiError> {

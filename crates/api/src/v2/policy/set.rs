@@ -3,11 +3,10 @@
 use axum::extract::State;
 use axum::response::Response;
 use bowline_engine::StoreFailure;
-use bowline_engine::policy_file::{Expected, PolicyRefused, judge, text};
-use http::header::IF_MATCH;
+use bowline_engine::policy_file::{PolicyRefused, judge, text};
 use http::{HeaderMap, StatusCode};
 
-use super::{Form, PolicyBody, beside, parse, refused, sized, snapshot};
+use super::{Form, PolicyBody, beside, expected, parse, refused, sized, snapshot};
 use crate::Api;
 use crate::caller::{Caller, PolicyWrite};
 use crate::error::ApiError;
@@ -35,10 +34,7 @@ pub(crate) async fn handler(
     headers: HeaderMap,
     body: PolicyBody,
 ) -> Result<Response, ApiError> {
-    // What is no text is no tag that we gave.
-    let expected = headers
-        .get(IF_MATCH)
-        .map(|value| Expected::parse(value.to_str().unwrap_or_default()));
+    let expected = expected(&headers);
     let policy = match body.into_text()? {
         Some(text) => {
             let size = text.len();

@@ -1,0 +1,83 @@
+//! Lists whose cost follows the tailnet: made beside the runtime, so that nobody else waits for them.
+//!
+//! A tailnet makes one of its lists at a time, and all of them together as many as the machine has
+//! processors. Whoever asks for many at once waits for themselves.
+
+use std::collections::HashMap;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use axum::response::Response;
+use bowline_model::id::TailnetId;
+use tokio::sync::Semaphore;
+
+use crate::error::ApiError;
+
+/// Up to this many objects a list is made where it is asked for: some tens of microseconds.
+const FEW: usize = 64;
+
+/// Room for lists in the making.
+#[derive(Debug, Clone)]
+pub(crate) struct Lists(Arc<Room>);
+
+#[derive(Debug)]
+struct Room {
+    all: Arc<Semaphore>,
+    by_tailnet: Mutex<HashMap<TailnetId, Weak<Semaphore>>>,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self(Arc::new(Room {
+            all: Arc::new(Semaphore::new(processors)),
+            by_tailnet: Mutex::default(),
+        }))
+    }
+}
+
+impl Lists {
+    fn of(&self, tailnet: TailnetId) -> Arc<Semaphore> {
+        let mut own = self
+            .0
+            .by_tailnet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = own.get(&tailnet).and_then(Weak::upgrade) {
+            return room;
+        }
+        // Those that nobody waits for are gone; their names go with the next one that begins.
+        own.retain(|_, room| room.strong_count() > 0);
+        let room = Arc::new(Semaphore::new(1));
+        own.insert(tailnet, Arc::downgrade(&room));
+        room
+    }
+
+    /// Makes an answer whose cost follows `objects`, which the tailnet has.
+    pub(crate) async fn answer<W>(
+        &self,
+        tailnet: TailnetId,
+        objects: usize,
+        work: W,
+    ) -> Result<Response, ApiError>
+    where
+        W: FnOnce() -> Result<Response, ApiError> + Send + 'static,
+    {
+        if objects <= FEW {
+            return work();
+        }
+        let own = self.of(tailnet).acquire_owned().await;
+        let all = self.0.all.clone().acquire_owned().await;
+        let span = tracing::Span::current();
+        let outcome = tokio::task::spawn_blocking(move || {
+            // Kept until the work is done, also where its caller has gone away.
+            let _permits = (own, all);
+            span.in_scope(work)
+        })
+        .await;
+        outcome.unwrap_or_else(|error| {
+            tracing::error!(%error, "a list was not finished");
+            Err(ApiError::internal())
+        })
+    }
+}
