@@ -22,7 +22,10 @@ class Server:
         self._binary = binary
         self._data = directory / "data"
         self._daemon: Daemon | None = None
-        self._env = environment(directory, RUST_BACKTRACE="1")
+        # The founding document refuses MagicDNS without a nameserver; by default the server does not.
+        self._env = environment(
+            directory, RUST_BACKTRACE="1", BOWLINE_TAILNET_MAGIC_DNS_NEEDS_NAMESERVER="true"
+        )
         directory.mkdir(parents=True, exist_ok=True)
 
     def init(self) -> str:

@@ -22,6 +22,13 @@ section! {
         /// After how many seconds without a connection an ephemeral device is removed.
         ephemeral_inactivity_seconds: Seconds<60, 604_800>, default "1800" { Seconds::new(1800) };
 
+        /// Whether turning MagicDNS on through `dns/preferences` needs a global nameserver.
+        ///
+        /// Clients since 1.80 need none, so by default it is turned on as asked. With `true` it is
+        /// refused without one, as the API's original documentation has it. Removing the last
+        /// nameserver turns MagicDNS off in either case.
+        magic_dns_needs_nameserver: bool, default "false" { false };
+
         /// Whether clients may upload their own logs to the service that they have built in.
         ///
         /// With `false` clients are told not to upload logs to anyone.
