@@ -44,8 +44,20 @@ const TAGS_LIMIT: usize = 16 * 1024;
 /// Refusal of a login that is confirmed for nobody. The command line adds how to name a user.
 pub const NAME_A_USER: &str = "the device is new here: name the user whose device it is to be";
 
-pub(crate) type Logins =
-    WaitingRoom<(MachineKey, NodeKey), Arc<Registration>, LoginState, CountedBy>;
+pub(crate) type Logins = WaitingRoom<(MachineKey, NodeKey), Arc<Asked>, LoginState, CountedBy>;
+
+/// What a device asked for, and from where. The same asked from elsewhere is the same.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    request: Arc<Registration>,
+    source: IpAddr,
+}
+
+impl PartialEq for Asked {
+    fn eq(&self, other: &Self) -> bool {
+        self.request == other.request
+    }
+}
 
 /// What logins that wait are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +81,8 @@ pub struct Login {
     pub code: String,
     /// What the device sent.
     pub request: Arc<Registration>,
+    /// Where its request came from: the address that the server saw, or that a trusted proxy named.
+    pub source: IpAddr,
     /// Since when it waits.
     pub since: Timestamp,
     /// Until when.
@@ -113,11 +127,12 @@ pub enum Followed {
     Stopping,
 }
 
-impl From<Waiting<Arc<Registration>, LoginState>> for Login {
-    fn from(waiting: Waiting<Arc<Registration>, LoginState>) -> Self {
+impl From<Waiting<Arc<Asked>, LoginState>> for Login {
+    fn from(waiting: Waiting<Arc<Asked>, LoginState>) -> Self {
         Self {
             code: waiting.code,
-            request: waiting.subject,
+            request: waiting.subject.request.clone(),
+            source: waiting.subject.source,
             since: waiting.since,
             expires: waiting.expires,
             state: waiting.outcome.unwrap_or(LoginState::Waiting),
@@ -171,7 +186,7 @@ impl Engine {
                 .map(|network| (CountedBy::Network(network), limit(&network)))
                 .collect(),
             asker: Some((CountedBy::Machine(request.machine_key), LIMIT_PER_MACHINE)),
-            subject: request,
+            subject: Arc::new(Asked { request, source }),
             shared: true,
         };
         self.0.logins.enter(self.now(), &*self.0.random, entrant)
@@ -199,7 +214,11 @@ impl Engine {
             .outcome(&mut following.outcome, following.expires)
             .await;
         let expires = following.expires;
-        let again = || Ok(Followed::Begun(self.begin(following.subject, source)));
+        let again = || {
+            Ok(Followed::Begun(
+                self.begin(following.subject.request.clone(), source),
+            ))
+        };
         match outcome {
             Ok(Some(LoginState::Confirmed { tailnet, device })) => {
                 // It may have been deleted since: then it starts again.
@@ -366,7 +385,7 @@ impl Engine {
         let work = async move {
             let by = actor.clone();
             let decided = engine
-                .write(&by, move |draft| decide(draft, &actor, &request))
+                .write(&by, move |draft| decide(draft, &actor, &request.request))
                 .await;
             let outcome = decided.as_ref().ok().copied();
             engine.0.logins.settle(engine.now(), &code, outcome);

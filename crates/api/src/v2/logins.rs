@@ -28,6 +28,8 @@ struct LoginJson<'a> {
     client_version: &'a str,
     machine_key: MachineKey,
     node_key: NodeKey,
+    /// Where the request came from, as far as the server can tell.
+    source: std::net::IpAddr,
     /// Tags that the device asks for.
     tags: &'a [String],
     is_ephemeral: bool,
@@ -55,6 +57,7 @@ fn login_json<'a>(login: &'a Login, snapshot: &'a Snapshot) -> LoginJson<'a> {
         client_version: &facts.client_version,
         machine_key: request.machine_key,
         node_key: request.node_key,
+        source: login.source,
         tags: &facts.request_tags,
         is_ephemeral: request.ephemeral,
         node_id: again.map(|device| device.id.stable()),

@@ -56,6 +56,7 @@ struct Login {
     os: String,
     client_version: String,
     machine_key: String,
+    source: String,
     tags: Vec<String>,
     #[serde(default)]
     node_id: Option<String>,
@@ -136,6 +137,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                     [
                         login.owner(),
                         login.machine(),
+                        login.source,
                         login.hostname,
                         login.os,
                         login.client_version,
@@ -145,7 +147,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                     ]
                 });
                 let header = [
-                    "OWNER", "MACHINE", "HOST", "OS", "VERSION", "TAGS", "EXPIRES", "CODE",
+                    "OWNER", "MACHINE", "FROM", "HOST", "OS", "VERSION", "TAGS", "EXPIRES", "CODE",
                 ];
                 Ok(table(header, rows))
             })

@@ -31,7 +31,10 @@ async fn a_device_shows_a_page_whose_command_lets_it_in() {
     assert!(text.contains("&lt;b&gt;laptop&lt;/b&gt;") && !text.contains("<b>laptop"));
     let list = home.prints(&["login", "list"]).await;
     let line = list.lines().find(|line| line.contains(code)).unwrap();
-    assert!(line.starts_with("new "), "{list}");
+    assert!(
+        line.starts_with("new ") && line.contains(" 127.0.0.1 "),
+        "{list}"
+    );
     // Whose it is to be must be said: it is nobody's by default.
     let refused = home.refuses(&["login", "approve", &url]).await;
     assert!(
