@@ -9,7 +9,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bowline_admission::Origin;
-use bowline_engine::{Access, Actor, Scope};
+use bowline_engine::{Access, Actor, Scope, StoreFailure};
 use bowline_model::id::{DeviceId, TailnetId};
 use http::StatusCode;
 use http::header::AUTHORIZATION;
@@ -138,10 +138,13 @@ async fn actor(parts: &mut Parts, api: &Api) -> Result<Actor, ApiError> {
         return operator(parts, api, param("tailnet"), param("deviceId"));
     }
     let token = token(parts).ok_or_else(ApiError::unauthorized)?;
-    let actor = api
-        .engine
-        .authenticate(&token)
-        .ok_or_else(ApiError::unauthorized)?;
+    let actor = api.engine.authenticate(&token).ok_or_else(|| {
+        if api.engine.is_token_out_of_order(&token) {
+            ApiError::from(StoreFailure::WriterLost)
+        } else {
+            ApiError::unauthorized()
+        }
+    })?;
     if let Some(origin) = parts.extensions.get::<Origin>() {
         origin.ticket.establish(true);
     }

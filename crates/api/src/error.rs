@@ -67,7 +67,12 @@ impl From<Refusal> for ApiError {
             Refusal::NotPermitted => Self::forbidden(),
             Refusal::Invalid(message) => Self::bad_request(message),
             Refusal::Store(failure) => {
-                tracing::error!(error = %failure, cause = ?std::error::Error::source(&failure), "a request failed");
+                if failure.is_condition() {
+                    // The log has said so once, when it began.
+                    tracing::debug!(error = failure.with_causes(), "a request failed");
+                } else {
+                    tracing::error!(error = failure.with_causes(), "a request failed");
+                }
                 let (status, message) = match failure {
                     // Without the detail, which may name a file of the server.
                     StoreFailure::Unavailable(trouble) => (

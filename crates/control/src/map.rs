@@ -58,6 +58,13 @@ pub(crate) async fn handle(
     }
     let engine = &control.0.engine;
     let Some((tailnet, snapshot, entry)) = engine.find_device(&request.node_key) else {
+        if engine.is_out_of_order(&request.node_key) {
+            // It keeps what it knows, and asks again.
+            return text_response(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this tailnet cannot be served now; try again later",
+            );
+        }
         return unknown(control, &request, peer);
     };
     if entry.device.machine_key != peer.machine_key {

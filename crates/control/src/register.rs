@@ -134,7 +134,18 @@ fn answer(
             json_response(StatusCode::OK, &response)
         }
         Err(RegistrationRefused::Store(failure)) => {
-            tracing::error!(error = %failure, "a registration could not be stored");
+            if failure.is_condition() {
+                // The log has said so once, when it began.
+                tracing::debug!(
+                    error = failure.with_causes(),
+                    "a registration could not be stored"
+                );
+            } else {
+                tracing::error!(
+                    error = failure.with_causes(),
+                    "a registration could not be stored"
+                );
+            }
             let (status, text) = match failure {
                 StoreFailure::Unavailable(_)
                 | StoreFailure::Stalled

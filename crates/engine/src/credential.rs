@@ -289,6 +289,14 @@ impl Engine {
             .collect()
     }
 
+    /// Whether a token belongs to a tailnet that is out of order, so that nobody can tell whether it
+    /// is good.
+    pub fn is_token_out_of_order(&self, text: &str) -> bool {
+        let tailnet =
+            Presented::parse(text).and_then(|token| self.0.directory.credential(token.id));
+        tailnet.is_some_and(|tailnet| self.0.out_of_order.pin().contains_key(&tailnet))
+    }
+
     /// Who presents this API access token. `None` when it is not good: unknown, expired, revoked,
     /// of another kind, or of a user who may not act.
     pub fn authenticate(&self, text: &str) -> Option<Actor> {

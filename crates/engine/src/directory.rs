@@ -4,9 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use bowline_model::device::Device;
 use bowline_model::id::{DeviceId, KeyId, TailnetId};
 use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::record;
+use bowline_model::tailnet::Tailnet;
 use bowline_netmap::snapshot::Snapshot;
+use bowline_store::{Kind, Loaded};
 
 use crate::draft::Changes;
 
@@ -63,6 +67,32 @@ impl Directory {
         let credentials = self.credentials.pin();
         for credential in snapshot.credentials() {
             credentials.insert(credential.id, id);
+        }
+    }
+
+    /// Adds what can be read of the rows of a tailnet that is out of order: its devices and
+    /// credentials are told so, instead of that nobody knows them.
+    pub(crate) fn add_rows(&self, id: TailnetId, loaded: &Loaded) {
+        for row in &loaded.rows {
+            match row.kind {
+                Kind::Tailnet => {
+                    if let Ok(tailnet) = record::decode::<Tailnet>(&row.body) {
+                        self.names.pin().insert(tailnet.name.to_lowercase(), id);
+                    }
+                }
+                Kind::Device => {
+                    if let Ok(device) = record::decode::<Device>(&row.body) {
+                        self.node_keys.pin().insert(device.node_key, id);
+                        self.devices.pin().insert(device.id, id);
+                    }
+                }
+                Kind::Key => {
+                    if let Some(key) = KeyId::new(row.id) {
+                        self.credentials.pin().insert(key, id);
+                    }
+                }
+                _ => {}
+            }
         }
     }
 

@@ -44,6 +44,19 @@ pub(crate) struct Queue {
     silence: Silence,
 }
 
+/// When what was touched is due next.
+#[derive(Debug)]
+pub(crate) struct Plan(Vec<Moments>);
+
+/// When one of them is to be looked at.
+#[derive(Debug)]
+struct Moments {
+    key: Key,
+    due: Option<Timestamp>,
+    /// What was told to have come.
+    told: Option<Timestamp>,
+}
+
 /// How long an ephemeral device may be silent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Silence {
@@ -70,31 +83,39 @@ impl Queue {
     }
 
     fn set_device(&mut self, id: DeviceId, entry: Option<&Entry>) {
-        let silence = self.silence;
-        let due = entry.and_then(|entry| device_due(entry, silence));
-        let told = entry.and_then(|entry| device_told(&entry.device));
-        set(&mut self.order, &mut self.moments, Key::Device(id), due);
-        let key = Key::Device(id);
-        set(&mut self.told, &mut self.told_moments, key, told);
+        self.set(device_moments(id, entry, self.silence));
     }
 
     fn set_credential(&mut self, id: KeyId, credential: Option<&Credential>) {
-        let key = Key::Credential(id);
-        let due = credential.and_then(credential_due);
-        let told = credential
-            .filter(|credential| credential.expired)
-            .map(|credential| credential.expires);
+        self.set(credential_moments(id, credential));
+    }
+
+    fn set(&mut self, moments: Moments) {
+        let Moments { key, due, told } = moments;
         set(&mut self.order, &mut self.moments, key, due);
         set(&mut self.told, &mut self.told_moments, key, told);
     }
 
-    /// Looks again at devices and credentials that were touched.
-    pub(crate) fn follow(&mut self, snapshot: &Snapshot, changes: &crate::draft::Changes) {
-        for id in &changes.touched_devices {
-            self.set_device(*id, snapshot.device(*id).map(|entry| &**entry));
-        }
-        for id in &changes.touched_credentials {
-            self.set_credential(*id, snapshot.credential(*id).map(|one| &**one));
+    /// When devices and credentials that were touched are due next.
+    pub(crate) fn plan(&self, snapshot: &Snapshot, changes: &crate::draft::Changes) -> Plan {
+        let device = |id: &DeviceId| {
+            let entry = snapshot.device(*id).map(|entry| &**entry);
+            device_moments(*id, entry, self.silence)
+        };
+        let credential =
+            |id: &KeyId| credential_moments(*id, snapshot.credential(*id).map(|one| &**one));
+        let devices = changes.touched_devices.iter().map(device);
+        Plan(
+            devices
+                .chain(changes.touched_credentials.iter().map(credential))
+                .collect(),
+        )
+    }
+
+    /// Looks at what was touched when it is due next.
+    pub(crate) fn follow(&mut self, plan: Plan) {
+        for moments in plan.0 {
+            self.set(moments);
         }
     }
 
@@ -126,6 +147,24 @@ impl Queue {
                 Key::Credential(id) => run_credential(draft, id),
             }
         }
+    }
+}
+
+fn device_moments(id: DeviceId, entry: Option<&Entry>, silence: Silence) -> Moments {
+    Moments {
+        key: Key::Device(id),
+        due: entry.and_then(|entry| device_due(entry, silence)),
+        told: entry.and_then(|entry| device_told(&entry.device)),
+    }
+}
+
+fn credential_moments(id: KeyId, credential: Option<&Credential>) -> Moments {
+    Moments {
+        key: Key::Credential(id),
+        due: credential.and_then(credential_due),
+        told: credential
+            .filter(|credential| credential.expired)
+            .map(|credential| credential.expires),
     }
 }
 

@@ -1,11 +1,11 @@
 //! The engine: all tailnets of this process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bowline_model::id::TailnetId;
+use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::NodeKey;
 use bowline_netmap::DerpMap;
 use bowline_netmap::snapshot::Snapshot;
@@ -20,9 +20,11 @@ use crate::clock::{Clock, Ids, Random};
 use crate::directory::Directory;
 use crate::draft::Draft;
 use crate::failure::StoreFailure;
+use crate::health::{StoreHealth, StoreReport};
 use crate::session::Sessions;
 use crate::timekeeper::Timekeeper;
-use crate::writer::{Job, Typed, Writer};
+use crate::watch::watch;
+use crate::writer::{Job, OnItsWay, Pending, Typed, supervise};
 
 /// How the engine works, for all tailnets.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct Settings {
     pub report_burst: u32,
     /// How long one more of them takes in the long run. Zero: no limit.
     pub report_interval: Duration,
+    /// How long a change waits for a database that does not answer, before its caller is told so.
+    pub commit_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -75,6 +79,7 @@ impl Default for Settings {
             loopback_is_a_source: false,
             report_burst: 30,
             report_interval: Duration::from_secs(5),
+            commit_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -98,15 +103,20 @@ pub(crate) struct Inner {
     pub(crate) derp_map: Arc<DerpMap>,
     pub(crate) ids: Ids,
     pub(crate) tailnets: papaya::HashMap<TailnetId, Arc<Handle>>,
+    /// Tailnets whose stored state cannot be put into force.
+    pub(crate) out_of_order: papaya::HashMap<TailnetId, ()>,
     pub(crate) directory: Directory,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) tasks: TaskTracker,
     /// Ends the writers, after the streams.
     pub(crate) stop: CancellationToken,
+    /// Ends what waits for a database that does not answer.
+    pub(crate) abandon: CancellationToken,
+    pub(crate) health: StoreHealth,
     /// Ends the map streams.
     pub(crate) streams: CancellationToken,
     /// Serialises the making of tailnets.
-    pub(crate) making: tokio::sync::Mutex<()>,
+    pub(crate) making: Arc<tokio::sync::Mutex<()>>,
     /// Devices that wait for somebody to say whose they are.
     pub(crate) logins: crate::login::Logins,
     /// SSH sessions that wait to be confirmed, and those that were.
@@ -136,17 +146,12 @@ pub(crate) struct Handle {
     pub(crate) publications: watch::Sender<Arc<Snapshot>>,
     pub(crate) published: Notify,
     pub(crate) sessions: Sessions,
-    /// Changes of soft state that were sent to the writer and are not in the snapshot yet.
-    pub(crate) soft_pending: AtomicUsize,
+    /// Changes of devices that are not in the snapshot yet.
+    pub(crate) pending: Pending,
+    /// Whether the writer has died and was not started again yet.
+    pub(crate) writer_lost: AtomicBool,
     /// How often its devices may change what they report, and what waits because of it.
     pub(crate) allowances: Allowances,
-}
-
-impl Handle {
-    /// Whether the snapshot has every change of soft state that was asked for before.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.soft_pending.load(Ordering::Acquire) == 0
-    }
 }
 
 /// Why an engine could not be started.
@@ -180,6 +185,8 @@ const PER_STREAM: Duration = Duration::from_micros(150);
 const STORM: u64 = 2;
 /// The longest time between two publications while changes wait.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(500);
+/// Time for tasks to see that what they wait for was given up.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);
 /// Jobs that may wait for one writer. A caller beyond them waits.
 const QUEUE: usize = 4096;
 
@@ -203,12 +210,15 @@ impl Engine {
             settings,
             ids: Ids::default(),
             tailnets: papaya::HashMap::new(),
+            out_of_order: papaya::HashMap::new(),
             directory: Directory::default(),
             events,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            health: StoreHealth::default(),
             streams: CancellationToken::new(),
-            making: tokio::sync::Mutex::new(()),
+            making: Arc::default(),
             logins: crate::login::room(),
             ssh_checks: crate::ssh_check::room(),
             ssh_confirmations: crate::ssh_check::Confirmations::default(),
@@ -217,9 +227,9 @@ impl Engine {
             refusals: crate::refused::Refusals::default(),
         }));
         engine.resume_clock().await?;
+        engine.0.tasks.spawn(watch(engine.0.clone()));
         for (id, _) in engine.0.store.tailnets().await? {
-            let snapshot = engine.load(id).await?;
-            engine.add(snapshot);
+            engine.start(id).await?;
         }
         engine.watch_clock();
         Ok(engine)
@@ -247,12 +257,13 @@ impl Engine {
             publications: watch::Sender::new(shared.clone()),
             published: Notify::new(),
             sessions: Sessions::default(),
-            soft_pending: AtomicUsize::new(0),
+            pending: Pending::default(),
+            writer_lost: AtomicBool::new(false),
             allowances: Allowances::default(),
         });
         self.0.tailnets.pin().insert(handle.id, handle.clone());
-        let writer = Writer::new(self.0.clone(), handle.clone(), receiver, &shared);
-        self.0.tasks.spawn(writer.run());
+        let writer = supervise(self.0.clone(), handle.clone(), receiver, shared);
+        self.0.tasks.spawn(writer);
         self.0.tasks.spawn(publish(self.0.clone(), handle.clone()));
         self.expect_back(&handle);
     }
@@ -303,6 +314,31 @@ impl Engine {
         &self.0.store
     }
 
+    /// Whether a node key belongs to a tailnet that is out of order: it is known, and cannot be
+    /// served.
+    pub fn is_out_of_order(&self, key: &NodeKey) -> bool {
+        let tailnet = self.0.directory.node_key(key);
+        tailnet.is_some_and(|tailnet| self.0.out_of_order.pin().contains_key(&tailnet))
+    }
+
+    /// Tailnets whose changes cannot be stored at present: their writer has died, or what is stored
+    /// of them cannot be put into force.
+    pub fn tailnets_out_of_order(&self) -> Vec<TailnetId> {
+        let mut ids: Vec<TailnetId> = self.0.out_of_order.pin().keys().copied().collect();
+        let tailnets = self.0.tailnets.pin();
+        let lost = tailnets
+            .values()
+            .filter(|handle| handle.writer_lost.load(Ordering::Acquire));
+        ids.extend(lost.map(|handle| handle.id));
+        ids.sort_unstable();
+        ids
+    }
+
+    /// What is known of the database: whether changes can be stored, how many were, how long it took.
+    pub fn store_report(&self) -> StoreReport {
+        self.0.health.report()
+    }
+
     /// Events from now on. A receiver that lags misses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.0.events.subscribe()
@@ -333,7 +369,7 @@ impl Engine {
         E: From<StoreFailure> + Send + 'static,
         F: FnMut(&mut Draft<'_>) -> Result<T, E> + Send + 'static,
     {
-        let handle = self.handle(tailnet).ok_or(StoreFailure::Stopping)?;
+        let handle = self.handle(tailnet).ok_or_else(|| self.gone())?;
         let (reply, answer) = oneshot::channel();
         let work = Typed {
             closure,
@@ -345,18 +381,32 @@ impl Engine {
             .jobs
             .send(Job::Durable(Box::new(work)))
             .await
-            .map_err(|_| StoreFailure::Stopping)?;
-        answer.await.map_err(|_| StoreFailure::Stopping)?
+            .map_err(|_| self.gone())?;
+        // The writer took the change and dropped it: it has died, or has given up at the end.
+        answer.await.map_err(|_| self.gone())?
     }
 
-    /// Runs a change of soft state or reported facts. It cannot fail and nobody waits for it.
+    fn gone(&self) -> StoreFailure {
+        if self.0.stop.is_cancelled() {
+            StoreFailure::Stopping
+        } else {
+            StoreFailure::WriterLost
+        }
+    }
+
+    /// Runs a change of soft state or reported facts of a device (`None`: of any). It cannot fail
+    /// and nobody waits for it. It may run twice, on two states.
     pub(crate) async fn soften(
-        handle: &Handle,
-        change: impl FnOnce(&mut Draft<'_>) + Send + 'static,
+        handle: &Arc<Handle>,
+        device: Option<DeviceId>,
+        change: impl FnMut(&mut Draft<'_>) + Send + 'static,
     ) {
-        handle.soft_pending.fetch_add(1, Ordering::AcqRel);
+        let on_its_way = OnItsWay::new(handle.clone(), device);
         // A closed queue means that the server stops: there is nobody left to be told.
-        let _ = handle.jobs.send(Job::Soft(Box::new(change))).await;
+        let _ = handle
+            .jobs
+            .send(Job::Soft(Box::new(change), on_its_way))
+            .await;
     }
 
     /// Lets every writer look at the clock: what is due is done. For tests that move the clock.
@@ -375,6 +425,22 @@ impl Engine {
 
     /// Ends every stream and writer, after flushing soft state, and closes the store.
     pub async fn close(self) {
+        self.stop().await;
+    }
+
+    /// The same within a time, whatever the database does: what it has not answered by then is
+    /// given up, as in a crash. Returns whether everything was written.
+    pub async fn close_within(self, limit: Duration) -> bool {
+        if tokio::time::timeout(limit, self.stop()).await.is_ok() {
+            return true;
+        }
+        self.0.abandon.cancel();
+        // Nothing of this waits for the database any more.
+        let _ = tokio::time::timeout(GIVEN_UP_WITHIN, self.0.tasks.wait()).await;
+        false
+    }
+
+    async fn stop(&self) {
         self.0.streams.cancel();
         self.0.stop.cancel();
         self.0.tasks.close();

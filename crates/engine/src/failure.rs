@@ -30,6 +30,26 @@ pub enum StoreFailure {
     Stopping,
 }
 
+impl StoreFailure {
+    /// Whether it is the state of the database or of the process that stopped the change, which the
+    /// log has said when it began, and not the change.
+    pub fn is_condition(&self) -> bool {
+        match self {
+            Self::Unavailable(_)
+            | Self::Stalled
+            | Self::Undecided
+            | Self::WriterLost
+            | Self::Stopping => true,
+            Self::Taken(_) | Self::Defect(_) => false,
+        }
+    }
+
+    /// The failure with all its causes, for the log.
+    pub fn with_causes(&self) -> String {
+        crate::health::causes(self)
+    }
+}
+
 impl From<bowline_store::CommitError> for StoreFailure {
     fn from(error: bowline_store::CommitError) -> Self {
         use bowline_store::{CommitError, Condition, Trouble};
@@ -39,6 +59,7 @@ impl From<bowline_store::CommitError> for StoreFailure {
                 column: Some(column),
                 ..
             } => Self::Taken(column),
+            CommitError::Malformed(_) => Self::Defect("the rows of the change cannot be stored"),
             other => {
                 let condition = other.condition().unwrap_or(Condition::Failed);
                 Self::Unavailable(Trouble::new(condition, other))

@@ -1,5 +1,7 @@
 //! Reading a tailnet from the store.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bowline_model::device::Live;
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::record::{self, Record};
@@ -11,8 +13,11 @@ use crate::engine::{Engine, OpenError};
 
 /// Presence is believed when the server was alive this recently; then everybody is expected back.
 const PRESENCE_EXPIRY: SignedDuration = SignedDuration::from_mins(5);
+
 impl Engine {
-    pub(crate) async fn load(&self, id: TailnetId) -> Result<Snapshot, OpenError> {
+    /// Reads a tailnet and starts its writer. One whose stored state panics when it is put into
+    /// force is out of order, and the others are served.
+    pub(crate) async fn start(&self, id: TailnetId) -> Result<(), OpenError> {
         let loaded = self.0.store.load(id).await?;
         // Audit events have ids too, and are not in the snapshot.
         let last = self
@@ -23,10 +28,26 @@ impl Engine {
         if let Some(change) = last.first() {
             self.0.ids.skip_time(change.at);
         }
-        let mut snapshot = build(id, &loaded, self.0.derp_map.clone())?;
-        let is_believed = self.0.settings.serves_devices;
-        restore_presence(&mut snapshot, &loaded, is_believed, self.0.clock.now());
-        Ok(snapshot)
+        let make = || {
+            let mut snapshot = build(id, &loaded, self.0.derp_map.clone())?;
+            let is_believed = self.0.settings.serves_devices;
+            restore_presence(&mut snapshot, &loaded, is_believed, self.0.clock.now());
+            #[cfg(test)]
+            crate::writer::panic_on_purpose(&snapshot);
+            snapshot.settle();
+            Ok::<_, OpenError>(snapshot)
+        };
+        if let Ok(snapshot) = catch_unwind(AssertUnwindSafe(make)) {
+            self.add(snapshot?);
+            return Ok(());
+        }
+        tracing::error!(
+            tailnet.id = %id,
+            "the stored state of a tailnet cannot be put into force: it panics; the tailnet is out of order, others are served"
+        );
+        self.0.directory.add_rows(id, &loaded);
+        self.0.out_of_order.pin().insert(id, ());
+        Ok(())
     }
 }
 

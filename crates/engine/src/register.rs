@@ -126,6 +126,9 @@ impl Engine {
             return Err(RegistrationRefused::LockKeyTooLong);
         }
         let known = self.find_device(&request.node_key);
+        if known.is_none() && self.is_out_of_order(&request.node_key) {
+            return Err(StoreFailure::WriterLost.into());
+        }
         if let Some((tailnet, _, entry)) = &known {
             let device = &entry.device;
             if device.machine_key != request.machine_key {

@@ -31,6 +31,10 @@ use crate::draft::Draft;
 use crate::due::device_target;
 use crate::engine::{Engine, Handle};
 use crate::failure::StoreFailure;
+use crate::writer::OnItsWay;
+
+/// How long a device that asks for something waits until it is decided.
+const DECIDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A device's report. Absent: it said nothing of this.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -72,7 +76,7 @@ impl Engine {
         let Some(handle) = self.handle(tailnet) else {
             return;
         };
-        let is_settled = handle.is_settled(); // before the snapshot is looked at
+        let is_settled = handle.pending.is_settled(device); // before the snapshot is looked at
         let snapshot = handle.snapshot.load_full();
         // Clients repeat themselves often: most reports end here, unless an earlier report that
         // says otherwise may still be on its way.
@@ -133,7 +137,7 @@ impl Engine {
 
     async fn take_in(&self, handle: &Arc<Handle>, device: DeviceId, mut report: Report) {
         let tailnet = handle.id;
-        let is_settled = handle.is_settled();
+        let is_settled = handle.pending.is_settled(device);
         let snapshot = handle.snapshot.load_full();
         let Some(entry) = snapshot.device(device) else {
             return;
@@ -146,7 +150,10 @@ impl Engine {
         let facts = report.hostinfo.take_if(|_| is_decided);
         let capability_version = report.capability_version;
         // First, so that it is not later than what a later report says.
-        Self::soften(handle, move |draft| apply(draft, device, &report)).await;
+        Self::soften(handle, Some(device), move |draft| {
+            apply(draft, device, &report);
+        })
+        .await;
         if facts.is_none() {
             return;
         }
@@ -155,7 +162,25 @@ impl Engine {
             hostinfo: facts,
             ..Report::default()
         };
-        let on_its_way = OnItsWay::new(handle.clone());
+        let on_its_way = OnItsWay::new(handle.clone(), Some(device));
+        let deciding = self
+            .clone()
+            .decide_report(handle.clone(), device, asked, on_its_way);
+        let deciding = self.0.tasks.spawn(deciding);
+        // A stream that is opened after this finds what was decided, but a database that does not
+        // answer keeps no device from its stream.
+        let _ = tokio::time::timeout(DECIDED_WITHIN, deciding).await;
+    }
+
+    /// Decides in a durable change about what a device asks for.
+    async fn decide_report(
+        self,
+        handle: Arc<Handle>,
+        device: DeviceId,
+        asked: Report,
+        on_its_way: OnItsWay,
+    ) {
+        let tailnet = handle.id;
         let again = asked.clone();
         let decided: Result<(), StoreFailure> = self
             .write_as(tailnet, ActorRef::System, move |draft| {
@@ -164,17 +189,20 @@ impl Engine {
                 Ok(())
             })
             .await;
-        if let Err(error) = decided {
-            tracing::error!(%error, tailnet.id = %tailnet, device.id = %device, "could not store what a device asks for");
-            let soft = move |draft: &mut Draft<'_>| {
-                let entry = draft.view().device(device);
-                // As if it had not said what it asks for: it is asked again with the next report.
-                if entry.is_some_and(|entry| !asks(&entry.device, &again)) {
-                    apply(draft, device, &again);
-                }
-            };
-            Self::soften(handle, soft).await;
+        let Err(failure) = decided else { return };
+        if failure.is_condition() {
+            tracing::debug!(error = failure.with_causes(), tailnet.id = %tailnet, device.id = %device, "could not store what a device asks for");
+        } else {
+            tracing::error!(error = failure.with_causes(), tailnet.id = %tailnet, device.id = %device, "could not store what a device asks for");
         }
+        let soft = move |draft: &mut Draft<'_>| {
+            let entry = draft.view().device(device);
+            // As if it had not said what it asks for: it is asked again with the next report.
+            if entry.is_some_and(|entry| !asks(&entry.device, &again)) {
+                apply(draft, device, &again);
+            }
+        };
+        Self::soften(&handle, Some(device), soft).await;
     }
 
     /// A limit that took effect is said, when it begins to.
@@ -209,23 +237,6 @@ impl Engine {
                 "a device reports more than is taken: a part was left out or shortened"
             );
         }
-    }
-}
-
-/// A durable change of what a device reports, counted as a change that is not in the snapshot yet
-/// for as long as it is there: until it is, or was given up.
-struct OnItsWay(Arc<Handle>);
-
-impl OnItsWay {
-    fn new(handle: Arc<Handle>) -> Self {
-        handle.soft_pending.fetch_add(1, Ordering::AcqRel);
-        Self(handle)
-    }
-}
-
-impl Drop for OnItsWay {
-    fn drop(&mut self) {
-        self.0.soft_pending.fetch_sub(1, Ordering::Release);
     }
 }
 

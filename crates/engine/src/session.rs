@@ -314,11 +314,11 @@ impl Engine {
             publications,
         };
         // An older stream's end may be on its way to the snapshot: the draft knows better then.
-        let is_settled = handle.is_settled();
+        let is_settled = handle.pending.is_settled(device);
         let entry = handle.snapshot.load().device(device).cloned();
         let is_known = entry.is_some_and(|entry| entry.live.online && entry.device.seen);
         if !is_settled || !is_known {
-            Self::soften(&handle, move |draft| {
+            Self::soften(&handle, Some(device), move |draft| {
                 let Some(entry) = draft.view().device(device).cloned() else {
                     return;
                 };
@@ -363,7 +363,7 @@ impl Engine {
         }
         handle.sessions.hear(device, now);
         let weak = Arc::downgrade(&handle);
-        Self::soften(&handle, move |draft| {
+        Self::soften(&handle, Some(device), move |draft| {
             heard(draft, device, now);
             if let Some(handle) = weak.upgrade() {
                 handle.sessions.is_noted(device, now);
@@ -372,8 +372,8 @@ impl Engine {
         .await;
     }
 
-    async fn set_rivals(handle: &Handle, device: DeviceId, multiple_connections: bool) {
-        Self::soften(handle, move |draft| {
+    async fn set_rivals(handle: &Arc<Handle>, device: DeviceId, multiple_connections: bool) {
+        Self::soften(handle, Some(device), move |draft| {
             let Some(entry) = draft.view().device(device).cloned() else {
                 return;
             };
@@ -427,12 +427,12 @@ impl Engine {
                 () = stop.cancelled() => return,
             }
             let weak = Arc::downgrade(&handle);
-            Self::soften(&handle, move |draft| {
+            Self::soften(&handle, None, move |draft| {
                 let Some(handle) = weak.upgrade() else { return };
-                for device in online {
+                for device in &online {
                     // Open, or closed and then handled by its own grace period.
-                    if !handle.sessions.is_expected(device) {
-                        mark_offline(draft, device, now);
+                    if !handle.sessions.is_expected(*device) {
+                        mark_offline(draft, *device, now);
                     }
                 }
             })
@@ -454,9 +454,12 @@ impl Engine {
                 () = stop.cancelled() => return,
             }
             let weak = Arc::downgrade(&handle);
-            Self::soften(&handle, move |draft| {
+            let mut forgotten = None;
+            Self::soften(&handle, Some(device), move |draft| {
                 let Some(handle) = weak.upgrade() else { return };
-                if let Some(ended) = handle.sessions.forget(device, counter) {
+                // Forgotten once, however often this runs.
+                let forget = || handle.sessions.forget(device, counter);
+                if let Some(ended) = *forgotten.get_or_insert_with(forget) {
                     mark_offline(draft, device, ended);
                 }
             })

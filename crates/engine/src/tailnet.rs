@@ -14,6 +14,7 @@ use crate::credential::Minted;
 use crate::draft::{self, Draft};
 use crate::engine::Engine;
 use crate::failure::{Refusal, StoreFailure};
+use crate::writer;
 
 /// A tailnet that was just made.
 #[derive(Debug)]
@@ -62,7 +63,10 @@ impl Engine {
                 "{name:?} is not a tailnet name: expected up to 100 letters, digits and \".@-_\", like example.com"
             )));
         }
-        let _making = self.0.making.lock().await;
+        let making = self.0.making.clone().lock_owned();
+        let making = tokio::time::timeout(self.0.settings.commit_timeout, making)
+            .await
+            .map_err(|_| StoreFailure::Stalled)?;
         if self.0.directory.name(name).is_some() {
             return Err(Refusal::invalid(format!(
                 "a tailnet named {name:?} exists already: choose another name"
@@ -129,20 +133,42 @@ impl Engine {
                 .extend(draft::encode(&draft.snapshot, Kind::Policy, id.get()).map_err(defect)?);
         }
         batch.audit = draft.audit_rows().map_err(defect)?;
-        let mut snapshot = draft.snapshot;
-        snapshot.seq = self
-            .0
-            .store
-            .commit(batch)
-            .await
-            .map_err(StoreFailure::from)?;
         let owner = user.id;
-        self.add(snapshot);
+        self.begin_tailnet(draft.snapshot, batch, making).await?;
         Ok(NewTailnet {
             tailnet: id,
             owner,
             token,
             credential,
         })
+    }
+
+    /// Stores a tailnet that was just made, and starts its writer. It goes on when the caller has
+    /// waited for as long as they may.
+    async fn begin_tailnet(
+        &self,
+        mut snapshot: Snapshot,
+        batch: Batch,
+        making: tokio::sync::OwnedMutexGuard<()>,
+    ) -> Result<(), StoreFailure> {
+        let engine = self.clone();
+        let task = self.0.tasks.spawn(async move {
+            let _making = making;
+            let seq = tokio::select! {
+                stored = writer::commit(&engine.0, batch) => stored?,
+                () = engine.0.abandon.cancelled() => return Err(StoreFailure::Undecided),
+            };
+            snapshot.seq = seq;
+            engine.add(snapshot);
+            Ok(())
+        });
+        match tokio::time::timeout(self.0.settings.commit_timeout, task).await {
+            Ok(Ok(made)) => made,
+            Ok(Err(_)) => Err(StoreFailure::Defect("making a tailnet panicked")),
+            Err(_) => {
+                self.0.health.withdrawn(1);
+                Err(StoreFailure::Undecided)
+            }
+        }
     }
 }

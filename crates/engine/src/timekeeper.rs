@@ -209,7 +209,8 @@ impl Engine {
             loop {
                 if note_at <= tokio::time::Instant::now() {
                     note_at = tokio::time::Instant::now() + NOTE_EVERY;
-                    engine.note_clock().await;
+                    // A database that does not answer must not keep us from the clock.
+                    let _ = tokio::time::timeout(LOOK_EVERY, engine.note_clock()).await;
                 }
                 tokio::select! {
                     () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -223,7 +224,11 @@ impl Engine {
                 }
                 engine.end_rivalries().await;
             }
-            engine.note_clock().await;
+            let abandon = engine.0.abandon.clone();
+            tokio::select! {
+                () = engine.note_clock() => {}
+                () = abandon.cancelled() => {}
+            }
         });
     }
 

@@ -179,6 +179,12 @@ impl Snapshot {
         let _ = self.access();
     }
 
+    /// Whether what the policy says of this state is what it said of `other`, one of the same
+    /// history: no device or user that it looks at has changed in between.
+    pub fn has_policy_state_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.access(), other.access())
+    }
+
     pub(crate) fn access(&self) -> &Arc<Access> {
         self.access.get_or_init(|| {
             if self.pending.is_empty() {
@@ -349,6 +355,24 @@ impl Snapshot {
         }
     }
 
+    /// Holds a device in the same place in memory as another state does, where both hold the same:
+    /// comparing the two states then passes over it.
+    pub fn share(&mut self, entry: &Arc<Entry>) {
+        let Some(&slot) = self.slots.get(&entry.device.id) else {
+            return;
+        };
+        let Some(chunk) = self.chunks.get(slot / SIZE) else {
+            return;
+        };
+        let is_same = |own: &Arc<Entry>| {
+            !Arc::ptr_eq(own, entry) && own.device == entry.device && own.live == entry.live
+        };
+        if chunk.get(slot % SIZE).is_some_and(is_same) && *self.suffix == *entry.suffix {
+            let with = chunk.with(slot % SIZE, Some(entry.clone()));
+            self.chunks.set(slot / SIZE, Arc::new(with));
+        }
+    }
+
     fn put(&mut self, device: Arc<Device>, live: Arc<Live>) {
         let id = device.id;
         let old = self.device(id).cloned();
@@ -377,16 +401,17 @@ impl Snapshot {
     }
 
     fn unindex(&mut self, old: &Device, new: &Device) {
-        if old.node_key != new.node_key {
+        // What another device has taken over meanwhile is that device's.
+        if old.node_key != new.node_key && self.by_node_key.get(&old.node_key) == Some(&old.id) {
             self.by_node_key.remove(&old.node_key);
         }
         if old.machine_key != new.machine_key {
             self.by_machine_key.remove(&(old.machine_key, old.id));
         }
-        if old.name != new.name {
+        if old.name != new.name && self.by_name.get(&old.name) == Some(&old.id) {
             self.by_name.remove(&old.name);
         }
-        if old.ipv4 != new.ipv4 {
+        if old.ipv4 != new.ipv4 && self.by_ipv4.get(&old.ipv4) == Some(&old.id) {
             self.by_ipv4.remove(&old.ipv4);
         }
     }

@@ -18,6 +18,7 @@ pub mod config;
 pub mod datadir;
 pub mod descriptors;
 pub mod forwarded;
+mod health;
 pub mod holder;
 pub mod listen;
 pub mod open;

@@ -25,6 +25,7 @@ use tower::ServiceExt as _;
 
 use crate::accept::{Listening, Transport};
 use crate::forwarded;
+use crate::health;
 use crate::pages::{self, Page};
 
 /// What the main listener serves.
@@ -154,7 +155,8 @@ impl Site {
                 let answer = self.control.upgrade(request, address, ticket).await;
                 answer.map(Body::new)
             }
-            (_, "health") if path == "/health" => health(),
+            (_, "health") if path == "/health" => health::ready(&self.engine),
+            (_, "live") if path == "/health/live" => health::live(),
             (&Method::POST, "verify") if path == "/verify" => {
                 self.verify(request, address, &ticket).await
             }
@@ -235,15 +237,6 @@ fn json(status: StatusCode, text: &'static str) -> Response<Body> {
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn health() -> Response<Body> {
-    let mut response = json(StatusCode::OK, r#"{"status":"pass"}"#);
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/health+json"),
-    );
     response
 }
 

@@ -33,6 +33,8 @@ use crate::{accept, descriptors, holder, open, relay};
 pub const SOCKET: &str = "bowline.sock";
 /// Who owns the tailnet that a server makes at its first start.
 const FIRST_OWNER: &str = "owner@bowline.internal";
+/// Time for the last writes, however long the requests in flight took.
+const LAST_WRITES: std::time::Duration = std::time::Duration::from_secs(2);
 /// Name of that tailnet.
 const FIRST_TAILNET: &str = "bowline.internal";
 
@@ -200,6 +202,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let stun = StunServer::new();
     register_metrics(&metrics, &engine, &control, &relay, &stun);
     telemetry::register_admission(&metrics, &admission);
+    telemetry::register_state(&metrics, &engine);
 
     let timeout = limits.request_seconds.duration();
     let options = ApiOptions {
@@ -300,6 +303,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     );
 
     stop.cancelled().await;
+    let stopping = tokio::time::Instant::now();
     tracing::info!("stopping");
     // Streams end; requests in flight are answered; then the writers flush.
     engine.end_streams();
@@ -309,9 +313,17 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     if closed.is_err() {
         tracing::warn!("some clients were still connected");
     }
-    engine.close().await;
+    // What the database has not answered by the end of the drain is given up, as in a crash.
+    let rest = drain.saturating_sub(stopping.elapsed());
+    let is_written = engine.close_within(rest.max(LAST_WRITES)).await;
     let _ = std::fs::remove_file(&socket_path);
-    tracing::info!("stopped");
+    if is_written {
+        tracing::info!("stopped");
+    } else {
+        tracing::warn!(
+            "stopped although the database has not answered; what was acknowledged is stored"
+        );
+    }
     Ok(())
 }
 

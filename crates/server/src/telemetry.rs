@@ -10,9 +10,11 @@ mod log;
 mod metrics;
 mod process;
 mod serve;
+mod state;
 
 pub use self::admission::register_admission;
 pub use self::http::{HttpMetrics, track};
 pub use self::log::{LogError, start_log};
 pub use self::metrics::{Metrics, Timer};
 pub use self::serve::serve_metrics;
+pub use self::state::register_state;

@@ -256,6 +256,17 @@ impl Postgres {
         self.write(run).await
     }
 
+    pub(crate) async fn probe(&self, write: bool) -> Result<(), Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::probe(&inner, write).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn size(&self) -> Result<u64, Error> {
+        retry!(read::size(&self.inner).await).map_err(Error::from)
+    }
+
     /// Not tried again: a part of the dump is already with its reader.
     pub(crate) async fn dump(&self, lines: Lines) -> Result<(), Error> {
         transfer::dump(&self.inner, lines)

@@ -62,6 +62,9 @@ pub(crate) const DUMP_AUDIT: &str =
 pub(crate) const DUMP_OUTBOX: &str = "SELECT tailnet, id, topic, body FROM outbox ORDER BY id";
 pub(crate) const DUMP_PRESENCE: &str =
     "SELECT tailnet, device, online, at, body FROM presence ORDER BY device";
+/// A name that no secret has.
+pub(crate) const PROBE: &str = "probe";
+pub(crate) const PROBE_DELETE: &str = "DELETE FROM secrets WHERE name = 'probe'";
 pub(crate) const DUMP_SECRETS: &str = "SELECT name, sealed FROM secrets ORDER BY name";
 
 /// Tables that belong to tailnets, beside the kinds'; each has a column `tailnet`.
@@ -145,6 +148,7 @@ mod tests {
             PRUNE_AUDIT,
             SECRET,
             SECRET_PUT,
+            PROBE_DELETE,
             HEAD_RESTORE,
             PRESENCE_RESTORE,
         ];

@@ -192,6 +192,16 @@ impl Sqlite {
             .await
     }
 
+    pub(crate) async fn probe(&self, write: bool) -> Result<(), Error> {
+        self.writer
+            .write(write, move |conn| apply::probe(conn, write))
+            .await
+    }
+
+    pub(crate) async fn size(&self) -> Result<u64, Error> {
+        self.read(|conn| Ok(read::size(conn))).await
+    }
+
     pub(crate) async fn dump(&self, lines: Lines) -> Result<(), Error> {
         self.read(move |conn| transfer::dump(conn, lines)).await
     }

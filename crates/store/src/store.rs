@@ -213,6 +213,20 @@ impl Store {
         on_engine!(self, engine => dump::read(reader, |records| engine.restore(records)).await)
     }
 
+    /// Asks whether the database answers and takes writes; with `write` by a change that is durable
+    /// when this returns and leaves nothing behind, without by a question that changes nothing.
+    ///
+    /// # Errors
+    /// What a commit would be refused with.
+    pub async fn probe(&self, write: bool) -> Result<(), Error> {
+        on_engine!(self, engine => engine.probe(write).await)
+    }
+
+    /// The size of the database in bytes, with its write-ahead log on SQLite.
+    pub async fn size(&self) -> Result<u64, Error> {
+        on_engine!(self, engine => engine.size().await)
+    }
+
     /// Finishes the writes that were sent before, and gives the database up. Clones answer with
     /// `Unavailable` from then on.
     pub async fn close(self) {

@@ -79,13 +79,19 @@ impl Writer {
                 });
             }
         }
-        let (store, tailnet) = (self.engine.store.clone(), self.handle.id);
+        let (engine, tailnet) = (self.engine.clone(), self.handle.id);
         let task = tokio::spawn(async move {
-            store
-                .put_presence(tailnet, rows)
-                .await
-                .inspect_err(|error| tracing::warn!(error = %error, tailnet.id = %tailnet, "presence could not be flushed"))
-                .is_ok()
+            let write = engine.health.begin();
+            match engine.store.put_presence(tailnet, rows).await {
+                Ok(()) => {
+                    write.answered(true);
+                    true
+                }
+                Err(error) => {
+                    engine.health.lost(&error.into());
+                    false
+                }
+            }
         });
         self.flush = Some(Flush { task, devices });
     }

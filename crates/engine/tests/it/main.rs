@@ -16,4 +16,5 @@ mod presence;
 mod register;
 mod reports;
 mod ssh_check;
+mod stalled_store;
 mod tags;

@@ -2,7 +2,7 @@
 
 use super::secret::DatabaseUrl;
 use super::section::section;
-use super::value::Whole;
+use super::value::{Seconds, Whole};
 
 section! {
     /// Where the server's state is stored.
@@ -16,5 +16,9 @@ section! {
 
         /// The most connections that are held to PostgreSQL. SQLite does not look at it.
         connections: Whole<2, 1000>, default "10" { Whole::new(10) };
+
+        /// How many seconds a change waits for a database that does not answer. Then its caller is
+        /// told so: 503 where it was not sent to the database, 504 where it was.
+        commit_seconds: Seconds<1, 300>, default "10" { Seconds::new(10) };
     }
 }

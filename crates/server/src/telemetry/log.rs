@@ -1,11 +1,13 @@
 //! The log's subscriber.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing::Subscriber;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -66,7 +68,33 @@ where
     Ok(tracing_subscriber::registry()
         .with(filter)
         .with(text)
-        .with(json))
+        .with(json)
+        .with(Counting))
+}
+
+static ERRORS: AtomicU64 = AtomicU64::new(0);
+static WARNINGS: AtomicU64 = AtomicU64::new(0);
+
+/// Counts errors and warnings, for metrics.
+struct Counting;
+
+impl<S: Subscriber> Layer<S> for Counting {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let count = match *event.metadata().level() {
+            Level::ERROR => &ERRORS,
+            Level::WARN => &WARNINGS,
+            _ => return,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How many errors and warnings this process has logged.
+pub(super) fn logged() -> (u64, u64) {
+    (
+        ERRORS.load(Ordering::Relaxed),
+        WARNINGS.load(Ordering::Relaxed),
+    )
 }
 
 #[cfg(test)]

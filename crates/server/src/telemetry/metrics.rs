@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -91,6 +91,18 @@ impl Metrics {
         self.collect(name, help, Kind::Gauges(labels, Box::new(read)));
     }
 
+    /// Adds a distribution of durations that something else counts: how many fell between each
+    /// bound, in seconds, and the one before; the last bound is [`f64::MAX`]. And their sum.
+    /// `name` is without `_seconds`.
+    pub fn durations(
+        &self,
+        name: &str,
+        help: &'static str,
+        read: impl Fn() -> Buckets + Send + Sync + 'static,
+    ) {
+        self.collect(name, help, Kind::Durations(Box::new(read)));
+    }
+
     /// Adds a distribution of durations. `name` is without `_seconds`.
     #[must_use]
     pub fn timer(&self, name: &str, help: &'static str) -> Timer {
@@ -151,6 +163,9 @@ fn prefixed(name: &str) -> String {
     format!("bowline_{name}")
 }
 
+/// How many durations fell between each bound and the one before, and their sum.
+type Buckets = (Vec<(f64, u64)>, f64);
+
 /// How a metric that something else counts is read.
 enum Kind {
     Counter(Box<dyn Fn() -> u64 + Send + Sync>),
@@ -160,6 +175,7 @@ enum Kind {
     ),
     Gauge(Box<dyn Fn() -> i64 + Send + Sync>),
     Gauges([&'static str; 2], Box<dyn Fn() -> Pairs + Send + Sync>),
+    Durations(Box<dyn Fn() -> Buckets + Send + Sync>),
 }
 
 /// Numbers by the values of two labels.
@@ -184,8 +200,11 @@ impl Collector for Collected {
         let of_kind = match kind {
             Kind::Counter(_) | Kind::Counters(..) => MetricType::Counter,
             Kind::Gauge(_) | Kind::Gauges(..) => MetricType::Gauge,
+            Kind::Durations(_) => MetricType::Histogram,
         };
-        let mut metric = encoder.encode_descriptor(name, help, None, of_kind)?;
+        let unit = Unit::Seconds;
+        let unit = matches!(kind, Kind::Durations(_)).then_some(&unit);
+        let mut metric = encoder.encode_descriptor(name, help, unit, of_kind)?;
         match kind {
             Kind::Counter(read) => ConstCounter::new(read()).encode(metric),
             Kind::Counters(label, read) => read().into_iter().try_for_each(|(value, count)| {
@@ -198,6 +217,11 @@ impl Collector for Collected {
                     let labels = [(*first, values[0]), (*second, values[1])];
                     ConstGauge::new(number).encode(metric.encode_family(&labels)?)
                 })
+            }
+            Kind::Durations(read) => {
+                let (buckets, sum) = read();
+                let count = buckets.iter().map(|(_, count)| count).sum();
+                metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
             }
         }
     }

@@ -37,6 +37,15 @@ impl Collector for Process {
             )?;
         }
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let system = fs::read_to_string("/proc/stat").unwrap_or_default();
+        if let Some(seconds) = start_seconds(&stat, &system) {
+            gauge(
+                &mut encoder,
+                "process_start_time_seconds",
+                "When the process started, in seconds since 1970",
+                seconds,
+            )?;
+        }
         if let Some(seconds) = processor_seconds(&stat) {
             let counter = ConstCounter::new(seconds);
             let help = "Processor time spent, in seconds";
@@ -77,6 +86,16 @@ fn processor_seconds(stat: &str) -> Option<f64> {
     Some((ticks()? + ticks()?) / TICKS)
 }
 
+/// The boot time, and the 22nd field: ticks from then until the process started.
+fn start_seconds(stat: &str, system: &str) -> Option<i64> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    let ticks: i64 = after_name.split(' ').nth(19)?.parse().ok()?;
+    let boot = system
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?;
+    Some(boot.trim().parse::<i64>().ok()? + ticks / 100)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +114,12 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0";
         assert_eq!(processor_seconds(stat), Some(3.0));
         assert_eq!(processor_seconds(""), None);
+    }
+
+    #[test]
+    fn the_start_is_read_from_the_boot_on() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 12345 0";
+        assert_eq!(start_seconds(stat, "cpu 1\nbtime 1000\n"), Some(1123));
+        assert_eq!(start_seconds("", "btime 1000\n"), None);
     }
 }

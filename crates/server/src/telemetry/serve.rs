@@ -66,7 +66,9 @@ pub async fn serve_metrics(
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
-    match metrics.render() {
+    // Counting what there is takes its time, which no other request is to wait for.
+    let rendered = tokio::task::spawn_blocking(move || metrics.render()).await;
+    match rendered.unwrap_or(Err(std::fmt::Error)) {
         Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "could not write the metrics");

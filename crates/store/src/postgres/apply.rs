@@ -309,3 +309,17 @@ pub(super) async fn secret(inner: &Inner, name: &str, sealed: &[u8]) -> Result<V
     let kept = session.row(sql::SECRET, &[&name]).await?;
     kept.map_or(Ok(Vec::new()), |row| super::value::get(&row, 0))
 }
+
+/// With `write`, a row that is written and removed again. Without, a write that finds no row: a
+/// database that is read-only refuses that too.
+pub(super) async fn probe(inner: &Inner, write: bool) -> Result<(), Failure> {
+    let mut session = inner.writer().await?;
+    session.begin("BEGIN").await?;
+    if write {
+        session
+            .execute(sql::SECRET_PUT, &[&sql::PROBE, &&b""[..]])
+            .await?;
+    }
+    session.execute(sql::PROBE_DELETE, &[]).await?;
+    session.commit().await
+}

@@ -6,10 +6,10 @@ use bowline_model::id::TailnetId;
 use jiff::Timestamp;
 use tokio_postgres::Row as SqlRow;
 
-use super::Inner;
 use super::fail::Failure;
 use super::session::Session;
 use super::value::{self, count, int, json, time, uint};
+use super::{Inner, sql as own};
 use crate::batch::{AuditRow, OutboxRow};
 use crate::kind::Kind;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
@@ -222,6 +222,12 @@ pub(super) async fn outbox(
 pub(super) async fn moment(inner: &Inner, name: &str) -> Read<Option<Timestamp>> {
     let row = inner.session().await?.row(sql::MOMENT, &[&name]).await?;
     row.map(|row| value::time(&row, 0)).transpose()
+}
+
+pub(super) async fn size(inner: &Inner) -> Result<u64, Failure> {
+    let session = inner.session().await?;
+    let row = session.row(own::SIZE, &[]).await?;
+    row.map_or(Ok(0), |row| uint(&row, 0))
 }
 
 pub(super) async fn secret(inner: &Inner, name: &str) -> Read<Option<Vec<u8>>> {

@@ -46,3 +46,5 @@ pub(super) const HOLDER: &str = "\
     FROM pg_locks JOIN pg_stat_activity USING (pid) \
     WHERE locktype = 'advisory' AND granted AND classid = 1114601324 AND objid = 1701734764 \
     AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+pub(super) const SIZE: &str = "SELECT pg_database_size(current_database())";

@@ -192,6 +192,16 @@ pub(super) fn moment(conn: &Connection, name: &str, at: Timestamp) -> Refusable<
     Ok(Ok(()))
 }
 
+/// With `write`, a row that is written and removed again: its page goes to the disk.
+pub(super) fn probe(conn: &Connection, write: bool) -> Refusable<(), Error> {
+    if write {
+        conn.prepare_cached(sql::SECRET_PUT)?
+            .execute(params![sql::PROBE, [0_u8; 0]])?;
+        conn.prepare_cached(sql::PROBE_DELETE)?.execute([])?;
+    }
+    Ok(Ok(()))
+}
+
 /// Ids and sequence numbers are below 2^53, so the sign bit is never set.
 pub(super) fn int(number: u64) -> i64 {
     number.cast_signed()

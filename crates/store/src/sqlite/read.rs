@@ -272,6 +272,14 @@ pub(super) fn outbox(
     rows.collect()
 }
 
+/// Bytes of the database's file and of its write-ahead log.
+pub(super) fn size(conn: &Connection) -> u64 {
+    let length = |path: String| std::fs::metadata(path).map_or(0, |file| file.len());
+    conn.path().map_or(0, |path| {
+        length(path.to_owned()) + length(format!("{path}-wal"))
+    })
+}
+
 pub(super) fn secret(conn: &Connection, name: &str) -> Sql<Option<Vec<u8>>> {
     conn.prepare_cached(sql::SECRET)?
         .query_row(params![name], |row| row.get(0))
