@@ -11,7 +11,7 @@ use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Admission, NodeKey, RelayConfig, RelayServer, SecretKey, SessionError, client,
+    Admission, NodeKey, RelayConfig, RelayServer, SecretKey, SessionError, TailnetId, client,
     frame::{Frame, FrameType, HEADER_LEN, Header},
     stun::{BindingRequest, BindingResponse, StunServer},
 };
@@ -78,8 +78,8 @@ pub fn session(input: &[u8]) {
 struct Everyone;
 
 impl Admission for Everyone {
-    fn admit(&self, _node: NodeKey, _source: IpAddr) -> bool {
-        true
+    fn admit(&self, _node: NodeKey, _source: IpAddr) -> Option<TailnetId> {
+        Some(TailnetId::MIN)
     }
 }
 

@@ -11,13 +11,13 @@
 //!
 //! ```
 //! use std::{net::IpAddr, sync::Arc};
-//! use bowline_derp::{Admission, NodeKey, RelayConfig, RelayServer, SecretKey, client};
+//! use bowline_derp::{Admission, NodeKey, RelayConfig, RelayServer, SecretKey, TailnetId, client};
 //! use tokio_util::sync::CancellationToken;
 //!
 //! struct Everyone;
 //! impl Admission for Everyone {
-//!     fn admit(&self, _node: NodeKey, _source: IpAddr) -> bool {
-//!         true
+//!     fn admit(&self, _node: NodeKey, _source: IpAddr) -> Option<TailnetId> {
+//!         Some(TailnetId::MIN)
 //!     }
 //! }
 //!
@@ -60,7 +60,7 @@ pub mod stun;
 #[cfg(test)]
 mod testing;
 
-pub use bowline_model::key::NodeKey;
+pub use bowline_model::{id::TailnetId, key::NodeKey};
 pub use entropy::{Entropy, NoEntropy};
 pub use http::{Answer, Upgrade};
 pub use key::SecretKey;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bowline_admission::{Listener, Ticket};
-use bowline_model::key::NodeKey;
+use bowline_model::{id::TailnetId, key::NodeKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -28,12 +28,14 @@ use stats::Counters;
 
 /// Decides who may use the relay.
 pub trait Admission: Send + Sync + 'static {
-    /// Whether a client that holds the secret half of `node` may connect from `source`.
+    /// The tailnet of a client that holds the secret half of `node` and may connect from `source`;
+    /// `None` when it may not. Clients of different tailnets cannot reach each other.
     ///
     /// Called twice for each connection, without waiting allowed: before the client is registered
     /// and again after, so that a node removed in between (see [`RelayServer::disconnect`]) does
-    /// not slip in. `source` is never an IPv4 address in its IPv6 form.
-    fn admit(&self, node: NodeKey, source: IpAddr) -> bool;
+    /// not slip in; and by [`RelayServer::recheck`]. `source` is never an IPv4 address in its IPv6
+    /// form.
+    fn admit(&self, node: NodeKey, source: IpAddr) -> Option<TailnetId>;
 }
 
 /// Limits and times of a relay. The defaults are those of the official relay where it has them.
@@ -172,9 +174,27 @@ impl RelayServer {
         self.0.registry.close(node)
     }
 
+    /// Asks again about every node that is connected, and closes the connections of those that are
+    /// no longer admitted, or are in another tailnet now. Returns how many connections there were.
+    ///
+    /// To be called when calls of [`disconnect`](Self::disconnect) may have been missed. Other
+    /// tasks get a turn in between, so a call costs them little.
+    pub async fn recheck(&self) -> usize {
+        let mut closed = 0;
+        for shard in self.0.registry.shards() {
+            for (key, tailnet, source) in self.0.registry.nodes(shard) {
+                if self.0.admission.admit(key, source) != Some(tailnet) {
+                    closed += self.0.registry.close_in(&key, tailnet);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        closed
+    }
+
     /// Whether a node has a connection.
     pub fn is_connected(&self, node: &NodeKey) -> bool {
-        self.0.registry.active(node).is_some()
+        self.0.registry.is_connected(node)
     }
 
     /// What the relay counted since it was made.

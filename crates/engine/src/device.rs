@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bowline_model::address;
 use bowline_model::device::Device;
-use bowline_model::id::DeviceId;
+use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::name;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
@@ -393,8 +393,14 @@ impl Engine {
 
     /// Whether a node key belongs to a device that may use the relay.
     pub fn admits(&self, key: &bowline_model::key::NodeKey) -> bool {
-        self.find_device(key)
-            .is_some_and(|(_, _, entry)| !entry.device.expired && entry.device.authorized)
+        self.admitted(key).is_some()
+    }
+
+    /// The tailnet of a node key's device, if that device may use the relay. Devices of different
+    /// tailnets reach each other on no relay.
+    pub fn admitted(&self, key: &bowline_model::key::NodeKey) -> Option<TailnetId> {
+        let (tailnet, _, entry) = self.find_device(key)?;
+        (!entry.device.expired && entry.device.authorized).then_some(tailnet)
     }
 
     /// Whether a machine has a device in any tailnet.
@@ -411,7 +417,7 @@ impl Engine {
     pub fn find_device(
         &self,
         key: &bowline_model::key::NodeKey,
-    ) -> Option<(bowline_model::id::TailnetId, Arc<Snapshot>, Arc<Entry>)> {
+    ) -> Option<(TailnetId, Arc<Snapshot>, Arc<Entry>)> {
         let tailnet = self.0.directory.node_key(key)?;
         let snapshot = self.snapshot(tailnet)?;
         let entry = snapshot.device_by_node_key(key).cloned()?;

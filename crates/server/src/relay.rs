@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest::{SHA256, digest};
-use bowline_derp::{Admission, NodeKey, RelayServer};
+use bowline_derp::{Admission, NodeKey, RelayServer, TailnetId};
 use bowline_engine::Engine;
 use bowline_netmap::{DerpMap, Region, Relay};
 use rustls::ServerConfig;
@@ -29,8 +29,8 @@ pub const CERTIFICATE_FILE: &str = "relay-certificate.json";
 pub struct Members(pub Engine);
 
 impl Admission for Members {
-    fn admit(&self, node: NodeKey, _source: IpAddr) -> bool {
-        self.0.admits(&node)
+    fn admit(&self, node: NodeKey, _source: IpAddr) -> Option<TailnetId> {
+        self.0.admitted(&node)
     }
 }
 

@@ -17,7 +17,7 @@ use bowline_engine::{Engine, Event};
 use http::HeaderValue;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -267,7 +267,11 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         stop.clone(),
     ));
     tasks.spawn(listen::serve_operator(operator, operator_api, stop.clone()));
-    tasks.spawn(end_revoked(engine.clone(), relay.clone(), stop.clone()));
+    tasks.spawn(end_revoked(
+        engine.events(),
+        relay.clone(),
+        stop.clone(),
+    ));
     if let (Some(listener), Some(certificate)) = (sockets.relay, certificate) {
         tasks.spawn(relay::serve(
             listening(listener, Listener::Relay),
@@ -488,8 +492,11 @@ fn greet(
 }
 
 /// Ends relay connections of devices that were deleted or expired.
-async fn end_revoked(engine: Engine, relay: RelayServer, stop: CancellationToken) {
-    let mut events = engine.events();
+async fn end_revoked(
+    mut events: broadcast::Receiver<Event>,
+    relay: RelayServer,
+    stop: CancellationToken,
+) {
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
@@ -499,9 +506,10 @@ async fn end_revoked(engine: Engine, relay: RelayServer, stop: CancellationToken
             Ok(Event::NodeKeyRevoked(key)) => {
                 relay.disconnect(&key);
             }
-            // The relay asks again at every connection; a session that slipped through lasts until then.
+            // Whose keys were revoked is lost, so everyone who is connected is asked about.
             Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "relay sessions of removed devices may go on");
+                let closed = relay.recheck().await;
+                tracing::info!(missed, closed, "looked through the relay's connections");
             }
             Err(RecvError::Closed) => return,
         }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
 };
 
-use bowline_model::key::NodeKey;
+use bowline_model::{id::TailnetId, key::NodeKey};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
@@ -54,6 +55,10 @@ pub(super) enum Pushed {
 pub(super) struct Link {
     pub(super) id: u64,
     pub(super) key: NodeKey,
+    /// The tailnet that the key's device is in: the connection reaches nobody outside of it.
+    pub(super) tailnet: TailnetId,
+    /// Where it comes from.
+    pub(super) source: IpAddr,
     /// Whether the key has other connections: then each frame from this one makes it the active.
     pub(super) has_twins: AtomicBool,
     /// Whether the client said that this relay is its home.
@@ -113,10 +118,12 @@ impl Queue {
 }
 
 impl Link {
-    pub(super) fn new(id: u64, key: NodeKey) -> Self {
+    pub(super) fn new(id: u64, key: NodeKey, tailnet: TailnetId, source: IpAddr) -> Self {
         Self {
             id,
             key,
+            tailnet,
+            source,
             has_twins: AtomicBool::new(false),
             is_home: AtomicBool::new(false),
             waiting: Mutex::default(),

@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use bowline_model::key::NodeKey;
+use bowline_model::{id::TailnetId, key::NodeKey};
 use smallvec::SmallVec;
 
 use super::{
@@ -60,11 +61,24 @@ impl Registry {
     }
 
     /// Adds a connection, which is the active one of its key from now on. When the key has `most`
-    /// already, the one that was silent for longest is ended.
-    pub(super) fn register(&self, key: NodeKey, most: usize, counters: &Counters) -> Arc<Link> {
-        let link = Arc::new(Link::new(self.next_id.fetch_add(1, Relaxed), key));
+    /// already, the one that was silent for longest is ended. Connections that were admitted for
+    /// another tailnet are ended: a device is in one, so the key has moved.
+    pub(super) fn register(
+        &self,
+        key: NodeKey,
+        tailnet: TailnetId,
+        source: IpAddr,
+        most: usize,
+        counters: &Counters,
+    ) -> Arc<Link> {
+        let id = self.next_id.fetch_add(1, Relaxed);
+        let link = Arc::new(Link::new(id, key, tailnet, source));
         let mut shard = self.shard(&key);
         let links = &mut shard.entry(key).or_default().links;
+        links
+            .iter()
+            .filter(|other| other.tailnet != tailnet)
+            .for_each(|other| other.end(End::Revoked));
         // More than one when those ended before have not left yet.
         let excess = (links.len() + 1).saturating_sub(most.max(1));
         links[..excess]
@@ -131,9 +145,34 @@ impl Registry {
         }
     }
 
-    /// The connection of a key that gets its traffic.
-    pub(super) fn active(&self, key: &NodeKey) -> Option<Arc<Link>> {
-        self.shard(key).get(key)?.links.last().cloned()
+    /// The connection that gets the traffic of a key from its own tailnet. Nothing for a key of
+    /// another tailnet: whether it is connected is none of the sender's business.
+    pub(super) fn active(&self, key: &NodeKey, tailnet: TailnetId) -> Option<Arc<Link>> {
+        let shard = self.shard(key);
+        let links = &shard.get(key)?.links;
+        let link = links.iter().rev().find(|link| link.tailnet == tailnet)?;
+        Some(Arc::clone(link))
+    }
+
+    /// Whether a key has a connection, in whatever tailnet.
+    pub(super) fn is_connected(&self, key: &NodeKey) -> bool {
+        self.shard(key).contains_key(key)
+    }
+
+    /// The numbers of the shards, for [`nodes`](Self::nodes).
+    pub(super) fn shards(&self) -> std::ops::Range<usize> {
+        0..self.shards.len()
+    }
+
+    /// What the connections of one shard were admitted as: a key, its tailnet, and a source.
+    pub(super) fn nodes(&self, shard: usize) -> Vec<(NodeKey, TailnetId, IpAddr)> {
+        let shard = self.shards[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let links = shard.values().flat_map(|station| &station.links);
+        links
+            .map(|link| (link.key, link.tailnet, link.source))
+            .collect()
     }
 
     /// One particular connection of a key, if it is still there.
@@ -148,11 +187,18 @@ impl Registry {
 
     /// Ends all connections of a key, and says how many.
     pub(super) fn close(&self, key: &NodeKey) -> usize {
+        self.close_if(key, |_| true)
+    }
+
+    /// Ends those that were admitted for one tailnet.
+    pub(super) fn close_in(&self, key: &NodeKey, tailnet: TailnetId) -> usize {
+        self.close_if(key, |link| link.tailnet == tailnet)
+    }
+
+    fn close_if(&self, key: &NodeKey, is_meant: impl Fn(&Link) -> bool) -> usize {
         let shard = self.shard(key);
-        let Some(station) = shard.get(key) else {
-            return 0;
-        };
-        station.links.iter().for_each(|link| link.end(End::Revoked));
-        station.links.len()
+        let links = shard.get(key).map_or(&[][..], |station| &station.links);
+        let meant = links.iter().filter(|link| is_meant(link));
+        meant.inspect(|link| link.end(End::Revoked)).count()
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bowline_admission::Ticket;
-use bowline_model::key::NodeKey;
+use bowline_model::{id::TailnetId, key::NodeKey};
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -177,9 +177,10 @@ struct Session<'r> {
 }
 
 impl<'r> Session<'r> {
-    fn register(relay: &'r Relay, key: NodeKey) -> Self {
+    fn register(relay: &'r Relay, key: NodeKey, tailnet: TailnetId, source: IpAddr) -> Self {
         let most = relay.config.connections_per_key;
-        let link = relay.registry.register(key, most, &relay.counters);
+        let registry = &relay.registry;
+        let link = registry.register(key, tailnet, source, most, &relay.counters);
         add(&relay.counters.accepted, 1);
         add(&relay.counters.connections, 1);
         Self {
@@ -250,13 +251,12 @@ where
     let ClientInfo { key, sealed } = ClientInfo::decode(client_info.payload())?;
     let details = sealed::open(&relay.secret, &key, sealed)?;
     let _: ClientDetails = serde_json::from_slice(&details).map_err(SessionError::Details)?;
-    if !relay.admission.admit(key, source) {
-        return Err(SessionError::NotAdmitted);
-    }
-    let session = Session::register(relay, key);
+    let admitted = relay.admission.admit(key, source);
+    let tailnet = admitted.ok_or(SessionError::NotAdmitted)?;
+    let session = Session::register(relay, key, tailnet, source);
     // Somebody who was removed since the first question was not yet registered when
     // `disconnect` came, so ask again.
-    if !relay.admission.admit(key, source) {
+    if relay.admission.admit(key, source) != Some(tailnet) {
         return Err(SessionError::NotAdmitted);
     }
 
@@ -445,7 +445,8 @@ impl Incoming<'_> {
             add(&counters.disco_packets_received, 1);
         }
 
-        let Some(other) = self.relay.registry.active(&destination) else {
+        let own = self.link.tailnet;
+        let Some(other) = self.relay.registry.active(&destination, own) else {
             counters.drop_packets(Reason::UnknownDestination, 1);
             // Disco only: it is what a client sends to find out whether the peer is there.
             if lane == Lane::Disco && self.not_here.try_take(1, Instant::now()) {

@@ -11,7 +11,7 @@ use std::{
 
 use bowline_admission::{Admission, Limits, Listener};
 use bowline_derp::{
-    NodeKey, RelayConfig, SecretKey, SessionError,
+    NodeKey, RelayConfig, SecretKey, SessionError, TailnetId,
     client::{self, Error, Options},
     frame::{
         Body as _, ClientDetails, ClientInfo, Frame, FrameError, FrameType, KeepAlive, ServerKey,
@@ -33,7 +33,7 @@ async fn who_is_not_admitted_is_closed_without_a_word() {
         let asked = Arc::clone(&asked);
         move |node, source| {
             asked.lock().unwrap().push((node, source));
-            false
+            None
         }
     });
     let (stream, session) = relay.open_from(1024, "[::ffff:192.0.2.7]:4242");
@@ -62,7 +62,7 @@ async fn who_is_not_admitted_is_closed_without_a_word() {
 async fn who_is_removed_while_connecting_does_not_slip_in() {
     let questions = AtomicUsize::new(0);
     let relay = TestRelay::admitting(RelayConfig::default(), move |_, _| {
-        questions.fetch_add(1, Ordering::Relaxed) == 0
+        (questions.fetch_add(1, Ordering::Relaxed) == 0).then_some(TailnetId::MIN)
     });
     let (stream, session) = relay.open(1024);
     let refused = client::connect(stream, &secret(1), &Options::default()).await;

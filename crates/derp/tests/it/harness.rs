@@ -8,7 +8,7 @@ use std::{
 };
 
 use bowline_derp::{
-    Admission, NodeKey, RelayConfig, RelayServer, RelayStats, SecretKey, SessionError,
+    Admission, NodeKey, RelayConfig, RelayServer, RelayStats, SecretKey, SessionError, TailnetId,
     client::{self, Client, Event},
 };
 use tokio::{
@@ -33,9 +33,9 @@ pub(crate) struct AdmitIf<F>(pub(crate) F);
 
 impl<F> Admission for AdmitIf<F>
 where
-    F: Fn(NodeKey, IpAddr) -> bool + Send + Sync + 'static,
+    F: Fn(NodeKey, IpAddr) -> Option<TailnetId> + Send + Sync + 'static,
 {
-    fn admit(&self, node: NodeKey, source: IpAddr) -> bool {
+    fn admit(&self, node: NodeKey, source: IpAddr) -> Option<TailnetId> {
         (self.0)(node, source)
     }
 }
@@ -61,12 +61,12 @@ impl TestRelay {
     }
 
     pub(crate) fn with(config: RelayConfig) -> Self {
-        Self::admitting(config, |_, _| true)
+        Self::admitting(config, |_, _| Some(TailnetId::MIN))
     }
 
     pub(crate) fn admitting(
         config: RelayConfig,
-        admit: impl Fn(NodeKey, IpAddr) -> bool + Send + Sync + 'static,
+        admit: impl Fn(NodeKey, IpAddr) -> Option<TailnetId> + Send + Sync + 'static,
     ) -> Self {
         let key = SecretKey::from_bytes([200; 32]);
         let server = RelayServer::new(key, Arc::new(AdmitIf(admit)), config);

@@ -13,4 +13,5 @@ mod http;
 mod limits;
 mod presence;
 mod stun;
+mod tailnets;
 mod websocket;
