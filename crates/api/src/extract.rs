@@ -1,14 +1,16 @@
 //! Reading requests and writing answers.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::RequestExt as _;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bowline_admission::{BodyRefused, Origin};
+use bowline_engine::Random;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, Uri};
 use indexmap::IndexMap;
@@ -240,12 +242,38 @@ pub(crate) async fn tidy_path(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// Makes the ids of requests: `5f0c9a1be2d4-1a`. The part in front is random, so that an id is not
+/// used again after a restart, nor by another replica or listener; the part behind counts.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    front: u64,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    /// With a front of 48 random bits.
+    pub(crate) fn new(random: &dyn Random) -> Self {
+        let mut front = [0; 8];
+        random.fill(&mut front[2..]);
+        Self {
+            front: u64::from_be_bytes(front),
+            count: AtomicU64::new(1),
+        }
+    }
+
+    fn next(&self) -> String {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        format!("{:012x}-{count:x}", self.front)
+    }
+}
+
 /// Gives each request an id: in its answer, and in every line that is logged for it.
-pub(crate) async fn request_id(request: Request, next: Next) -> Response {
-    static COUNTER: AtomicU64 = AtomicU64::new(1);
-    let id = COUNTER.fetch_add(1, Ordering::Relaxed);
-    // Spread over the whole range, so that ids of one day are told apart at a glance.
-    let id = format!("{:016x}", id.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+pub(crate) async fn request_id(
+    State(ids): State<Arc<RequestIds>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = ids.next();
     let span = tracing::info_span!("api.request", request.id = %id, method = %request.method());
     let mut response = next.run(request).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -302,5 +330,19 @@ mod tests {
             "{}",
             error.message
         );
+    }
+
+    #[test]
+    fn request_ids_differ_within_a_process_and_from_those_of_another() {
+        struct Fixed(u8);
+        impl Random for Fixed {
+            fn fill(&self, bytes: &mut [u8]) {
+                bytes.fill(self.0);
+            }
+        }
+        let (one, other) = (RequestIds::new(&Fixed(1)), RequestIds::new(&Fixed(0xff)));
+        assert_eq!(one.next(), "010101010101-1");
+        assert_eq!(one.next(), "010101010101-2");
+        assert_eq!(other.next(), "ffffffffffff-1");
     }
 }

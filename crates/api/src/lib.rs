@@ -64,6 +64,7 @@ pub(crate) struct Api {
 /// The API over an engine, below `/api/v2`.
 pub fn router(engine: Engine, options: ApiOptions) -> Router {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let request_ids = Arc::new(extract::RequestIds::new(engine.random()));
     let api = Api {
         engine,
         options,
@@ -74,7 +75,10 @@ pub fn router(engine: Engine, options: ApiOptions) -> Router {
         .nest("/api/v2", operations::routes(&api))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(middleware::from_fn(extract::request_id))
+        .layer(middleware::from_fn_with_state(
+            request_ids,
+            extract::request_id,
+        ))
         .layer(DefaultBodyLimit::max(options.body_limit))
         .with_state(api);
     // A layer of the router would come after its choice of a route.

@@ -1,11 +1,13 @@
 //! The document of what is served: made from the table of operations and the schemas beside it.
 
-use axum::response::Response;
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
+use axum::response::{IntoResponse as _, Response};
 use bowline_engine::{Access, Scope};
+use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 
-use crate::error::ApiError;
-use crate::extract::json;
 use crate::operations::{Operation, Requirement, Verb, operations};
 
 /// Schemas and parameters. Tests hold every answer, and every body that was accepted, against them.
@@ -105,7 +107,9 @@ fn scope_text(scope: Scope, access: Access) -> String {
     }
 }
 
-/// `GET /api/v2?outputOpenapiSchema=true`.
-pub(crate) async fn handler() -> Result<Response, ApiError> {
-    json(&document())
+/// `GET /api/v2?outputOpenapiSchema=true`. Anybody may ask, so it is made once.
+pub(crate) async fn handler() -> Response {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    let headers = [(CONTENT_TYPE, "application/json")];
+    (headers, TEXT.clone()).into_response()
 }

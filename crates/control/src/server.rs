@@ -100,7 +100,8 @@ pub(crate) struct Inner {
     /// registering.
     pub(crate) ssh_limiter: Limiter,
     pub(crate) counters: Counters,
-    public_key: String,
+    /// The answer to `GET /key`, which is the same for everybody.
+    key: Bytes,
     connections: TaskTracker,
 }
 
@@ -173,9 +174,13 @@ impl Control {
     pub fn new(engine: Engine, config: Config) -> Result<Self, noise::HandshakeError> {
         let public = noise::handshake::public_key(&config.noise_secret)?;
         let public_key = MachineKey::from_bytes(public).ok_or(noise::HandshakeError::LowOrder)?;
+        let key = json!({
+            "legacyPublicKey": NO_KEY,
+            "publicKey": public_key.to_string(),
+        });
         Ok(Self(Arc::new(Inner {
             engine,
-            public_key: public_key.to_string(),
+            key: key.to_string().into(),
             limiter: Limiter::new(BURST, config.registrations_per_second),
             ssh_limiter: Limiter::new(BURST, config.registrations_per_second),
             counters: Counters::default(),
@@ -198,10 +203,7 @@ impl Control {
     /// `GET /key?v=<capability version>`: the server's Noise public key. The legacy key is there
     /// because the official Rust client wants to read one.
     pub fn key(&self) -> Response<Body> {
-        json_response(
-            StatusCode::OK,
-            &json!({"legacyPublicKey": NO_KEY, "publicKey": self.0.public_key}),
-        )
+        respond(StatusCode::OK, "application/json", self.0.key.clone())
     }
 
     /// `POST /ts2021`: answers the handshake, when it is its source's turn, and serves the encrypted

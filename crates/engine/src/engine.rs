@@ -299,6 +299,11 @@ impl Engine {
         self.0.clock.now()
     }
 
+    /// The source of randomness that it was opened with.
+    pub fn random(&self) -> &dyn Random {
+        &*self.0.random
+    }
+
     /// The settings it was opened with.
     pub fn settings(&self) -> &Settings {
         &self.0.settings
