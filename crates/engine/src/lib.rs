@@ -56,4 +56,5 @@ pub use register::{Registered, Registration, RegistrationRefused};
 pub use report::{NetReport, Report};
 pub use session::{Link, Stream};
 pub use ssh_check::{SshAnswer, SshCheck, SshSession};
+pub use tailnet::BASE_DOMAIN_MAX;
 pub use timekeeper::{ClockStatus, FallsDue};

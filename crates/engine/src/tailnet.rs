@@ -16,6 +16,13 @@ use crate::engine::Engine;
 use crate::failure::{Refusal, StoreFailure};
 use crate::writer;
 
+/// Longest DNS name of a tailnet, in bytes: the longest label of a device (63) and a dot go in
+/// front, and clients panic at each start over a name of more than 253.
+/// Source: `tailscale/tailscale util/dnsname/dnsname.go ToFQDN`.
+pub const DNS_NAME_MAX: usize = 253 - 63 - 1;
+/// Longest base domain, in bytes: a tailnet's own label (`tail1a2b3c`) and a dot go in front.
+pub const BASE_DOMAIN_MAX: usize = DNS_NAME_MAX - 10 - 1;
+
 /// A tailnet that was just made.
 #[derive(Debug)]
 pub struct NewTailnet {
@@ -87,13 +94,21 @@ impl Engine {
                 .next(now, u16::from_le_bytes([noise[0], noise[1]])),
         )
         .ok_or(StoreFailure::Defect("ran out of ids"))?;
+        let dns_name = format!(
+            "tail{:02x}{:02x}{:02x}.{}",
+            noise[2], noise[3], noise[4], self.0.settings.base_domain
+        );
+        if dns_name.len() > DNS_NAME_MAX {
+            return Err(Refusal::invalid(format!(
+                "the base domain of this server is too long: it has {} characters, and at most \
+                 {BASE_DOMAIN_MAX} leave room for the names of devices",
+                self.0.settings.base_domain.len()
+            )));
+        }
         let tailnet = Tailnet {
             id,
             name: name.to_owned(),
-            dns_name: format!(
-                "tail{:02x}{:02x}{:02x}.{}",
-                noise[2], noise[3], noise[4], self.0.settings.base_domain
-            ),
+            dns_name,
             created: now,
             settings: Settings {
                 devices_key_duration_days: self.0.settings.key_duration_days,
