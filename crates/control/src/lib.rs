@@ -12,5 +12,6 @@ pub mod noise;
 pub mod register;
 pub mod server;
 mod ssh_action;
+mod upgrade;
 
 pub use server::{Config, Control, Counters};

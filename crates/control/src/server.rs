@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bowline_admission::{BodyRefused, Busy, Share, Ticket};
 use bowline_engine::Engine;
 use bowline_model::key::MachineKey;
 use bowline_model::text::shown;
 use bowline_wire::fields::BadRequest;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -24,12 +22,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::limit::Limiter;
 use crate::noise::{self, NoiseStream};
+use crate::upgrade::Asked;
 use crate::{map, register, ssh_action};
 
 /// Body of every answer of this crate.
@@ -203,11 +201,17 @@ impl Control {
     /// `GET /key?v=<capability version>`: the server's Noise public key. The legacy key is there
     /// because the official Rust client wants to read one.
     pub fn key(&self) -> Response<Body> {
-        respond(StatusCode::OK, "application/json", self.0.key.clone())
+        let mut response = respond(StatusCode::OK, "application/json", self.0.key.clone());
+        // Clients in browsers come from pages of other origins.
+        let anybody = HeaderValue::from_static("*");
+        response
+            .headers_mut()
+            .insert(ACCESS_CONTROL_ALLOW_ORIGIN, anybody);
+        response
     }
 
-    /// `POST /ts2021`: answers the handshake, when it is its source's turn, and serves the encrypted
-    /// connection. `source`: where it comes from, as a trusted proxy says it. `ticket`: its place
+    /// `POST /ts2021`, or `GET` as a WebSocket: answers the handshake, when it is its source's turn,
+    /// and serves the encrypted connection. `source`: where it comes from, as a trusted proxy says it. `ticket`: its place
     /// among the connections of the server.
     pub async fn upgrade(
         &self,
@@ -215,13 +219,13 @@ impl Control {
         source: IpAddr,
         ticket: Ticket,
     ) -> Response<Body> {
-        let initiation = match initiation(&request) {
-            Ok(initiation) => initiation,
+        let initiation = match Asked::of(&request) {
+            Ok(asked) => asked,
             Err(problem) => return text_response(StatusCode::BAD_REQUEST, problem),
         };
         let responded = {
             let _turn = ticket.admission().turns().turn(source).await;
-            noise::respond(&self.0.config.noise_secret, &initiation)
+            noise::respond(&self.0.config.noise_secret, &asked.initiation)
         };
         let responded = match responded {
             Ok(responded) => responded,
@@ -233,38 +237,17 @@ impl Control {
         let control = self.clone();
         let upgraded = hyper::upgrade::on(&mut request);
         let span = tracing::debug_span!("control.connection", source.ip = %source, capver = responded.protocol_version);
+        let response = asked.accepted();
         let serve = async move {
             let upgraded = match upgraded.await {
                 Ok(upgraded) => upgraded,
                 Err(error) => return tracing::debug!(error = %error, "upgrade failed"),
             };
-            // Without the layers of the HTTP/1 connection where that can be: they hold memory.
-            match upgraded.downcast::<TokioIo<TcpStream>>() {
-                Ok(parts) if parts.read_buf.is_empty() => {
-                    control
-                        .serve(parts.io.into_inner(), source, responded, ticket)
-                        .await;
-                }
-                Ok(parts) => {
-                    let io = tokio_util_rewind(parts.read_buf, parts.io.into_inner());
-                    control.serve(io, source, responded, ticket).await;
-                }
-                Err(upgraded) => {
-                    control
-                        .serve(TokioIo::new(upgraded), source, responded, ticket)
-                        .await;
-                }
-            }
+            let io = asked.stream(upgraded).await;
+            control.serve(io, source, responded, ticket).await;
         };
         self.0.connections.spawn(serve.instrument(span));
-        Response::builder()
-            .status(StatusCode::SWITCHING_PROTOCOLS)
-            .header(UPGRADE, "tailscale-control-protocol")
-            .header(CONNECTION, "upgrade")
-            .body(empty())
-            .unwrap_or_else(|_| {
-                text_response(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
-            })
+        response
     }
 
     async fn serve<S>(&self, io: S, source: IpAddr, responded: noise::Responded, ticket: Ticket)
@@ -403,38 +386,6 @@ impl Control {
             ),
         }
     }
-}
-
-/// Bytes that were read ahead, then the rest.
-fn tokio_util_rewind(
-    ahead: Bytes,
-    io: TcpStream,
-) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    let (read, write) = io.into_split();
-    tokio::io::join(
-        tokio::io::AsyncReadExt::chain(std::io::Cursor::new(ahead), read),
-        write,
-    )
-}
-
-fn initiation(request: &Request<Incoming>) -> Result<Vec<u8>, &'static str> {
-    let header = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
-    let is_ours = header("upgrade")
-        .is_some_and(|value| value.eq_ignore_ascii_case("tailscale-control-protocol"));
-    if request.method() != Method::POST || !is_ours {
-        return Err(
-            "this is the control protocol's address: expected POST with Upgrade: tailscale-control-protocol",
-        );
-    }
-    let handshake = header("x-tailscale-handshake").ok_or("missing X-Tailscale-Handshake")?;
-    BASE64_STANDARD
-        .decode(handshake)
-        .map_err(|_| "X-Tailscale-Handshake is not base64")
 }
 
 /// Receives a request body, as large as this peer's may be.

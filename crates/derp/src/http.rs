@@ -12,8 +12,6 @@
 //! `Derp-Fast-Start` is not honoured: clients send it only to a relay that adds its own extra
 //! certificate to the chain, which this one does not.
 
-mod websocket;
-
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -42,6 +40,7 @@ use crate::{
     frame::PROTOCOL_VERSION,
     key::hex,
     relay::{RelayServer, SessionError, uncounted},
+    websocket,
 };
 
 const VERSION_HEADER: HeaderName = HeaderName::from_static("derp-version");
@@ -272,7 +271,7 @@ impl RelayServer {
             .with(CONNECTION, HeaderValue::from_static("Upgrade"));
         }
         if is_websocket {
-            match websocket::accept(headers) {
+            match websocket::accept(headers, "derp") {
                 Ok(accepted) => answer.response.headers_mut().extend(accepted),
                 Err(refusal) => return Answer::text(StatusCode::BAD_REQUEST, refusal),
             }
@@ -325,7 +324,7 @@ fn generate_204(headers: &HeaderMap) -> Answer {
 }
 
 /// Whether a comma-separated header has a token, case aside.
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers
         .get_all(name)
         .iter()

@@ -59,6 +59,7 @@ pub mod sealed;
 pub mod stun;
 #[cfg(test)]
 mod testing;
+pub mod websocket;
 
 pub use bowline_model::{id::TailnetId, key::NodeKey};
 pub use entropy::{Entropy, NoEntropy};

@@ -6,3 +6,4 @@ mod machine;
 mod map;
 mod server;
 mod ssh_action;
+mod websocket;

@@ -102,6 +102,25 @@ impl Server {
         }
     }
 
+    /// `host:port`
+    pub(crate) fn authority(&self) -> &str {
+        self.address.authority()
+    }
+
+    /// The public half of the server's Noise key.
+    pub(crate) fn control_key() -> [u8; 32] {
+        bowline_control::noise::handshake::public_key(&config().noise_secret).unwrap()
+    }
+
+    /// As [`Server::client`], in a browser.
+    pub(crate) fn browser(&self, number: u64) -> Client {
+        Client::new(
+            self.address.clone().as_browser(),
+            Identity::numbered(number),
+            &format!("browser{number}"),
+        )
+    }
+
     pub(crate) fn client(&self, number: u64) -> Client {
         Client::new(
             self.address.clone(),

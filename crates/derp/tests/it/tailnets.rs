@@ -6,9 +6,7 @@ use std::{
 };
 
 use bowline_derp::{
-    NodeKey, RelayConfig, SessionError, TailnetId,
-    client::Event,
-    frame::PeerGoneReason,
+    NodeKey, RelayConfig, SessionError, TailnetId, client::Event, frame::PeerGoneReason,
 };
 
 use crate::harness::{TestRelay, disco, secret, soon};

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bowline_control::noise::handshake::REPLY_LEN;
 use bowline_control::noise::{Initiator, NoiseStream, early};
+use bowline_derp::websocket::ByteStream;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -24,6 +25,8 @@ use super::map_stream::{Compression, MapFrames};
 /// As much of a whole answer as is read: what real clients take of a registration's.
 const ANSWER_LIMIT: usize = 1 << 20;
 
+/// The control protocol's name in requests to upgrade.
+const PROTOCOL: &str = "tailscale-control-protocol";
 /// Flow-control windows of the Go client, in bytes.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 30;
@@ -35,6 +38,8 @@ pub struct Server {
     noise_key: [u8; 32],
     /// The address that connections come from.
     source: Option<IpAddr>,
+    /// Whether the control protocol goes through a WebSocket.
+    is_browser: bool,
 }
 
 impl Server {
@@ -74,6 +79,7 @@ impl Server {
             authority: authority.to_owned(),
             noise_key: parse_key(key("publicKey")?, "mkey:")?,
             source: None,
+            is_browser: false,
         })
     }
 
@@ -83,6 +89,7 @@ impl Server {
             authority: authority.into(),
             noise_key,
             source: None,
+            is_browser: false,
         }
     }
 
@@ -91,6 +98,14 @@ impl Server {
     #[must_use]
     pub fn from_source(mut self, source: IpAddr) -> Self {
         self.source = Some(source);
+        self
+    }
+
+    /// The same server, reached as by a client in a browser: the control protocol goes through a
+    /// WebSocket.
+    #[must_use]
+    pub fn as_browser(mut self) -> Self {
+        self.is_browser = true;
         self
     }
 
@@ -245,7 +260,7 @@ impl Connection {
             &server.noise_key,
             protocol_version,
         )?;
-        let mut upgraded = upgrade(stream, &server.authority, initiator.initiation()).await?;
+        let mut upgraded = upgrade(stream, server, initiator.initiation()).await?;
         let mut reply = [0; REPLY_LEN];
         upgraded
             .read_exact(&mut reply)
@@ -371,9 +386,9 @@ impl Connection {
 /// Asks for the upgrade and gives the stream after the 101.
 async fn upgrade<S>(
     stream: S,
-    authority: &str,
+    server: &Server,
     initiation: &[u8],
-) -> anyhow::Result<TokioIo<hyper::upgrade::Upgraded>>
+) -> anyhow::Result<Box<dyn Carrier>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -382,14 +397,31 @@ where
     tokio::spawn(async move {
         let _ = connection.with_upgrades().await;
     });
+    let initiation = STANDARD.encode(initiation);
     let request = Request::builder()
-        .method(Method::POST)
-        .uri("/ts2021")
-        .header(header::HOST, authority)
-        .header(header::UPGRADE, "tailscale-control-protocol")
-        .header(header::CONNECTION, "upgrade")
-        .header("X-Tailscale-Handshake", STANDARD.encode(initiation))
-        .body(Full::new(Bytes::new()))?;
+        .header(header::HOST, &server.authority)
+        .header(header::CONNECTION, "upgrade");
+    let request = if server.is_browser {
+        let escaped = initiation
+            .replace('+', "%2B")
+            .replace('/', "%2F")
+            .replace('=', "%3D");
+        request
+            .method(Method::GET)
+            .uri(format!("/ts2021?X-Tailscale-Handshake={escaped}"))
+            .header(header::ORIGIN, "https://console.example.net")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+            .header(header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL)
+    } else {
+        request
+            .method(Method::POST)
+            .uri("/ts2021")
+            .header(header::UPGRADE, PROTOCOL)
+            .header("X-Tailscale-Handshake", initiation)
+    };
+    let request = request.body(Full::new(Bytes::new()))?;
     let response = requests
         .send_request(request)
         .await
@@ -398,13 +430,27 @@ where
         let answer = Answer::read(response).await?;
         bail!("/ts2021 answered {}: {}", answer.status, answer.text());
     }
-    let protocol = response.headers().get(header::UPGRADE);
+    let (name, wanted) = if server.is_browser {
+        (header::SEC_WEBSOCKET_ACCEPT, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    } else {
+        (header::UPGRADE, PROTOCOL)
+    };
+    let answered = response.headers().get(&name);
     ensure!(
-        protocol.is_some_and(|name| name == "tailscale-control-protocol"),
-        "/ts2021 switched to {protocol:?}"
+        answered.is_some_and(|value| value == wanted),
+        "/ts2021 answered {name} {answered:?}"
     );
-    Ok(TokioIo::new(hyper::upgrade::on(response).await?))
+    let upgraded = TokioIo::new(hyper::upgrade::on(response).await?);
+    if server.is_browser {
+        return Ok(Box::new(ByteStream::client(upgraded).await));
+    }
+    Ok(Box::new(upgraded))
 }
+
+/// What carries the control protocol.
+trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Carrier for S {}
 
 /// A task that ends with its owner.
 #[derive(Debug)]

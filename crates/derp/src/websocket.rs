@@ -1,8 +1,10 @@
-//! DERP inside WebSocket messages, the only way for clients in browsers.
+//! A protocol inside WebSocket messages, the only way for clients in browsers: DERP here, and the
+//! control protocol in `bowline-control`.
 //!
 //! Binary messages are one byte stream; where a message ends means nothing. There is no
 //! compression, since packets are encrypted, and any origin may connect, since what authenticates
-//! is the node key. Source: ts-go `derp/derpserver/websocket.go`.
+//! is the protocol inside. Source: ts-go `derp/derpserver/websocket.go`,
+//! `control/controlhttp/controlhttpserver/controlhttpserver.go`, `net/wsconn/wsconn.go`.
 
 use std::{
     io,
@@ -30,19 +32,27 @@ use tokio_tungstenite::{
     },
 };
 
-const SUBPROTOCOL: &str = "derp";
+use crate::http::has_token;
+
 /// Longest message in bytes, either way: a client may put its longest frame into one.
 const MESSAGE_MAX: usize = 128 << 10;
 /// Bytes put into one message by us, and kept for reading and writing.
 const CHUNK: usize = 16 << 10;
 const READ_BUFFER: usize = 4 << 10;
 
-/// Headers that accept a WebSocket request, or why it is refused.
-pub(super) fn accept(headers: &HeaderMap) -> Result<Vec<(HeaderName, HeaderValue)>, &'static str> {
-    if !super::has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
-        return Err("the WebSocket subprotocol must be derp\n");
+/// Headers that accept a WebSocket request for `subprotocol`. The answer needs `Connection:
+/// Upgrade` besides.
+///
+/// # Errors
+/// Why the request is refused: a line of text for its sender.
+pub fn accept(
+    headers: &HeaderMap,
+    subprotocol: &'static str,
+) -> Result<Vec<(HeaderName, HeaderValue)>, &'static str> {
+    if !has_token(headers, &SEC_WEBSOCKET_PROTOCOL, subprotocol) {
+        return Err("the WebSocket subprotocol is missing or not one that is spoken here\n");
     }
-    if !super::has_token(headers, &SEC_WEBSOCKET_VERSION, "13") {
+    if !has_token(headers, &SEC_WEBSOCKET_VERSION, "13") {
         return Err("the WebSocket version must be 13\n");
     }
     let key = headers
@@ -57,27 +67,37 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<Vec<(HeaderName, HeaderValue
         (SEC_WEBSOCKET_ACCEPT, proof),
         (
             SEC_WEBSOCKET_PROTOCOL,
-            HeaderValue::from_static(SUBPROTOCOL),
+            HeaderValue::from_static(subprotocol),
         ),
     ])
 }
 
 /// The bytes inside the messages of a WebSocket.
-pub(super) struct ByteStream<S> {
+#[derive(Debug)]
+pub struct ByteStream<S> {
     socket: WebSocketStream<S>,
     unread: Bytes,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ByteStream<S> {
     /// The server's side of a connection that is past the upgrade.
-    pub(super) async fn server(stream: S) -> Self {
+    pub async fn server(stream: S) -> Self {
+        Self::with_role(stream, Role::Server).await
+    }
+
+    /// The client's side, for tests and for simulating clients in browsers.
+    pub async fn client(stream: S) -> Self {
+        Self::with_role(stream, Role::Client).await
+    }
+
+    async fn with_role(stream: S, role: Role) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(CHUNK)
             .max_write_buffer_size(2 * MESSAGE_MAX)
             .max_message_size(Some(MESSAGE_MAX))
             .max_frame_size(Some(MESSAGE_MAX));
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        let socket = WebSocketStream::from_raw_socket(stream, role, Some(config)).await;
         Self {
             socket,
             unread: Bytes::new(),
@@ -170,7 +190,7 @@ mod tests {
             ("sec-websocket-version", "13"),
             ("sec-websocket-protocol", "chat, derp"),
         ]);
-        let accepted: HeaderMap = accept(&request).unwrap().into_iter().collect();
+        let accepted: HeaderMap = accept(&request, "derp").unwrap().into_iter().collect();
         assert_eq!(
             accepted["sec-websocket-accept"],
             "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -190,7 +210,7 @@ mod tests {
             let mut pairs = full.to_vec();
             pairs.remove(missing);
             assert!(
-                accept(&headers(&pairs)).is_err(),
+                accept(&headers(&pairs), "derp").is_err(),
                 "without {}",
                 full[missing].0
             );
