@@ -26,15 +26,71 @@ pub struct DataDir {
     _lock: File,
 }
 
+/// Names by which a directory is known as one of data.
+const OURS: [&str; 4] = ["lock", "bowline.toml", "bowline.db", "seal.key"];
+
+/// Others must neither look into the directory nor put anything into it: the operator's socket and
+/// the keys rely on that. Gives the mode of one that is to be closed to them, since they can read
+/// it.
+///
+/// One that others may *write* is refused, since what lies in it may be theirs; so is one with other
+/// things in it, which others may need to reach.
+fn open_to_others(path: &Path) -> Result<Option<u32>> {
+    let mode = || -> io::Result<u32> { Ok(fs::metadata(path)?.permissions().mode() & 0o7777) };
+    let cannot = || format!("cannot look at the data directory {}", path.display());
+    let found = mode().with_context(cannot)?;
+    let for_others = found & 0o077;
+    if for_others == 0 {
+        return Ok(None);
+    }
+    let advice = format!(
+        "run: chmod 700 {}, or choose a directory of its own with --data, which is made if it is \
+         not there",
+        path.display()
+    );
+    if found & 0o022 != 0 {
+        bail!(
+            "the data directory {} can be written by others (mode {found:04o}); {advice}",
+            path.display()
+        );
+    }
+    let mut names = fs::read_dir(path).with_context(cannot)?;
+    let is_empty = names.next().is_none();
+    if !is_empty && !OURS.iter().any(|name| path.join(name).exists()) {
+        bail!(
+            "the data directory {} can be read by others (mode {found:04o}) and has other things \
+             in it; {advice}",
+            path.display()
+        );
+    }
+    Ok(Some(found))
+}
+
+/// Closes a directory to others.
+fn close_to_others(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).with_context(|| {
+        format!(
+            "the data directory {} can be read by others (mode {mode:04o}); run: chmod 700 {}",
+            path.display(),
+            path.display()
+        )
+    })?;
+    tracing::warn!("the data directory could be read by others (mode {mode:04o}); it is 0700 now");
+    Ok(())
+}
+
 impl DataDir {
-    /// Makes the directory (mode 0700) if it is not there, and takes it for this process.
+    /// Makes the directory (mode 0700) if it is not there, and takes it for this process. One that
+    /// others may read is closed to them.
     ///
     /// # Errors
-    /// When it cannot be made or written; [`InUse`] when another process has it.
+    /// When it cannot be made or written, or others may write it; [`InUse`] when another process
+    /// has it.
     pub fn open(path: &Path) -> Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
             format!("cannot make the data directory {}; choose another with --data, or give this user write access", path.display())
         })?;
+        let open_to_others = open_to_others(path)?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -65,6 +121,9 @@ impl DataDir {
             Err(fs::TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));
             }
+        }
+        if let Some(mode) = open_to_others {
+            close_to_others(path, mode)?;
         }
         lock.set_len(0)
             .and_then(|()| write!(lock, "{}", std::process::id()))
@@ -156,6 +215,42 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o700
         );
+    }
+
+    #[test]
+    fn a_directory_that_others_reach_is_closed_to_them_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = |name: &str, mode: u32, file: Option<&str>| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            if let Some(file) = file {
+                fs::write(path.join(file), "").unwrap();
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for (number, mode_before) in [0o755, 0o750, 0o711, 0o705, 0o701].into_iter().enumerate() {
+            let file = [None, Some("bowline.toml")][number % 2];
+            let path = made(&format!("tightened{number}"), mode_before, file);
+            DataDir::open(&path).unwrap();
+            assert_eq!(mode(&path), 0o700);
+        }
+        let refused = [
+            ("group", 0o770, None),
+            ("all", 0o777, None),
+            ("sticky", 0o1777, None),
+            ("set-group", 0o2775, None),
+            ("ours", 0o770, Some("seal.key")),
+            ("others", 0o755, Some("index.html")),
+        ];
+        for (name, mode_before, file) in refused {
+            let path = made(name, mode_before, file);
+            let error = DataDir::open(&path).unwrap_err().to_string();
+            assert!(error.contains("; run: chmod 700"), "{error}");
+            assert_eq!(mode(&path), mode_before, "{name} is left alone");
+            assert!(!path.join("lock").exists(), "{name}");
+        }
     }
 
     #[test]
