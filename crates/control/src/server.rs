@@ -211,15 +211,15 @@ impl Control {
     }
 
     /// `POST /ts2021`, or `GET` as a WebSocket: answers the handshake, when it is its source's turn,
-    /// and serves the encrypted connection. `source`: where it comes from, as a trusted proxy says it. `ticket`: its place
-    /// among the connections of the server.
+    /// and serves the encrypted connection. `source`: where it comes from, as a trusted proxy says
+    /// it. `ticket`: its place among the connections of the server.
     pub async fn upgrade(
         &self,
         mut request: Request<Incoming>,
         source: IpAddr,
         ticket: Ticket,
     ) -> Response<Body> {
-        let initiation = match Asked::of(&request) {
+        let asked = match Asked::of(&request) {
             Ok(asked) => asked,
             Err(problem) => return text_response(StatusCode::BAD_REQUEST, problem),
         };

@@ -19,6 +19,7 @@ mod user;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
@@ -34,6 +35,8 @@ use crate::telemetry;
 
 /// Exit code for what is refused or fails.
 const FAILED: u8 = 1;
+/// How long the end of the server waits for work on threads of its own, such as judging a policy.
+const LAST_WORK: Duration = Duration::from_secs(1);
 /// Exit code for what is typed wrong.
 const USAGE: u8 = 2;
 
@@ -75,7 +78,7 @@ enum Command {
     /// Run the server
     #[command(after_help = "\
 Example, for devices on the same network:
-  bowline serve --listen 0.0.0.0:8080 --url http://192.0.2.10:8080")]
+  bowline serve --listen 0.0.0.0:8080 --url http://192.168.1.10:8080")]
     Serve(ServeFlags),
     /// Make the first tailnet and its owner on an empty data directory
     #[command(after_help = "\
@@ -223,10 +226,16 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Serve(flags) => {
             let loaded = load(&common, flags)?;
             telemetry::start_log(&loaded.settings.log)?;
-            runtime()?.block_on(crate::serve::run(&loaded, common.json))
+            make_private();
+            let runtime = runtime()?;
+            let outcome = runtime.block_on(crate::serve::run(&loaded, common.json));
+            // Work on threads beside the runtime cannot be cut off, and is not waited for either.
+            runtime.shutdown_timeout(LAST_WORK);
+            outcome
         }
         Command::Init(arguments) => {
             let loaded = load(&common, ServeFlags::default())?;
+            make_private();
             runtime()?.block_on(init::run(&loaded, &arguments, common.json))
         }
         Command::Config(flags) => config::run(&load(&common, flags)?, common.json),
@@ -285,6 +294,12 @@ fn through_api<T>(
         session.api.close().await;
         outcome
     })
+}
+
+/// What this process makes from here on can be read by its user alone, the sockets included. Before
+/// the runtime, since the umask is one for all threads.
+fn make_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

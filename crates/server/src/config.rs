@@ -41,7 +41,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::address::{BaseUrl, Domain, HostName, Listen};
 pub use self::database::Database;
-pub use self::derp::Derp;
+pub use self::derp::{Derp, RelayTls};
 pub use self::error::{Problem, SettingsError, Source};
 pub use self::flags::{CliFlags, CommonFlags, ServeFlags};
 pub use self::limits::Limits;
@@ -129,6 +129,7 @@ impl Settings {
             file: file.as_ref(),
             entries: Vec::new(),
             problems: Vec::new(),
+            secret_files: Vec::new(),
         };
 
         let server = Server::read(&mut reader);
@@ -157,45 +158,139 @@ impl Settings {
             settings.check(&mut reader);
         }
         let Reader {
-            entries, problems, ..
+            entries,
+            problems,
+            secret_files,
+            ..
         } = reader;
         if !problems.is_empty() {
             return Err(SettingsError::new(problems));
         }
+        let warnings = [
+            misspelled(environment, &fields),
+            settings.warnings(),
+            secret_files,
+        ];
         Ok(Loaded {
             settings,
             file: file.map(|file| file.path().to_owned()),
             entries,
-            warnings: misspelled(environment, &fields),
+            warnings: warnings.concat(),
         })
     }
 
     /// Notes settings that are good alone and not together.
     fn check(&self, reader: &mut Reader<'_>) {
         let listen = self.server.listen;
-        if reader.source("url") == Source::Default && listen.ip().is_unspecified() {
+        let has_no_url = reader.source("url") == Source::Default && listen.ip().is_unspecified();
+        if has_no_url {
             reader.problems.push(Problem::Conflict {
                 at: Source::Default,
                 message: format!(
                     "no client can go to {listen}; set --url (or BOWLINE_URL, or `url` in the \
                      settings file) to the URL that clients shall use, such as \
-                     http://192.0.2.10:{}",
-                    listen.port()
+                     https://bowline.example.com"
                 ),
             });
         }
-        let certificate = (&self.derp.certificate_file, "certificate_file");
-        let key = (&self.derp.key_file, "key_file");
-        for ((here, present), (there, absent)) in [(certificate, key), (key, certificate)] {
-            if here.is_some() && there.is_none() {
-                reader.problems.push(Problem::Conflict {
-                    at: reader.source(&format!("derp.{present}")),
-                    message: format!(
-                        "`derp.{present}` needs `derp.{absent}` too; set both or none"
-                    ),
-                });
+        if !has_no_url {
+            self.check_url(reader);
+        }
+        self.check_certificates(reader);
+        self.check_base_domain(reader);
+    }
+
+    fn check_url(&self, reader: &mut Reader<'_>) {
+        let url = &self.server.url;
+        let mut conflict = |message: String| {
+            reader.problems.push(Problem::Conflict {
+                at: reader.source("url"),
+                message,
+            });
+        };
+        if self.server.tls_certificate_file.is_some() && !url.is_https() {
+            conflict(format!(
+                "`url` is {url}, but with `tls_certificate_file` the server speaks HTTPS; begin \
+                 `url` with https://"
+            ));
+        } else if self.insecure_url() && !self.server.allow_insecure_url {
+            conflict(format!(
+                "`url` is {url}: over http:// anybody on the way to a name or a public address \
+                 can read auth keys and API access tokens and answer in this server's place; use \
+                 https:// (with `tls_certificate_file`, or behind a reverse proxy), a private \
+                 address, or set `allow_insecure_url` to true"
+            ));
+        }
+        if self.server.api_listen == Some(self.server.listen) && self.server.listen.port() != 0 {
+            reader.problems.push(Problem::Conflict {
+                at: reader.source("api_listen"),
+                message: "`api_listen` is the same as `listen`; leave it out to have both on one \
+                          listener"
+                    .to_owned(),
+            });
+        }
+    }
+
+    /// Whether clients are sent over plain HTTP to a name or a public address.
+    fn insecure_url(&self) -> bool {
+        !self.server.url.is_https() && !self.server.url.is_private()
+    }
+
+    fn check_certificates(&self, reader: &mut Reader<'_>) {
+        let pairs = [
+            (
+                (&self.server.tls_certificate_file, "tls_certificate_file"),
+                (&self.server.tls_key_file, "tls_key_file"),
+            ),
+            (
+                (&self.derp.certificate_file, "derp.certificate_file"),
+                (&self.derp.key_file, "derp.key_file"),
+            ),
+        ];
+        for (certificate, key) in pairs {
+            for ((here, present), (there, absent)) in [(certificate, key), (key, certificate)] {
+                // What came by default was complained about where it was set.
+                let at = reader.source(present);
+                if here.is_some() && there.is_none() && at != Source::Default {
+                    reader.problems.push(Problem::Conflict {
+                        at,
+                        message: format!("`{present}` needs `{absent}` too; set both or none"),
+                    });
+                }
             }
         }
+    }
+
+    fn check_base_domain(&self, reader: &mut Reader<'_>) {
+        let domain = self.tailnet.base_domain.as_str();
+        if domain.len() > bowline_engine::BASE_DOMAIN_MAX {
+            reader.problems.push(Problem::Conflict {
+                at: reader.source("tailnet.base_domain"),
+                message: format!(
+                    "`tailnet.base_domain` has {} characters; at most {} leave room for the names \
+                     of tailnet and device in a DNS name",
+                    domain.len(),
+                    bowline_engine::BASE_DOMAIN_MAX
+                ),
+            });
+        }
+    }
+
+    /// What is permitted and deserves a line in the log.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.insecure_url() {
+            warnings.push(format!(
+                "clients use {} without TLS (allow_insecure_url): anybody on the way can read auth \
+                 keys and API access tokens and answer in this server's place",
+                self.server.url
+            ));
+        }
+        let files = [&self.server.tls_key_file, &self.derp.key_file];
+        let mut files: Vec<&Path> = files.into_iter().flatten().map(PathBuf::as_path).collect();
+        files.dedup();
+        warnings.extend(files.into_iter().filter_map(open_to_all));
+        warnings
     }
 }
 
@@ -213,13 +308,27 @@ impl Loaded {
         if self.source("url") != Source::Default {
             return;
         }
-        let url = BaseUrl::plain(address);
+        let url = BaseUrl::of(address, self.settings.server.tls_certificate_file.is_some());
         for entry in self.entries.iter_mut().filter(|entry| entry.name == "url") {
             entry.value = url.show();
             entry.json = url.json();
         }
         self.settings.server.url = url;
     }
+}
+
+/// A line for a file with a secret that everybody on the machine may read.
+fn open_to_all(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    // A file that is not there is complained about where it is read.
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    (mode & 0o007 != 0).then(|| {
+        format!(
+            "{} holds a secret and can be read by others; run: chmod o= {}",
+            path.display(),
+            path.display()
+        )
+    })
 }
 
 /// The name of the settings file in a data directory.

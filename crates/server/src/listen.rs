@@ -1,4 +1,5 @@
-//! The main listener: control protocol, API and page on one port, and the operator's socket.
+//! The listeners for clients: control protocol, API and pages on one port, or the API on a port of
+//! its own; and the operator's socket.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -24,21 +25,24 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::accept::{Listening, Transport};
+use crate::config::BaseUrl;
 use crate::forwarded;
 use crate::health;
 use crate::pages::{self, Page};
 
-/// What the main listener serves.
+/// What a listener serves.
 #[derive(Clone)]
 pub struct Site {
-    /// The control protocol.
-    pub control: Control,
-    /// The API.
-    pub api: Router,
+    /// The control protocol, the pages, and what relays ask. `None`: the API alone.
+    pub control: Option<Control>,
+    /// The API. `None`: it has a listener of its own.
+    pub api: Option<Router>,
     /// The engine, for `/verify`.
     pub engine: Engine,
     /// What clients call this server.
-    pub url: Arc<str>,
+    pub url: BaseUrl,
+    /// What users of the API call it.
+    pub api_url: BaseUrl,
     /// Networks of reverse proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Arc<[IpNet]>,
     /// Whether it was said that a proxy stands in front whose word does not count.
@@ -131,7 +135,7 @@ async fn serve_connection<T: Transport>(
 impl Site {
     async fn answer(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         peer: SocketAddr,
         ticket: Ticket,
     ) -> Response<Body> {
@@ -140,35 +144,54 @@ impl Site {
         let _busy = ticket.busy();
         // By the path alone: some clients send absolute targets, or a Host without the port.
         let path = request.uri().path();
+        match path {
+            "/health" => return health::ready(&self.engine),
+            "/health/live" => return health::live(),
+            _ => {}
+        }
+        let Some(control) = &self.control else {
+            return self.call_api(request, address, ticket).await;
+        };
         if matches!(*request.method(), Method::GET | Method::HEAD)
             && let Some(page) = Page::of(path)
         {
-            return pages::answer(page, &self.engine, &self.url);
+            return pages::answer(page, &self.engine, &self.url, &self.api_url);
         }
         // A control URL with a path in it is in front of what it asks for.
         let last = path.rsplit('/').next().unwrap_or("");
         match (request.method(), last) {
             (&Method::GET | &Method::HEAD, "key") if !path.starts_with("/api/") => {
-                self.control.key().map(Body::new)
+                control.key().map(Body::new)
             }
             (_, "ts2021") if !path.starts_with("/api/") => {
-                let answer = self.control.upgrade(request, address, ticket).await;
+                let answer = control.upgrade(request, address, ticket).await;
                 answer.map(Body::new)
             }
-            (_, "health") if path == "/health" => health::ready(&self.engine),
-            (_, "live") if path == "/health/live" => health::live(),
             (&Method::POST, "verify") if path == "/verify" => {
                 self.verify(request, address, &ticket).await
             }
             (&Method::GET, "generate_204") if path == "/generate_204" => no_content(&request),
             // The API answers everything else, with its own errors.
-            _ => {
-                request.extensions_mut().insert(Origin { ticket, address });
-                match self.api.clone().oneshot(request.map(Body::new)).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                }
-            }
+            _ => self.call_api(request, address, ticket).await,
+        }
+    }
+
+    async fn call_api(
+        &self,
+        mut request: Request<Incoming>,
+        address: IpAddr,
+        ticket: Ticket,
+    ) -> Response<Body> {
+        let Some(api) = &self.api else {
+            return json(
+                StatusCode::NOT_FOUND,
+                r#"{"message":"not found; the API of this server has another address"}"#,
+            );
+        };
+        request.extensions_mut().insert(Origin { ticket, address });
+        match api.clone().oneshot(request.map(Body::new)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
     }
 

@@ -9,6 +9,8 @@ use bowline_model::text::is_hidden;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::config::BaseUrl;
+
 /// What a path asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Page<'a> {
@@ -38,10 +40,15 @@ impl<'a> Page<'a> {
     }
 }
 
-/// A page. `url` is what clients call this server.
-pub(crate) fn answer(page: Page<'_>, engine: &Engine, url: &str) -> Response<Body> {
+/// A page. `url` is what clients call this server, `api` what users of the API do.
+pub(crate) fn answer(
+    page: Page<'_>,
+    engine: &Engine,
+    url: &BaseUrl,
+    api: &BaseUrl,
+) -> Response<Body> {
     match page {
-        Page::Home => html(StatusCode::OK, "Bowline is running", &home(url)),
+        Page::Home => html(StatusCode::OK, "Bowline is running", &home(url, api)),
         Page::Login(code) => match engine.login(code) {
             Some(login) => {
                 let (title, body) = login_page(&login);
@@ -59,15 +66,26 @@ pub(crate) fn answer(page: Page<'_>, engine: &Engine, url: &str) -> Response<Bod
     }
 }
 
-fn home(url: &str) -> String {
-    let url = escape(url);
+fn home(url: &BaseUrl, api: &BaseUrl) -> String {
+    let (text, api_text) = (escape(url.as_str()), escape(api.as_str()));
+    // A token is not to travel over plain HTTP; the command line has a socket.
+    let key = if api.is_https() || api.is_loopback() {
+        format!(
+            "<p>It shows an address where to learn how the login is confirmed. Or make an auth key \
+             with an API access token, then use it on the device:</p>\
+             <pre>curl -u \"tskey-api-…:\" {api_text}/api/v2/tailnet/-/keys \\\n  --data '{{\"capabilities\":{{\"devices\":{{\"create\":{{}}}}}}}}'\n\n\
+             tailscale up --login-server {text} --auth-key tskey-auth-…</pre>"
+        )
+    } else {
+        format!(
+            "<p>It shows an address where to learn how the login is confirmed. Or make an auth key \
+             on the server, then use it on the device:</p>\
+             <pre>tailscale up --login-server {text} --auth-key tskey-auth-…</pre>"
+        )
+    };
     format!(
         "<p>This is a coordination server for Tailscale clients. To add a device:</p>\
-         <pre>tailscale up --login-server {url}</pre>\
-         <p>It shows an address where to learn how the login is confirmed. Or make an auth key with an \
-         API access token, then use it on the device:</p>\
-         <pre>curl -u \"tskey-api-…:\" {url}/api/v2/tailnet/-/keys \\\n  --data '{{\"capabilities\":{{\"devices\":{{\"create\":{{}}}}}}}}'\n\n\
-         tailscale up --login-server {url} --auth-key tskey-auth-…</pre>\
+         <pre>tailscale up --login-server {text}</pre>{key}\
          <p>On the server itself <code>bowline token create</code> makes an API access token and \
          <code>bowline key create</code> an auth key.</p>"
     )

@@ -11,16 +11,16 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bowline_derp::{Admission, NodeKey, RelayServer, TailnetId};
 use bowline_engine::Engine;
 use bowline_netmap::{DerpMap, Region, Relay};
-use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{Listening, Transport};
-use crate::config::Settings;
+use crate::config::{RelayTls, Settings};
 use crate::datadir::DataDir;
+use crate::tls::Certificate;
 
 /// The relay's self-signed certificate and its key, in the data directory.
 pub const CERTIFICATE_FILE: &str = "relay-certificate.json";
@@ -34,12 +34,12 @@ impl Admission for Members {
     }
 }
 
-/// A certificate for TLS, and how clients know it.
-pub struct Certificate {
-    /// For the listener.
-    pub tls: Arc<ServerConfig>,
-    /// `sha256-raw:<hex>` of a self-signed certificate; `None` when clients verify it by the
-    /// public authorities.
+/// What TLS the relay speaks, and how clients know its certificate.
+pub struct RelayCertificate {
+    /// For the listener. `None`: plain HTTP, since a proxy ends TLS.
+    pub tls: Option<Arc<Certificate>>,
+    /// `sha256-raw:<hex>` of a self-signed certificate that clients see; `None` when they verify
+    /// what they see by the authorities that they trust.
     pub pin: Option<String>,
 }
 
@@ -55,28 +55,30 @@ struct Kept {
 ///
 /// # Errors
 /// When a file cannot be read or is not what it should be.
-pub fn certificate(settings: &Settings, data: &DataDir) -> Result<Certificate> {
+pub fn certificate(settings: &Settings, data: &DataDir) -> Result<RelayCertificate> {
     let derp = &settings.derp;
-    match (&derp.certificate_file, &derp.key_file) {
-        (Some(certificate), Some(key)) => {
-            let chain = CertificateDer::pem_file_iter(certificate)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .with_context(|| {
-                    format!("cannot read certificates from {}", certificate.display())
-                })?;
-            let key = PrivateKeyDer::from_pem_file(key)
-                .with_context(|| format!("cannot read a private key from {}", key.display()))?;
-            Ok(Certificate {
-                tls: tls(chain, key)?,
-                pin: None,
-            })
-        }
-        (None, None) => self_signed(derp.hostname.as_str(), data),
-        _ => bail!("derp.certificate_file and derp.key_file go together: set both or none"),
+    if derp.tls == RelayTls::ProxyPlain {
+        return Ok(RelayCertificate {
+            tls: None,
+            pin: None,
+        });
     }
+    let (certificate, pin) = match (&derp.certificate_file, &derp.key_file) {
+        (Some(certificate), Some(key)) => (
+            Certificate::open("relay", certificate, key)
+                .context("cannot use the relay's certificate")?,
+            None,
+        ),
+        _ => self_signed(derp.hostname.as_str(), data)?,
+    };
+    Ok(RelayCertificate {
+        tls: Some(certificate),
+        // Clients see the proxy's certificate, which is another.
+        pin: pin.filter(|_| derp.tls == RelayTls::Here),
+    })
 }
 
-fn self_signed(host: &str, data: &DataDir) -> Result<Certificate> {
+fn self_signed(host: &str, data: &DataDir) -> Result<(Arc<Certificate>, Option<String>)> {
     let make = || -> Result<Vec<u8>> {
         let key = rcgen::KeyPair::generate().context("cannot make a key for the relay")?;
         let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()])
@@ -117,25 +119,10 @@ fn self_signed(host: &str, data: &DataDir) -> Result<Certificate> {
     for byte in hash.as_ref() {
         let _ = write!(hex, "{byte:02x}");
     }
-    Ok(Certificate {
-        tls: tls(vec![certificate], key.into())?,
-        pin: Some(format!("sha256-raw:{hex}")),
-    })
-}
-
-fn tls(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<Arc<ServerConfig>> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("cannot set up TLS")?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .context("certificate and key of the relay do not fit each other")?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok((
+        Certificate::fixed("relay", vec![certificate], key.into())?,
+        Some(format!("sha256-raw:{hex}")),
+    ))
 }
 
 /// The DERP map that clients are told: the embedded relay (where `relay` says that it listens),

@@ -1,6 +1,6 @@
 //! `bowline serve`: everything wired together, until SIGTERM.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -25,8 +25,11 @@ use crate::accept::{Listening, Plain, Tls};
 use crate::cli::api::SERVER_URL;
 use crate::config::{Loaded, Settings};
 use crate::datadir::DataDir;
+use crate::greeting::{Bound, FirstToken, api_url, greet};
 use crate::listen::{self, Site};
+use crate::signals::{Signals, watch_signals};
 use crate::telemetry::{self, Metrics, serve_metrics};
+use crate::tls::{self, Certificate};
 use crate::{accept, descriptors, holder, open, relay};
 
 /// Name of the operator's socket in the data directory.
@@ -41,6 +44,7 @@ const FIRST_TAILNET: &str = "bowline.internal";
 /// The sockets of a server, all bound before anything is served.
 struct Sockets {
     main: TcpListener,
+    api: Option<TcpListener>,
     relay: Option<TcpListener>,
     stun: Option<UdpSocket>,
     metrics: Option<TcpListener>,
@@ -52,17 +56,22 @@ impl Sockets {
             Some(address) => Some(
                 StunServer::bind(address)
                     .await
-                    .map_err(|error| in_use(error, address, "stun-listen", "STUN"))?,
+                    .map_err(|error| in_use(error, address, "--stun-listen", "STUN"))?,
             ),
             None => None,
         };
         Ok(Self {
-            main: bind(settings.server.listen, "listen", "the server")?,
-            relay: bind_optional(settings.derp.listen.address(), "derp-listen", "the relay")?,
+            main: bind(settings.server.listen, "--listen", "the server")?,
+            api: bind_optional(
+                settings.server.api_listen,
+                "the setting api_listen",
+                "the API",
+            )?,
+            relay: bind_optional(settings.derp.listen.address(), "--derp-listen", "the relay")?,
             stun,
             metrics: bind_optional(
                 settings.metrics.listen.address(),
-                "metrics-listen",
+                "--metrics-listen",
                 "metrics",
             )?,
         })
@@ -72,18 +81,18 @@ impl Sockets {
 fn in_use(error: io::Error, address: SocketAddr, flag: &str, what: &str) -> anyhow::Error {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let holder = holder::of_port(address, flag == "stun-listen");
+            let holder = holder::of_port(address, flag == "--stun-listen");
             let holder = holder.unwrap_or_else(|| "another process".to_owned());
-            format!("{holder} uses {address}; stop it, or choose another address with --{flag}")
+            format!("{holder} uses {address}; stop it, or choose another address with {flag}")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("this user may not listen on {address}; choose a port above 1023 with --{flag}")
+            format!("this user may not listen on {address}; choose a port above 1023 with {flag}")
         }
         io::ErrorKind::AddrNotAvailable => format!(
-            "this machine has no address {}; choose one of its own with --{flag}",
+            "this machine has no address {}; choose one of its own with {flag}",
             address.ip()
         ),
-        _ => format!("choose another address with --{flag}"),
+        _ => format!("choose another address with {flag}"),
     };
     anyhow::Error::new(error).context(format!("cannot listen on {address} for {what}: {hint}"))
 }
@@ -134,30 +143,31 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let stop = CancellationToken::new();
-    watch_signals(stop.clone())?;
+    let Signals { stop, reload } = watch_signals(loaded.settings.limits.drain_seconds.duration())?;
 
-    let opened = open::open(&loaded.settings, open::Purpose::Serve).await?;
+    // Nothing is served yet, so a start that hangs, on a database that does not answer, just ends.
+    let Some(opened) = until(&stop, open::open(&loaded.settings, open::Purpose::Serve)).await?
+    else {
+        return Ok(());
+    };
     let sockets = Sockets::bind(&loaded.settings).await?;
     let main_address = sockets.main.local_addr()?;
     let mut loaded = loaded.clone();
     loaded.bound(main_address);
     let settings = &loaded.settings;
-    let relay_address = sockets
-        .relay
-        .as_ref()
-        .map(TcpListener::local_addr)
-        .transpose()?;
+    let address = |listener: &Option<TcpListener>| {
+        let listener = listener.as_ref();
+        listener.map(TcpListener::local_addr).transpose()
+    };
+    let relay_address = address(&sockets.relay)?;
+    let api_address = address(&sockets.api)?;
+    let metrics_address = address(&sockets.metrics)?;
     let stun_address = sockets
         .stun
         .as_ref()
         .map(UdpSocket::local_addr)
         .transpose()?;
-    let metrics_address = sockets
-        .metrics
-        .as_ref()
-        .map(TcpListener::local_addr)
-        .transpose()?;
+    let main_certificate = main_certificate(settings)?;
     let certificate = match relay_address {
         Some(_) => Some(relay::certificate(settings, &opened.data)?),
         None => None,
@@ -170,9 +180,13 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         .sealer
         .secret(&opened.store, open::NOISE_SECRET)
         .await?;
+    let relay_certificate = certificate.and_then(|certificate| certificate.tls);
     let relay_secret = opened.sealer.secret(&opened.store, "relay").await?;
 
-    let engine = open::engine(opened.store.clone(), open::engine_settings(settings, map)).await?;
+    let engine = open::engine(opened.store.clone(), open::engine_settings(settings, map));
+    let Some(engine) = until(&stop, engine).await? else {
+        return Ok(());
+    };
     let first_token = first_start(&engine, &opened.data).await?;
 
     let limits = &settings.limits;
@@ -205,11 +219,17 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     telemetry::register_state(&metrics, &engine);
 
     let timeout = limits.request_seconds.duration();
-    let options = ApiOptions {
+    let certificates: Vec<Arc<Certificate>> = [&main_certificate, &relay_certificate]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
+    tls::register_metrics(&metrics, &certificates);
+    let api_options = ApiOptions {
         body_limit: limits.body_bytes.size(),
         ..ApiOptions::default()
     };
-    let api = bowline_api::router(engine.clone(), options)
+    let api = bowline_api::router(engine.clone(), api_options)
         .layer(axum::middleware::from_fn(move |request, next| {
             in_time(timeout, request, next)
         }))
@@ -221,7 +241,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         engine.clone(),
         ApiOptions {
             operator: true,
-            ..options
+            ..api_options
         },
     );
     // Commands tell people what this server calls itself, whatever settings they find.
@@ -240,13 +260,20 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
 
     let tasks = TaskTracker::new();
     let trusted_proxies: Arc<[IpNet]> = settings.server.trusted_proxies.clone().into();
+    let has_own_listener = sockets.api.is_some();
     let site = Site {
-        control: control.clone(),
-        api,
+        control: Some(control.clone()),
+        api: (!has_own_listener).then(|| api.clone()),
         engine: engine.clone(),
-        url: settings.server.url.as_str().into(),
+        url: settings.server.url.clone(),
+        api_url: api_url(settings, api_address),
         trusted_proxies: trusted_proxies.clone(),
         warned: Arc::default(),
+    };
+    let api_site = Site {
+        control: None,
+        api: Some(api),
+        ..site.clone()
     };
     let listening = |socket, listener| Listening {
         socket,
@@ -259,26 +286,32 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         async move { admission.tend(stop).await }
     });
     let drain = limits.drain_seconds.duration();
-    tasks.spawn(listen::serve(
-        listening(sockets.main, Listener::Main),
-        Plain,
-        site,
-        drain,
+    let main_tls = server_config(main_certificate.as_ref())?;
+    let mut places = vec![(listening(sockets.main, Listener::Main), site)];
+    if let Some(listener) = sockets.api {
+        places.push((listening(listener, Listener::Api), api_site));
+    }
+    for (listening, site) in places {
+        let stop = stop.clone();
+        match main_tls.clone() {
+            Some(tls) => tasks.spawn(listen::serve(listening, Tls(tls), site, drain, stop)),
+            None => tasks.spawn(listen::serve(listening, Plain, site, drain, stop)),
+        };
+    }
+    tasks.spawn(tls::watch(
+        certificates,
+        engine.clone(),
+        reload,
         stop.clone(),
     ));
     tasks.spawn(listen::serve_operator(operator, operator_api, stop.clone()));
-    tasks.spawn(end_revoked(
-        engine.events(),
-        relay.clone(),
-        stop.clone(),
-    ));
-    if let (Some(listener), Some(certificate)) = (sockets.relay, certificate) {
-        tasks.spawn(relay::serve(
-            listening(listener, Listener::Relay),
-            Tls(certificate.tls),
-            relay,
-            stop.clone(),
-        ));
+    tasks.spawn(end_revoked(engine.events(), relay.clone(), stop.clone()));
+    if let Some(listener) = sockets.relay {
+        let (listening, stop) = (listening(listener, Listener::Relay), stop.clone());
+        match server_config(relay_certificate.as_ref())? {
+            Some(tls) => tasks.spawn(relay::serve(listening, Tls(tls), relay, stop)),
+            None => tasks.spawn(relay::serve(listening, Plain, relay, stop)),
+        };
     }
     if let Some(socket) = sockets.stun {
         let (stun, stop) = (stun.clone(), stop.clone());
@@ -294,11 +327,15 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     }
     let bound = Bound {
         main: main_address,
+        api: api_address,
+        relay: relay_address,
         metrics: metrics_address,
     };
     greet(settings, bound, first_token.as_ref(), is_json)?;
     tracing::info!(
         listen = %main_address,
+        api = api_address.map(tracing::field::display),
+        tls = main_certificate.is_some(),
         url = %settings.server.url,
         relay = relay_address.map(tracing::field::display),
         stun = stun_address.map(tracing::field::display),
@@ -331,6 +368,34 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     Ok(())
 }
 
+/// What comes of a step of the start; `None` when the server is to stop before.
+async fn until<T>(
+    stop: &CancellationToken,
+    step: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
+    tokio::select! {
+        outcome = step => outcome.map(Some),
+        () = stop.cancelled() => Ok(None),
+    }
+}
+
+/// The certificate of the listeners for clients, if they speak TLS.
+fn main_certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>> {
+    let server = &settings.server;
+    match (&server.tls_certificate_file, &server.tls_key_file) {
+        (Some(certificate), Some(key)) => Certificate::open("main", certificate, key)
+            .context("cannot use the server's certificate")
+            .map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn server_config(
+    certificate: Option<&Arc<Certificate>>,
+) -> Result<Option<Arc<rustls::ServerConfig>>> {
+    certificate.map(Certificate::server_config).transpose()
+}
+
 /// Answers 504 where a request takes too long. What it had begun to change is finished all the same.
 async fn in_time(
     timeout: std::time::Duration,
@@ -346,20 +411,6 @@ async fn in_time(
     (http::StatusCode::GATEWAY_TIMEOUT, json, body).into_response()
 }
 
-fn watch_signals(stop: CancellationToken) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.cancel();
-    });
-    Ok(())
-}
-
 /// A socket that only this user can open. One that a killed process left behind goes first: the
 /// data directory's lock says that nobody uses it.
 fn operator_socket(path: &Path) -> Result<UnixListener> {
@@ -370,18 +421,14 @@ fn operator_socket(path: &Path) -> Result<UnixListener> {
         }
         _ => {}
     }
+    // Nobody comes in before the next line: the directory was seen to have mode 0700, and the
+    // process has a umask of 0077. A stricter umask for this call alone would be one for all
+    // threads, and hit files and directories that they make meanwhile.
     let listener = UnixListener::bind(path)
         .with_context(|| format!("cannot make the socket {}", path.display()))?;
-    // The directory has mode 0700, so nobody came in before this.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("cannot protect the socket {}", path.display()))?;
     Ok(listener)
-}
-
-/// The first credential of a server that had no tailnet.
-enum FirstToken {
-    Shown(zeroize::Zeroizing<String>),
-    File(std::path::PathBuf),
 }
 
 async fn first_start(engine: &Engine, data: &DataDir) -> Result<Option<FirstToken>> {
@@ -401,94 +448,6 @@ async fn first_start(engine: &Engine, data: &DataDir) -> Result<Option<FirstToke
     }
     let path = data.write_private(open::TOKEN_FILE, format!("{}\n", *text).as_bytes())?;
     Ok(Some(FirstToken::File(path)))
-}
-
-/// Where the server listens in fact: a port 0 in the settings is any that is free.
-struct Bound {
-    main: SocketAddr,
-    metrics: Option<SocketAddr>,
-}
-
-/// Says what to open and type next.
-fn greet(
-    settings: &Settings,
-    bound: Bound,
-    first: Option<&FirstToken>,
-    is_json: bool,
-) -> Result<()> {
-    let url = settings.server.url.as_str();
-    let mut out = io::stdout().lock();
-    if is_json {
-        let file = match first {
-            Some(FirstToken::File(path)) => Some(path.display().to_string()),
-            _ => None,
-        };
-        let token = match first {
-            Some(FirstToken::Shown(text)) => Some(text.as_str()),
-            _ => None,
-        };
-        writeln!(
-            out,
-            "{}",
-            serde_json::json!({
-                "listen": bound.main,
-                "metricsListen": bound.metrics,
-                "url": url,
-                "token": token,
-                "tokenFile": file,
-            })
-        )?;
-        out.flush()?;
-        return Ok(());
-    }
-    writeln!(out, "Bowline is running. Open {url} in a browser.\n")?;
-    let token = match first {
-        Some(FirstToken::Shown(text)) => {
-            writeln!(
-                out,
-                "The owner's API access token, shown this once, good for 90 days:\n\n  {}\n",
-                **text
-            )?;
-            "$TOKEN".to_owned()
-        }
-        Some(FirstToken::File(path)) => {
-            writeln!(
-                out,
-                "The owner's API access token, good for 90 days, is in {}.\n",
-                path.display()
-            )?;
-            format!("$(cat {})", path.display())
-        }
-        None => {
-            writeln!(
-                out,
-                "A new API access token: bowline token create --data {}\n",
-                settings.server.data.display()
-            )?;
-            "$TOKEN".to_owned()
-        }
-    };
-    writeln!(out, "Make an auth key:\n")?;
-    writeln!(
-        out,
-        "  curl -u \"{token}:\" {url}/api/v2/tailnet/-/keys \\\n    --data '{{\"capabilities\":{{\"devices\":{{\"create\":{{\"reusable\":true}}}}}}}}'\n"
-    )?;
-    writeln!(out, "Then on each device:\n")?;
-    writeln!(
-        out,
-        "  tailscale up --login-server {url} --auth-key tskey-auth-…\n"
-    )?;
-    let bound = bound.main;
-    if bound.ip().is_loopback() {
-        writeln!(
-            out,
-            "Only this machine can reach {bound}. For others: --listen 0.0.0.0:{} --url http://ADDRESS:{}\n",
-            bound.port(),
-            bound.port()
-        )?;
-    }
-    out.flush()?;
-    Ok(())
 }
 
 /// Ends relay connections of devices that were deleted or expired.

@@ -55,13 +55,30 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
-    /// `http://` and this address.
+    /// `http://` or `https://`, and this address.
     #[must_use]
-    pub fn plain(address: SocketAddr) -> Self {
+    pub fn of(address: SocketAddr, is_tls: bool) -> Self {
+        let scheme = if is_tls { "https" } else { "http" };
         Self {
-            text: format!("http://{address}"),
+            text: format!("{scheme}://{address}"),
             host: address.ip().to_string(),
             port: Some(address.port()),
+        }
+    }
+
+    /// The same host at another port.
+    #[must_use]
+    pub fn at(&self, port: u16, is_tls: bool) -> Self {
+        let scheme = if is_tls { "https" } else { "http" };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        Self {
+            text: format!("{scheme}://{host}:{port}"),
+            host: self.host.clone(),
+            port: Some(port),
         }
     }
 
@@ -83,6 +100,32 @@ impl BaseUrl {
         self.text.starts_with("https://")
     }
 
+    /// Whether the host is this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        if let Ok(ip) = self.host.parse::<IpAddr>() {
+            return ip.to_canonical().is_loopback();
+        }
+        let name = self.host.to_ascii_lowercase();
+        name == "localhost" || name.ends_with(".localhost")
+    }
+
+    /// Whether what passes between clients and this URL stays within one network: the host is this
+    /// machine or an address that is not routed on the internet. A name may lead anywhere.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        let ip = self.host.parse::<IpAddr>().map(|ip| ip.to_canonical());
+        self.is_loopback()
+            || match ip {
+                Ok(IpAddr::V4(ip)) => {
+                    let is_shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+                    ip.is_private() || ip.is_link_local() || is_shared
+                }
+                Ok(IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
+                Err(_) => false,
+            }
+    }
+
     /// The port that the URL names or, by its scheme, implies.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -98,7 +141,7 @@ impl fmt::Display for BaseUrl {
 
 impl Value for BaseUrl {
     fn expected() -> String {
-        "a URL without a path, such as https://bowline.example.com or http://192.0.2.10:8080"
+        "a URL without a path, such as https://bowline.example.com or http://192.168.1.10:8080"
             .to_owned()
     }
 
@@ -155,6 +198,11 @@ impl HostName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is this host, in whatever case.
+    pub(super) fn is(&self, host: &str) -> bool {
+        self.0.eq_ignore_ascii_case(host)
     }
 }
 
@@ -259,6 +307,56 @@ mod tests {
                 false
             ))
         );
+    }
+
+    #[test]
+    fn a_url_is_private_where_the_internet_does_not_route_it() {
+        let is = |host: &str| {
+            let url = BaseUrl::from_text(&format!("http://{host}:8080")).expect(host);
+            (url.is_loopback(), url.is_private())
+        };
+        for host in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "[::1]",
+            "localhost",
+            "LOCALHOST",
+            "a.localhost",
+        ] {
+            assert_eq!(is(host), (true, true), "{host}");
+        }
+        for host in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.10",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.1.1",
+            "[fd00::1]",
+            "[fe80::1]",
+            "[::ffff:10.0.0.1]",
+        ] {
+            assert_eq!(is(host), (false, true), "{host}");
+        }
+        for host in [
+            "192.0.2.10",
+            "172.32.0.1",
+            "100.63.255.255",
+            "100.128.0.1",
+            "8.8.8.8",
+            "[2001:db8::1]",
+            "[::ffff:8.8.8.8]",
+            "bowline.example.com",
+            "bowline.internal",
+            "bowline",
+            "localhost.example.com",
+            // What looks like an address and is a name.
+            "10.0.0.1.example.com",
+            "0x7f.1",
+        ] {
+            assert_eq!(is(host), (false, false), "{host}");
+        }
     }
 
     #[test]

@@ -6,7 +6,42 @@ use std::path::PathBuf;
 use super::address::{HostName, Listen};
 use super::section::section;
 use super::server::Server;
-use super::value::{Label, Whole};
+use super::value::{Label, Value, Whole};
+
+/// Where the TLS of relay connections ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayTls {
+    /// At the relay.
+    Here,
+    /// At a proxy, which makes TLS of its own to the relay.
+    Proxy,
+    /// At a proxy, which speaks plain HTTP to the relay.
+    ProxyPlain,
+}
+
+impl Value for RelayTls {
+    fn expected() -> String {
+        "here, proxy or proxy-plain".to_owned()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "here" => Some(Self::Here),
+            "proxy" => Some(Self::Proxy),
+            "proxy-plain" => Some(Self::ProxyPlain),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Here => "here",
+            Self::Proxy => "proxy",
+            Self::ProxyPlain => "proxy-plain",
+        }
+        .to_owned()
+    }
+}
 
 /// The port that the relay takes when none is set.
 const DEFAULT_PORT: u16 = 8443;
@@ -39,14 +74,27 @@ section! {
         /// The region's name for people.
         region_name: Label, default "Bowline" { Label::known("Bowline") };
 
+        /// Where the relay's TLS ends: `here`, or at a reverse proxy in front of it, which speaks
+        /// TLS (`proxy`) or plain HTTP (`proxy-plain`) to the relay.
+        ///
+        /// Behind a proxy clients check the proxy's certificate for `hostname` and are told no
+        /// fingerprint, so it must be one that they trust. Set `public_port` to the proxy's port.
+        tls: RelayTls, default "here" { RelayTls::Here };
+
         /// The relay's certificate chain: PEM, its own certificate first.
         ///
         /// Without it the server makes a self-signed certificate in the data directory, and tells
-        /// clients its fingerprint. Set it together with `key_file`.
-        certificate_file: Option<PathBuf>, default "none" { None };
+        /// clients its fingerprint. Set it together with `key_file`. Both files are read again
+        /// when they change, and on SIGHUP.
+        certificate_file: Option<PathBuf>,
+            default "`tls_certificate_file`, where `hostname` is the host of `url`" {
+            server.tls_certificate_file.clone().filter(|_| hostname.is(server.url.host()))
+        };
 
         /// The private key of `certificate_file`: PEM.
-        key_file: Option<PathBuf>, default "none" { None };
+        key_file: Option<PathBuf>, default "`tls_key_file`, where `hostname` is the host of `url`" {
+            server.tls_key_file.clone().filter(|_| hostname.is(server.url.host()))
+        };
 
         /// A file with further regions: a DERP map in JSON, as Tailscale publishes it.
         ///

@@ -43,6 +43,9 @@ section! {
         request_seconds: Seconds<1, 600>, default "30" { Seconds::new(30) };
 
         /// How many seconds requests in flight have to finish after SIGTERM.
+        ///
+        /// What hangs for ten seconds more, such as a database that does not answer, is given up:
+        /// the server then ends with status 1.
         drain_seconds: Seconds<0, 600>, default "10" { Seconds::new(10) };
 
         /// How many registrations one machine key may send per second, on average.

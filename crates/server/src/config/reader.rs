@@ -118,6 +118,8 @@ pub(super) struct Reader<'a> {
     pub(super) file: Option<&'a File>,
     pub(super) entries: Vec<Entry>,
     pub(super) problems: Vec<Problem>,
+    /// A line for each file of a secret that others may read.
+    pub(super) secret_files: Vec<String>,
 }
 
 /// A value that was found: in its own words, or in the file that a twin names.
@@ -223,6 +225,9 @@ impl Reader<'_> {
                 expected: (field.expected)(),
             });
         }
+        if let (true, Source::File(..), Some(file)) = (field.secret, &at, self.file) {
+            self.secret_files.extend(super::open_to_all(file.path()));
+        }
         value.map(|value| (value, at))
     }
 
@@ -245,7 +250,10 @@ impl Reader<'_> {
         let reason = match std::fs::read(&path) {
             Err(error) => format!("could not read it: {error}"),
             Ok(content) => match T::from_file(&content) {
-                Some(value) => return Some((value, at)),
+                Some(value) => {
+                    self.secret_files.extend(super::open_to_all(&path));
+                    return Some((value, at));
+                }
                 None => format!("its content can't be used; expected {}", (field.expected)()),
             },
         };

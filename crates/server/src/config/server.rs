@@ -18,20 +18,47 @@ section! {
         /// It is made with mode 0700 if it is not there. One server uses it at a time.
         data: PathBuf, flag "data", default "bowline-data" { PathBuf::from("bowline-data") };
 
-        /// The address and port of the control protocol and the API: plain HTTP.
+        /// The address and port of the control protocol and the API: HTTP, or HTTPS with
+        /// `tls_certificate_file`.
         ///
-        /// The default is reached from this machine only. For clients elsewhere listen on
-        /// `0.0.0.0:8080` or `[::]:8080` and set `url`.
+        /// The default is reached from this machine only. For clients elsewhere give it an address
+        /// that they reach, or those of all interfaces (`0.0.0.0:443`, `[::]:443`), and set `url`.
         listen: SocketAddr, flag "listen", default "127.0.0.1:8080" {
             SocketAddr::from(([127, 0, 0, 1], 8080))
         };
+
+        /// The address and port of the API, where it shall not be on `listen`.
+        ///
+        /// `listen` then has the control protocol, the pages and `/verify` alone, and this listener
+        /// nothing but the API; `/health` is on both. It speaks HTTPS where `listen` does.
+        api_listen: Option<SocketAddr>, default "none" { None };
+
+        /// The certificate chain of `listen` and `api_listen`: PEM, its own certificate first.
+        ///
+        /// Set it together with `tls_key_file`. Both files are read again when they change, and on
+        /// SIGHUP; a pair that cannot be used leaves the one before it in force.
+        tls_certificate_file: Option<PathBuf>, default "none" { None };
+
+        /// The private key of `tls_certificate_file`: PEM.
+        tls_key_file: Option<PathBuf>, default "none" { None };
 
         /// The URL that clients and API users are told: in login lines, and as the relay's host.
         ///
         /// Scheme, host and perhaps a port, without a path. It must be set where `listen` is an
         /// address of all interfaces (`0.0.0.0`, `[::]`), since no client can go there. Behind a
-        /// reverse proxy it is the proxy's URL.
-        url: BaseUrl, flag "url", default "`http://` and `listen`" { BaseUrl::plain(listen) };
+        /// reverse proxy it is the proxy's URL. With `http://` its host must be this machine or a
+        /// private address; see `allow_insecure_url`.
+        url: BaseUrl, flag "url", default "`http://` or, with a certificate, `https://`, and `listen`" {
+            BaseUrl::of(listen, tls_certificate_file.is_some())
+        };
+
+        /// Whether `url` may begin with `http://` though its host is a name or a public address.
+        ///
+        /// Without TLS clients cannot tell this server from somebody else on the way to it: who is
+        /// there reads auth keys and API access tokens, and can answer in this server's place. So
+        /// `http://` is for this machine and for private addresses (10.0.0.0/8, 172.16.0.0/12,
+        /// 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, fc00::/7, fe80::/10), unless this is set.
+        allow_insecure_url: bool, default "false" { false };
 
         /// The networks of reverse proxies whose `X-Forwarded-For` header is believed.
         ///

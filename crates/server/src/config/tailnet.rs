@@ -12,7 +12,9 @@ section! {
         /// The domain below which each new tailnet has its MagicDNS domain.
         ///
         /// A tailnet gets a name of its own in front, so a device is `laptop.tail1a2b3c.internal`.
-        /// Nothing of it is looked up outside: `internal` is set aside for private use.
+        /// Nothing of it is looked up outside: `internal` is set aside for private use. It has at
+        /// most 178 characters: with the tailnet's name and a device's name of 63 in front, a DNS
+        /// name has 253, and clients do not start with a longer one.
         base_domain: Domain, default "internal" { Domain::known("internal") };
 
         /// After how many days a device's key expires and its user has to log in again, in new

@@ -465,10 +465,131 @@ fn a_listener_on_all_addresses_needs_a_url() {
     assert_eq!(
         case.error(),
         "no client can go to 0.0.0.0:9000; set --url (or BOWLINE_URL, or `url` in the settings \
-         file) to the URL that clients shall use, such as http://192.0.2.10:9000"
+         file) to the URL that clients shall use, such as https://bowline.example.com"
     );
-    case.flags.common.url = Some("http://192.0.2.10:9000".to_owned());
-    assert_eq!(case.loaded().settings.derp.hostname.as_str(), "192.0.2.10");
+    case.flags.common.url = Some("http://192.168.1.10:9000".to_owned());
+    assert_eq!(
+        case.loaded().settings.derp.hostname.as_str(),
+        "192.168.1.10"
+    );
+}
+
+#[test]
+fn plain_http_to_others_needs_a_setting() {
+    for url in [
+        "http://bowline.example.com",
+        "http://192.0.2.10:8080",
+        "http://[2001:db8::1]",
+    ] {
+        let case = || Case::empty().variable("BOWLINE_URL", url);
+        let error = case().error();
+        assert!(
+            error.starts_with(&format!("BOWLINE_URL: `url` is {url}: over http://"))
+                && error.ends_with("or set `allow_insecure_url` to true"),
+            "{error}"
+        );
+        let loaded = case()
+            .variable("BOWLINE_ALLOW_INSECURE_URL", "true")
+            .loaded();
+        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+        assert!(loaded.warnings[0].contains("without TLS"));
+    }
+    // A listener on a public address by itself, too.
+    let mut case = Case::empty();
+    case.flags.common.listen = Some("198.51.100.7:8080".to_owned());
+    assert!(
+        case.error()
+            .contains("`url` is http://198.51.100.7:8080: over http://")
+    );
+    for url in [
+        "http://10.1.2.3",
+        "http://localhost:8080",
+        "https://bowline.example.com",
+    ] {
+        let loaded = Case::empty().variable("BOWLINE_URL", url).loaded();
+        assert_eq!(loaded.warnings, [""; 0], "{url}");
+    }
+}
+
+#[test]
+fn a_certificate_makes_the_url_https() {
+    let pair = || {
+        Case::empty()
+            .variable("BOWLINE_TLS_CERTIFICATE_FILE", "c.pem")
+            .variable("BOWLINE_TLS_KEY_FILE", "k.pem")
+    };
+    let mut loaded = pair().loaded();
+    assert_eq!(
+        loaded.settings.server.url.as_str(),
+        "https://127.0.0.1:8080"
+    );
+    loaded.bound("127.0.0.1:41234".parse().expect("an address"));
+    assert_eq!(
+        loaded.settings.server.url.as_str(),
+        "https://127.0.0.1:41234"
+    );
+    let error = pair().variable("BOWLINE_URL", "http://10.1.2.3").error();
+    assert!(error.contains("the server speaks HTTPS"), "{error}");
+    let error = Case::empty()
+        .variable("BOWLINE_TLS_KEY_FILE", "k.pem")
+        .error();
+    assert_eq!(
+        error,
+        "BOWLINE_TLS_KEY_FILE: `tls_key_file` needs `tls_certificate_file` too; set both or none"
+    );
+}
+
+#[test]
+fn the_relay_has_the_server_s_certificate_where_it_has_its_name() {
+    let of = |hostname: Option<&str>| {
+        let mut case = Case::empty()
+            .variable("BOWLINE_URL", "https://bowline.example.com")
+            .variable("BOWLINE_TLS_CERTIFICATE_FILE", "c.pem")
+            .variable("BOWLINE_TLS_KEY_FILE", "k.pem");
+        if let Some(hostname) = hostname {
+            case = case.variable("BOWLINE_DERP_HOSTNAME", hostname);
+        }
+        let derp = case.loaded().settings.derp;
+        (derp.certificate_file.is_some(), derp.key_file.is_some())
+    };
+    assert_eq!(of(None), (true, true));
+    assert_eq!(of(Some("BOWLINE.example.com")), (true, true));
+    assert_eq!(of(Some("relay.example.com")), (false, false));
+}
+
+#[test]
+fn a_file_with_a_secret_that_others_may_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let case = Case::file("[database]\nurl_file = \"url\"\n");
+    case.write("url", "postgres://u:hunter2@db/b");
+    let set = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(case.path("url"), mode).expect("permissions");
+    };
+    set(0o640);
+    assert_eq!(case.loaded().warnings, [""; 0]);
+    set(0o644);
+    let warnings = case.loaded().warnings;
+    assert!(warnings[0].contains("holds a secret and can be read by others"));
+    assert!(!warnings[0].contains("hunter2"));
+}
+
+#[test]
+fn a_base_domain_leaves_room_for_the_names_of_devices() {
+    let of = |length: usize| {
+        let label = "a".repeat(60);
+        let mut name = [label.as_str(); 4].join(".");
+        name.truncate(length);
+        Case::empty().variable("BOWLINE_TAILNET_BASE_DOMAIN", name)
+    };
+    assert_eq!(
+        of(178).loaded().settings.tailnet.base_domain.as_str().len(),
+        178
+    );
+    for length in [179, 230, 243] {
+        let error = of(length).error();
+        assert!(error.contains(&format!("has {length} characters; at most 178 leave room")));
+    }
 }
 
 #[test]

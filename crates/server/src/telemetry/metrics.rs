@@ -79,16 +79,23 @@ impl Metrics {
         self.collect(name, help, Kind::Gauge(Box::new(read)));
     }
 
-    /// Adds numbers that go up and down, one for each pair of values of two labels. The values are
-    /// closed sets.
-    pub fn gauges(
+    /// Adds numbers that go up and down, one for each combination of values of the labels. The
+    /// values are closed sets; a combination that is left out has no number now.
+    pub fn gauges<const N: usize>(
         &self,
         name: &str,
         help: &'static str,
-        labels: [&'static str; 2],
-        read: impl Fn() -> Vec<([&'static str; 2], i64)> + Send + Sync + 'static,
+        labels: [&'static str; N],
+        read: impl Fn() -> Vec<([&'static str; N], i64)> + Send + Sync + 'static,
     ) {
-        self.collect(name, help, Kind::Gauges(labels, Box::new(read)));
+        let read = move || {
+            let numbers = read().into_iter();
+            let labelled = |(values, number): ([&'static str; N], i64)| {
+                (labels.into_iter().zip(values).collect(), number)
+            };
+            numbers.map(labelled).collect()
+        };
+        self.collect(name, help, Kind::Gauges(Box::new(read)));
     }
 
     /// Adds a distribution of durations that something else counts: how many fell between each
@@ -174,12 +181,12 @@ enum Kind {
         Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     ),
     Gauge(Box<dyn Fn() -> i64 + Send + Sync>),
-    Gauges([&'static str; 2], Box<dyn Fn() -> Pairs + Send + Sync>),
+    Gauges(Box<dyn Fn() -> Vec<Labelled> + Send + Sync>),
     Durations(Box<dyn Fn() -> Buckets + Send + Sync>),
 }
 
-/// Numbers by the values of two labels.
-type Pairs = Vec<([&'static str; 2], i64)>;
+/// A number, with its labels and their values.
+type Labelled = (Vec<(&'static str, &'static str)>, i64);
 
 /// A metric that something else counts.
 struct Collected {
@@ -212,12 +219,9 @@ impl Collector for Collected {
                 ConstCounter::new(count).encode(metric.encode_family(&labels)?)
             }),
             Kind::Gauge(read) => ConstGauge::new(read()).encode(metric),
-            Kind::Gauges([first, second], read) => {
-                read().into_iter().try_for_each(|(values, number)| {
-                    let labels = [(*first, values[0]), (*second, values[1])];
-                    ConstGauge::new(number).encode(metric.encode_family(&labels)?)
-                })
-            }
+            Kind::Gauges(read) => read().into_iter().try_for_each(|(labels, number)| {
+                ConstGauge::new(number).encode(metric.encode_family(&labels)?)
+            }),
             Kind::Durations(read) => {
                 let (buckets, sum) = read();
                 let count = buckets.iter().map(|(_, count)| count).sum();
@@ -243,6 +247,7 @@ mod tests {
             vec![("accepted", 2), ("refused", 3)]
         });
         metrics.gauge("map_streams", "Open map streams", || -1);
+        metrics.gauges("ends", "Ends", ["listener"], || vec![(["main"], 7)]);
         let text = metrics.render().expect("text");
         for line in [
             "# HELP bowline_commits Commits",
@@ -252,6 +257,8 @@ mod tests {
             "bowline_registrations_total{result=\"refused\"} 3",
             "# TYPE bowline_map_streams gauge",
             "bowline_map_streams -1",
+            "# TYPE bowline_ends gauge",
+            "bowline_ends{listener=\"main\"} 7",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

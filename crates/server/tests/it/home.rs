@@ -71,6 +71,9 @@ impl Home {
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
+        // It may hold a secret.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, private).unwrap();
         path
     }
 
@@ -179,8 +182,22 @@ impl Serving {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// The text of its metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        let listener = self.greeting["metricsListen"].as_str().unwrap();
+        let answer = Server::with_key(listener, [0; 32])
+            .request(http::Method::GET, "/metrics", &[], "")
+            .await;
+        answer.unwrap().text()
     }
 
     /// Waits for its end.
