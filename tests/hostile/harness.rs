@@ -1,6 +1,7 @@
 //! A server with two tailnets, and a bystander who measures how it is served.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use bowline_testkit::client::{Client, Compression, Identity, Server};
 use http::Method;
 use serde_json::{Value, json};
+use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -48,8 +50,20 @@ impl Site {
     /// Starts the binary with further arguments of `bowline serve`, and makes both tailnets.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
         let (home, made) = Home::with_tailnet().await;
-        let token = made["token"].as_str().unwrap().to_owned();
         let serving = home.serve_with(arguments).await;
+        Self::with(home, made, serving).await
+    }
+
+    /// The same where the process may have so many files open.
+    pub(crate) async fn start_within(files: u64, arguments: &[&str]) -> Self {
+        let (home, made) = Home::with_tailnet().await;
+        let serving = Home::started(within(files, &home, arguments)).await;
+        Self::with(home, made, serving).await
+    }
+
+    /// Over a server that was started, with what `bowline init --json` printed before.
+    pub(crate) async fn with(home: Home, made: Value, serving: Serving) -> Self {
+        let token = made["token"].as_str().unwrap().to_owned();
         let create = ["tailnet", "create", "other.example", "--owner"];
         let other = home
             .prints_json(&[&create[..], &["bob@other.example"]].concat())
@@ -69,6 +83,31 @@ impl Site {
     /// The server as the attacker reaches it.
     pub(crate) async fn as_attacker(&self) -> Server {
         self.serving.server().await.from_source(ATTACKER)
+    }
+
+    /// The server as the bystander reaches it.
+    pub(crate) async fn as_bystander(&self) -> Server {
+        self.serving.server().await.from_source(BYSTANDER)
+    }
+
+    /// Memory of the server's process that is in use, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.serving.pid()));
+        let status = status.unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        kilobytes.trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// The value of a metric with its labels, such as `bowline_connections_refused_total{reason="source"}`.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let address = self.serving.greeting["metricsListen"].as_str().unwrap();
+        let server = Server::with_key(address, [0; 32]);
+        let text = server.request(Method::GET, "/metrics", &[], "").await;
+        let text = text.unwrap().text();
+        let found = text.lines().find_map(|line| line.strip_prefix(name));
+        let found = found.unwrap_or_else(|| panic!("no metric {name}\n{text}"));
+        found.trim().parse().unwrap()
     }
 
     /// Somebody else, who asks for this and that until told to stop.
@@ -249,4 +288,38 @@ impl Work {
         let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.slowest.fetch_max(took, Ordering::Relaxed);
     }
+}
+
+/// A server as [`Home::serve_with`] starts it, in a process that may have so many files open.
+fn within(files: u64, home: &Home, arguments: &[&str]) -> Command {
+    let arguments = Home::serve_args(&[&["--json"], arguments].concat());
+    let inner = home.command(&arguments);
+    let inner = inner.as_std();
+    let mut command = Command::new("sh");
+    command
+        .arg("-c")
+        .arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""))
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .current_dir(inner.get_current_dir().unwrap())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+/// Lets this process open as many files as the system allows: an attack is a thousand sockets.
+pub(crate) fn many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
 }

@@ -18,5 +18,9 @@ mod harness;
 )]
 mod home;
 
+mod bodies;
 mod bystander;
 mod said;
+mod connections;
+mod fleet;
+mod login_room;

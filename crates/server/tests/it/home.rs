@@ -141,7 +141,12 @@ impl Home {
 
     /// The same with further arguments.
     pub(crate) async fn serve_with(&self, extra: &[&str]) -> Serving {
-        let mut command = self.command(&Self::serve_args(&[&["--json"], extra].concat()));
+        let arguments = Self::serve_args(&[&["--json"], extra].concat());
+        Self::started(self.command(&arguments)).await
+    }
+
+    /// Starts such a command and waits until it is ready.
+    pub(crate) async fn started(mut command: Command) -> Serving {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

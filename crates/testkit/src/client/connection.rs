@@ -1,5 +1,6 @@
 //! One Noise connection and the requests inside it.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, bail, ensure};
@@ -9,9 +10,11 @@ use bowline_control::noise::handshake::REPLY_LEN;
 use bowline_control::noise::{Initiator, NoiseStream, early};
 use bowline_derp::websocket::ByteStream;
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
@@ -106,6 +109,13 @@ impl Server {
     #[must_use]
     pub fn as_browser(mut self) -> Self {
         self.is_browser = true;
+        self
+    }
+
+    /// The same server where another address leads to it, such as a proxy's.
+    #[must_use]
+    pub fn at(mut self, authority: String) -> Self {
+        self.authority = authority;
         self
     }
 
@@ -222,7 +232,7 @@ async fn connect(authority: &str, source: Option<IpAddr>) -> anyhow::Result<TcpS
 /// An open Noise connection with HTTP/2 inside. Dropping it closes it at once.
 #[derive(Debug)]
 pub struct Connection {
-    requests: http2::SendRequest<Full<Bytes>>,
+    requests: http2::SendRequest<UnsyncBoxBody<Bytes, Infallible>>,
     authority: String,
     early_payload: Option<Vec<u8>>,
     _driver: AbortOnDrop,
@@ -361,16 +371,42 @@ impl Connection {
         Ok(MapFrames::new(response.into_body(), compression))
     }
 
+    /// A request whose body has no end: after these pieces nothing more comes. Its answer, if the
+    /// server does not wait for ever.
+    ///
+    /// # Errors
+    /// When no whole answer comes.
+    pub async fn request_without_end(
+        &self,
+        path: &str,
+        pieces: impl IntoIterator<Item = Bytes, IntoIter: Send + 'static>,
+    ) -> anyhow::Result<Answer> {
+        let pieces = pieces.into_iter().map(|piece| Ok(Frame::data(piece)));
+        let body = stream::iter(pieces).chain(stream::pending());
+        let body = StreamBody::new(body).boxed_unsync();
+        Answer::read(self.send_body(Method::POST, path, body).await?).await
+    }
+
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<Response<Incoming>> {
+        self.send_body(method, path, Full::new(body).boxed_unsync())
+            .await
+    }
+
+    async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        body: UnsyncBoxBody<Bytes, Infallible>,
+    ) -> anyhow::Result<Response<Incoming>> {
         let request = Request::builder()
             .method(method)
             .uri(format!("https://{}{path}", self.authority))
-            .body(Full::new(body))?;
+            .body(body)?;
         let mut requests = self.requests.clone();
         requests
             .ready()
