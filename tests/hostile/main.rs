@@ -20,7 +20,7 @@ mod home;
 
 mod bodies;
 mod bystander;
-mod said;
 mod connections;
 mod fleet;
 mod login_room;
+mod said;
