@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A place in a commit where tests kill the process or let it fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +48,13 @@ pub struct Options {
     pub opening: Opening,
     /// Connections for reading (SQLite), or for everything (PostgreSQL). At least 1.
     pub connections: usize,
+    /// How long this process may take to renew its hold on a PostgreSQL database before another
+    /// takes it over: the fail-over time. At least a second.
+    pub lease: Duration,
+    /// Names a directory that this process has for itself, different on every machine and at every
+    /// start of it. A process that finds its own place in the lease need not wait: the former
+    /// process of that directory has ended. PostgreSQL only.
+    pub place: Option<String>,
     /// Called when nothing that is in memory can be trusted to be what is on disk: a failed fsync
     /// or another I/O error while committing, or another process that took the database over. The
     /// text says which. It must not return; the default is `std::process::abort`. If it does
@@ -61,6 +69,8 @@ impl Default for Options {
         Self {
             opening: Opening::default(),
             connections: 8,
+            lease: Duration::from_secs(15),
+            place: None,
             on_fatal: Arc::new(|_| std::process::abort()),
             hook: None,
         }

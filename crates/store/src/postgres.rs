@@ -5,8 +5,8 @@
 //! waiting.
 
 mod apply;
-mod exclusive;
 mod fail;
+mod lease;
 mod open;
 mod read;
 mod session;
@@ -28,9 +28,9 @@ use crate::dump::{Lines, Record};
 use crate::error::{CommitError, Condition, Error, OpenError, TransferError, Trouble};
 use crate::options::Options;
 use crate::row::{CatchUp, Change, Loaded, Presence};
-use exclusive::Exclusive;
 use fail::Failure;
-use session::Session;
+use lease::Lease;
+use session::{Session, Statements};
 
 /// Tries of a transaction that the database asks to be run again.
 const TRIES: u32 = 8;
@@ -42,7 +42,8 @@ pub(crate) struct Postgres {
 
 struct Inner {
     pool: Pool,
-    exclusive: Exclusive,
+    lease: Lease,
+    statements: Statements,
     is_new: bool,
     options: Options,
     /// Writes under way.
@@ -52,17 +53,25 @@ struct Inner {
 impl Inner {
     /// A connection for a write. None is made while this process does not hold the database.
     async fn writer(&self) -> Result<Session, Failure> {
-        if !self.exclusive.is_held() {
-            let problem =
-                "the session that keeps other processes out was lost; trying to get it back";
-            return Err(Failure::Trouble(Trouble::new(Condition::NotHeld, problem)));
+        if !self.lease.is_held() {
+            return Err(self.lease.refusal());
         }
         self.session().await
     }
 
+    /// A connection in a transaction that no takeover can overtake.
+    async fn begin_write(&self) -> Result<Session, Failure> {
+        let mut session = self.writer().await?;
+        session.begin(sql::BEGIN_WRITE).await?;
+        match session.row(sql::FENCE, &[&self.lease.epoch()]).await? {
+            Some(_) => Ok(session),
+            None => Err(self.lease.lost()),
+        }
+    }
+
     async fn session(&self) -> Result<Session, Failure> {
         match self.pool.get().await {
-            Ok(client) => Ok(Session::new(client)),
+            Ok(client) => Ok(Session::new(client, self.statements)),
             Err(error) => Err(error.into()),
         }
     }
@@ -96,11 +105,12 @@ impl std::fmt::Debug for Postgres {
 
 impl Postgres {
     pub(crate) async fn open(url: &str, options: Options) -> Result<Self, OpenError> {
-        let (pool, exclusive, is_new) = open::open(url, &options).await?;
+        let opened = open::open(url, &options).await?;
         let inner = Inner {
-            is_new,
-            pool,
-            exclusive,
+            is_new: opened.is_new,
+            pool: opened.pool,
+            lease: opened.lease,
+            statements: opened.statements,
             options,
             writes: TaskTracker::new(),
         };
@@ -111,6 +121,18 @@ impl Postgres {
 
     pub(crate) fn is_new(&self) -> bool {
         self.inner.is_new
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.inner.lease.is_held()
+    }
+
+    pub(crate) fn epochs(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.lease.epochs()
+    }
+
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.inner.lease.trouble()
     }
 
     /// Runs a write in a task of its own.
@@ -285,6 +307,6 @@ impl Postgres {
         self.inner.writes.close();
         self.inner.writes.wait().await;
         self.inner.pool.close();
-        self.inner.exclusive.release().await;
+        self.inner.lease.release().await;
     }
 }

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use bowline_model::id::TailnetId;
 use jiff::Timestamp;
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use crate::batch::{AuditRow, Batch, OutboxRow};
 use crate::dump::{Lines, Record};
-use crate::error::{CommitError, Error, OpenError, TransferError};
+use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::options::Options;
 use crate::row::{CatchUp, Change, Loaded, Presence};
 use read::Readers;
@@ -29,6 +30,8 @@ pub(crate) struct Sqlite {
     writer: Writer,
     readers: Arc<Readers>,
     is_new: bool,
+    /// It never changes: nobody else can open the file.
+    epochs: watch::Sender<u64>,
 }
 
 impl Sqlite {
@@ -41,6 +44,7 @@ impl Sqlite {
                 .map_err(|source| OpenError::NotWritable { path, source })?;
             Ok(Self {
                 is_new: opened.is_new,
+                epochs: watch::Sender::new(0),
                 writer,
                 readers: Arc::new(Readers::new(opened.readers)),
             })
@@ -53,6 +57,20 @@ impl Sqlite {
 
     pub(crate) fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    #[expect(clippy::unused_self, reason = "the other engine looks")]
+    pub(crate) fn is_held(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn epochs(&self) -> watch::Receiver<u64> {
+        self.epochs.subscribe()
+    }
+
+    #[expect(clippy::unused_self, reason = "the other engine looks")]
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        None
     }
 
     async fn read<T: Send + 'static>(

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bowline_model::id::TailnetId;
 use jiff::Timestamp;
 use tokio::io::{AsyncBufRead, AsyncWrite};
+use tokio::sync::watch;
 
 use crate::batch::{self, AuditRow, Batch, OutboxRow};
 use crate::dump;
-use crate::error::{CommitError, Error, OpenError, TransferError};
+use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::options::Options;
 use crate::postgres::Postgres;
 use crate::row::{CatchUp, Change, Loaded, Presence};
@@ -55,6 +56,25 @@ impl Store {
     /// Whether opening made the database: there was none, or an empty one.
     pub fn is_new(&self) -> bool {
         on_engine!(self, engine => engine.is_new())
+    }
+
+    /// Whether no other process can have written to the database by this moment. When it is not so,
+    /// commits are refused, and what was read before may be out of date. Always so on SQLite, whose
+    /// file no second process can open.
+    pub fn is_held(&self) -> bool {
+        on_engine!(self, engine => engine.is_held())
+    }
+
+    /// The number of the hand-over by which this process has the database. When it changes, another
+    /// process may have written since: read again before answering from memory. It changes before
+    /// [`Store::is_held`] is true again.
+    pub fn epochs(&self) -> watch::Receiver<u64> {
+        on_engine!(self, engine => engine.epochs())
+    }
+
+    /// What is wrong with the database, as far as it is known without a write; for readiness.
+    pub fn trouble(&self) -> Option<Trouble> {
+        on_engine!(self, engine => engine.trouble())
     }
 
     /// All tailnets with their newest sequence numbers, by id.

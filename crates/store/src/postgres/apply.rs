@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::fail::{self, Failure};
 use super::read;
 use super::session::{Param, Session, Step};
-use super::value::{Json, int, uint};
+use super::value::{Json, Value, int, uint};
 use super::{Inner, sql as own};
 use crate::batch::{Batch, Put};
 use crate::error::{Cause, CommitError, Condition, Trouble};
@@ -30,19 +30,23 @@ enum Clear {
 /// Writes a batch in one transaction.
 pub(super) async fn commit(inner: &Inner, batch: &Batch) -> Result<Answer, Failure> {
     let mut session = inner.writer().await?;
-    let outcome = write(&mut session, batch, Some("BEGIN"), Clear::No).await?;
+    let fence = Some(inner.lease.epoch());
+    let outcome = write(&mut session, batch, fence, Clear::No).await?;
     // Rows of one batch may take over each other's unique values, in any order. That is rare, so
     // the values are only emptied first when the straight way failed.
     let outcome = match outcome {
-        Err(CommitError::Rejected {
+        Some(Err(CommitError::Rejected {
             column: Some(_), ..
-        }) if batch.puts.len() > 1 => {
+        })) if batch.puts.len() > 1 => {
             session.rollback().await?;
-            write(&mut session, batch, Some("BEGIN"), Clear::First).await?
+            write(&mut session, batch, fence, Clear::First).await?
         }
         other => other,
     };
-    finish(inner, session, batch.tailnet, outcome).await
+    match outcome {
+        Some(outcome) => finish(inner, session, batch.tailnet, outcome).await,
+        None => Err(inner.lease.lost()),
+    }
 }
 
 /// Locks the tailnet and writes what `make` makes of its newest state.
@@ -52,8 +56,7 @@ pub(super) async fn lock_and_commit(
     since: u64,
     make: &mut (impl FnMut(CatchUp) -> Batch + Send),
 ) -> Result<Answer, Failure> {
-    let mut session = inner.writer().await?;
-    session.begin("BEGIN").await?;
+    let mut session = inner.begin_write().await?;
     let locked = session.row(own::HEAD_LOCK, &[&int(tailnet.get())]).await?;
     let seq = locked.map_or(Ok(0), |row| uint(&row, 0))?;
     let found = read::catch_up_in(&session, tailnet, since, seq).await?;
@@ -70,8 +73,10 @@ pub(super) async fn lock_and_commit(
     } else {
         Clear::No
     };
-    let outcome = write(&mut session, &batch, None, clear).await?;
-    finish(inner, session, tailnet, outcome).await
+    match write(&mut session, &batch, None, clear).await? {
+        Some(outcome) => finish(inner, session, tailnet, outcome).await,
+        None => Err(inner.lease.lost()),
+    }
 }
 
 /// Commits, or undoes what was refused.
@@ -105,23 +110,29 @@ async fn finish(
     Ok(outcome)
 }
 
-/// Writes a batch up to `COMMIT`, in one round trip.
+/// Writes a batch up to `COMMIT`, in one round trip. With an epoch it begins the transaction and
+/// checks the lease first; `None` when the lease is another's.
 async fn write(
     session: &mut Session,
     batch: &Batch,
-    begin: Option<&'static str>,
+    fence: Option<i64>,
     clear: Clear,
-) -> Result<Answer, Failure> {
+) -> Result<Option<Answer>, Failure> {
     let tailnet = int(batch.tailnet.get());
     let seq = batch.base + 1;
-    let mut steps = vec![if batch.base == 0 {
+    let mut steps = Vec::new();
+    if let Some(epoch) = fence {
+        steps.push(step(own::FENCE, vec![Box::new(epoch)]));
+    }
+    let head = steps.len();
+    steps.push(if batch.base == 0 {
         step(sql::HEAD_CREATE, vec![Box::new(tailnet), Box::new(1_i64)])
     } else {
         step(
             sql::HEAD_ADVANCE,
             vec![Box::new(tailnet), Box::new(int(batch.base))],
         )
-    }];
+    });
     for delete in &batch.deletes {
         let params = || -> Vec<Param<'_>> { vec![Box::new(tailnet), Box::new(int(delete.id))] };
         steps.push(step(&sql::of(delete.kind).delete, params()));
@@ -171,27 +182,33 @@ async fn write(
             ],
         ));
     }
-    let results = session.run(begin, steps).await?;
+    let begin = fence.map(|_| own::BEGIN_WRITE);
+    let results = session.run(begin, &steps).await?;
     for (index, result) in results.into_iter().enumerate() {
         let put = index.wrapping_sub(puts);
         let is_put = (puts..logs).contains(&index);
         match result {
-            Ok(0) if index == 0 => return Ok(Err(CommitError::Conflict { current: 0 })),
+            Ok(0) if index < head => return Ok(None),
+            Ok(0) if index == head => {
+                return Ok(Some(Err(CommitError::Conflict { current: 0 })));
+            }
             // The id belongs to another tailnet.
-            Ok(0) if is_put => return Ok(Err(CommitError::Rejected { put, column: None })),
+            Ok(0) if is_put => {
+                return Ok(Some(Err(CommitError::Rejected { put, column: None })));
+            }
             Ok(_) => {}
             Err(error) if is_put && fail::is_unique_violation(&error) => {
                 let column = fail::column(&error, batch.puts[put].kind);
-                return Ok(Err(CommitError::Rejected { put, column }));
+                return Ok(Some(Err(CommitError::Rejected { put, column })));
             }
             Err(error) if index > logs && fail::is_unique_violation(&error) => {
                 let problem = "an audit event or outbox row with its id is there already";
-                return Ok(Err(CommitError::Malformed(problem.to_owned())));
+                return Ok(Some(Err(CommitError::Malformed(problem.to_owned()))));
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Ok(seq))
+    Ok(Some(Ok(seq)))
 }
 
 pub(super) fn step<'a>(text: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
@@ -218,7 +235,7 @@ pub(super) async fn commit_outcome(
     commit_id: &[u8; 16],
 ) -> Result<Option<u64>, Failure> {
     let mut session = inner.session().await?;
-    session.begin(own::BEGIN_FRESH).await?;
+    session.begin(own::BEGIN_WRITE).await?;
     let id = int(tailnet.get());
     // Whoever commits holds the head's row, or is about to insert it: either makes this wait.
     session.execute(sql::HEAD_CREATE, &[&id, &0_i64]).await?;
@@ -235,22 +252,19 @@ pub(super) async fn presence(
     tailnet: TailnetId,
     presence: &[Presence],
 ) -> Result<(), Failure> {
-    let mut session = inner.writer().await?;
-    session.begin("BEGIN").await?;
+    let session = inner.begin_write().await?;
     session.simple(own::NOT_DURABLE).await?;
     let devices: Vec<i64> = presence.iter().map(|one| int(one.device)).collect();
     let online: Vec<bool> = presence.iter().map(|one| one.online).collect();
     let at: Vec<i64> = presence.iter().map(|one| one.at.as_microsecond()).collect();
     let bodies: Vec<&str> = presence.iter().map(|one| &*one.body).collect();
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&int(tailnet.get()), &devices, &online, &at, &bodies];
+    let params: [&dyn Value; 5] = [&int(tailnet.get()), &devices, &online, &at, &bodies];
     session.execute(own::PRESENCE_PUT, &params).await?;
     session.commit().await
 }
 
 pub(super) async fn delete_tailnet(inner: &Inner, tailnet: TailnetId) -> Result<bool, Failure> {
-    let mut session = inner.writer().await?;
-    session.begin("BEGIN").await?;
+    let session = inner.begin_write().await?;
     let id = int(tailnet.get());
     let there = session.row(own::HEAD_LOCK, &[&id]).await?.is_some();
     let tables = SPECS
@@ -272,15 +286,15 @@ pub(super) async fn outbox_done(
     ids: &[u64],
 ) -> Result<(), Failure> {
     let ids: Vec<i64> = ids.iter().map(|id| int(*id)).collect();
-    let session = inner.writer().await?;
+    let session = inner.begin_write().await?;
     session
         .execute(own::OUTBOX_DONE, &[&int(tailnet.get()), &ids])
         .await?;
-    Ok(())
+    session.commit().await
 }
 
 pub(super) async fn prune(inner: &Inner, before: Timestamp) -> Result<u64, Failure> {
-    let session = inner.writer().await?;
+    let session = inner.begin_write().await?;
     let before = before.as_microsecond();
     let mut removed = session.execute(sql::PRUNE_PRESENCE, &[]).await?;
     for row in session.rows(sql::HEADS, &[]).await? {
@@ -292,6 +306,7 @@ pub(super) async fn prune(inner: &Inner, before: Timestamp) -> Result<u64, Failu
             .execute(sql::PRUNE_AUDIT, &[&tailnet, &before])
             .await?;
     }
+    session.commit().await?;
     Ok(removed)
 }
 
@@ -304,9 +319,10 @@ pub(super) async fn moment(inner: &Inner, name: &str, at: Timestamp) -> Result<(
 }
 
 pub(super) async fn secret(inner: &Inner, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Failure> {
-    let session = inner.writer().await?;
+    let session = inner.begin_write().await?;
     session.execute(sql::SECRET_PUT, &[&name, &sealed]).await?;
     let kept = session.row(sql::SECRET, &[&name]).await?;
+    session.commit().await?;
     kept.map_or(Ok(Vec::new()), |row| super::value::get(&row, 0))
 }
 

@@ -156,6 +156,12 @@ pub(super) fn column(error: &tokio_postgres::Error, kind: Kind) -> Option<Column
 
 /// What an error means while the database is being opened.
 pub(super) fn opening(error: tokio_postgres::Error) -> OpenError {
+    let said = error.as_db_error().map(|error| error.message().to_owned());
+    if let Some(said) = said
+        && (said.contains("pooling mode") || said.contains("unsupported startup parameter"))
+    {
+        return OpenError::Pool { problem: said };
+    }
     match error.code() {
         Some(state) if *state == SqlState::DISK_FULL => OpenError::Full,
         Some(state) if *state == SqlState::CANNOT_CONNECT_NOW => {

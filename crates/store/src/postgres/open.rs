@@ -7,7 +7,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::exclusive::Exclusive;
+use super::lease::Lease;
+use super::session::Statements;
 use super::{fail, sql};
 use crate::error::{Cause, OpenError};
 use crate::migrate;
@@ -37,13 +38,25 @@ impl Connector {
             config.connect_timeout(CONNECT);
         }
         // A server that vanished must not hold up commits for the hours of the system's default.
-        config.keepalives_idle(Duration::from_secs(30));
-        config.tcp_user_timeout(Duration::from_secs(30));
+        // The other end does the same: `sql::SESSION`.
+        config.keepalives_idle(Duration::from_secs(5));
+        config.keepalives_interval(Duration::from_secs(2));
+        config.keepalives_retries(3);
+        config.tcp_user_timeout(Duration::from_secs(10));
         if config.get_ssl_mode() == SslMode::Require {
             let problem = "sslmode=require is not supported yet";
             return Err(OpenError::Setting(problem.to_owned()));
         }
         Ok(Self { config })
+    }
+
+    /// Who this process is, for whoever finds it in the lease.
+    pub(super) fn application_name(&self) -> String {
+        let name = self.config.get_application_name().unwrap_or("bowline");
+        match std::fs::read_to_string("/proc/sys/kernel/hostname") {
+            Ok(host) => format!("{name} on {}", host.trim()),
+            Err(_) => name.to_owned(),
+        }
     }
 
     /// The database for a person: its name and host, without user and password.
@@ -69,8 +82,17 @@ impl Connector {
                 tracing::debug!(%error, "a database connection ended");
             }
         });
-        client.batch_execute(sql::SESSION).await?;
+        settle(&client).await?;
         Ok((client, task))
+    }
+}
+
+/// Sets up a session. Only a broken connection is an error: a server that cannot watch for dead
+/// peers works all the same.
+async fn settle(client: &Client) -> Result<(), tokio_postgres::Error> {
+    match client.batch_execute(sql::SESSION).await {
+        Err(error) if error.code().is_none() => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -82,23 +104,69 @@ fn setting(error: &tokio_postgres::Error) -> String {
     }
 }
 
-pub(super) async fn open(
-    url: &str,
-    options: &Options,
-) -> Result<(Pool, Exclusive, bool), OpenError> {
+/// A database that this process has for itself.
+pub(super) struct Opened {
+    pub(super) pool: Pool,
+    pub(super) lease: Lease,
+    pub(super) statements: Statements,
+    /// Whether it was made now.
+    pub(super) is_new: bool,
+}
+
+pub(super) async fn open(url: &str, options: &Options) -> Result<Opened, OpenError> {
     let connector = Connector::new(url)?;
     let (mut migrating, _) = connector.connect().await.map_err(fail::opening)?;
     let is_new = look(&migrating, &connector, options.opening).await?;
     let connection = connector.connect().await.map_err(fail::opening)?;
-    let exclusive = Exclusive::take(connection, connector.clone(), options.clone()).await?;
+    let statements = match keeps_statements(&migrating, &connection.0).await {
+        Ok(true) => Statements::Prepared,
+        Ok(false) => Statements::Whole,
+        Err(error) => return Err(fail::opening(error)),
+    };
+    let lease = Lease::take(connection, connector.clone(), options.clone()).await?;
     // Nobody else migrates now: this process has the database.
     match migrate_and_pool(&mut migrating, connector, options).await {
-        Ok(pool) => Ok((pool, exclusive, is_new)),
+        Ok(pool) => Ok(Opened {
+            pool,
+            lease,
+            statements,
+            is_new,
+        }),
         Err(error) => {
-            exclusive.release().await;
+            lease.release().await;
             Err(error)
         }
     }
+}
+
+/// Whether a connection keeps one session of the server, and with it what is prepared there. Behind
+/// a connection pool in transaction mode it does not, and a name may even mean a statement of
+/// another process.
+///
+/// While one connection is in a transaction, it holds its session: such a pool gives it the one
+/// that the other connection used last, which can be seen by the session's number.
+async fn keeps_statements(one: &Client, other: &Client) -> Result<bool, tokio_postgres::Error> {
+    for _ in 0..3 {
+        let before = session_number(one).await?;
+        other.batch_execute("BEGIN").await?;
+        let held = session_number(other).await?;
+        let after = tokio::time::timeout(CONNECT, session_number(one)).await;
+        other.batch_execute("ROLLBACK").await?;
+        // Another session, or none free: they are handed around.
+        let is_kept = match after {
+            Ok(after) => after? == before && held != before,
+            Err(_) => false,
+        };
+        if !is_kept {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn session_number(client: &Client) -> Result<i32, tokio_postgres::Error> {
+    let number = "SELECT pg_backend_pid()";
+    client.query_typed_one(number, &[]).await?.try_get(0)
 }
 
 /// Refuses what is the wrong thing to open or to make. Whether the database is empty.
@@ -137,12 +205,7 @@ async fn migrate_and_pool(
     };
     let manager = Manager::from_config(connector.config, NoTls, manager);
     let settings = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
-        Box::pin(async move {
-            client
-                .batch_execute(sql::SESSION)
-                .await
-                .map_err(HookError::Backend)
-        })
+        Box::pin(async move { settle(client).await.map_err(HookError::Backend) })
     });
     Pool::builder(manager)
         .max_size(options.connections.max(1))
@@ -156,9 +219,13 @@ async fn migrate_and_pool(
 
 async fn newest_migration(client: &Client) -> Result<Option<i64>, tokio_postgres::Error> {
     let exists = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
-    if !client.query_one(exists, &[]).await?.try_get::<_, bool>(0)? {
+    if !client
+        .query_typed_one(exists, &[])
+        .await?
+        .try_get::<_, bool>(0)?
+    {
         return Ok(None);
     }
     let newest = "SELECT max(version)::bigint FROM refinery_schema_history";
-    client.query_one(newest, &[]).await?.try_get(0)
+    client.query_typed_one(newest, &[]).await?.try_get(0)
 }

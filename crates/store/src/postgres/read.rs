@@ -67,7 +67,7 @@ async fn all_rows(session: &Session, tailnet: TailnetId) -> Read<Vec<Row>> {
     let mut rows = Vec::new();
     for kind in Kind::all() {
         for row in session
-            .rows(&sql::of(kind).all, &[&int(tailnet.get())])
+            .all_rows(&sql::of(kind).all, &[&int(tailnet.get())])
             .await?
         {
             let (id, seq) = (uint(&row, 0)?, uint(&row, 1)?);

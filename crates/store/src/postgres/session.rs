@@ -2,17 +2,27 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use futures_util::future::{FutureExt, MaybeDone, join_all, maybe_done};
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error as SqlError, Row};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error as SqlError, Row, Statement};
 
 use super::fail::{self, Failure};
+use super::value::Value;
+use crate::error::{Cause, Condition, Trouble};
+
+/// How long the database may take for the answer to one statement. It is longer than any lock may
+/// be waited for, so that a stall is told from a crowd.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The same for reading all rows of a kind.
+const LONG_ANSWER: Duration = Duration::from_mins(1);
 
 /// A parameter of a [`Step`].
-pub(super) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+pub(super) type Param<'a> = Box<dyn Value + Send + 'a>;
 
 /// One statement to run.
 pub(super) struct Step<'a> {
@@ -20,16 +30,28 @@ pub(super) struct Step<'a> {
     pub(super) params: Vec<Param<'a>>,
 }
 
-/// A connection on loan. In a transaction that was not ended it does not go back into the pool but
-/// is closed, so that the next one to use it does not find itself inside.
+/// Whether a session keeps the statements that were prepared in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Statements {
+    /// Prepared once in each connection.
+    Prepared,
+    /// A connection pool gives every transaction another session: each statement is sent whole.
+    Whole,
+}
+
+/// A connection on loan. In a transaction that was not ended, or with an answer outstanding, it
+/// does not go back into the pool but is closed, so that the next one to use it does not find
+/// itself inside or behind.
 pub(super) struct Session {
     client: Option<Object>,
+    statements: Statements,
     in_transaction: bool,
+    is_waiting: AtomicBool,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.in_transaction
+        if (self.in_transaction || self.is_waiting.load(Ordering::Relaxed))
             && let Some(client) = self.client.take()
         {
             drop(Object::take(client));
@@ -38,10 +60,12 @@ impl Drop for Session {
 }
 
 impl Session {
-    pub(super) fn new(client: Object) -> Self {
+    pub(super) fn new(client: Object, statements: Statements) -> Self {
         Self {
             client: Some(client),
+            statements,
             in_transaction: false,
+            is_waiting: AtomicBool::new(false),
         }
     }
 
@@ -49,9 +73,23 @@ impl Session {
         self.client.as_ref().ok_or_else(Failure::gone)
     }
 
+    /// Waits for an answer of the server, not for ever.
+    async fn answer<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, SqlError>>,
+    ) -> Result<T, Failure> {
+        self.is_waiting.store(true, Ordering::Relaxed);
+        let Ok(answer) = tokio::time::timeout(limit, answer).await else {
+            return Err(Failure::Trouble(Trouble::of(Condition::Stalled)));
+        };
+        self.is_waiting.store(false, Ordering::Relaxed);
+        Ok(answer?)
+    }
+
     /// Runs simple statements.
     pub(super) async fn simple(&self, sql: &str) -> Result<(), Failure> {
-        Ok(self.client()?.batch_execute(sql).await?)
+        self.answer(ANSWER, self.client()?.batch_execute(sql)).await
     }
 
     /// Starts a transaction.
@@ -62,10 +100,12 @@ impl Session {
 
     /// Commits. After an error the connection is closed.
     pub(super) async fn commit(mut self) -> Result<(), Failure> {
-        self.client()?
-            .batch_execute("COMMIT")
-            .await
-            .map_err(fail::committing)?;
+        let commit = self.client()?.batch_execute("COMMIT");
+        match tokio::time::timeout(ANSWER, commit).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(fail::committing(error)),
+            Err(_) => return Err(Failure::Unknown(Cause::new("the database did not answer"))),
+        }
         self.in_transaction = false;
         Ok(())
     }
@@ -77,40 +117,67 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn rows(
+    pub(super) async fn rows(&self, sql: &str, params: &[&dyn Value]) -> Result<Vec<Row>, Failure> {
+        self.rows_within(ANSWER, sql, params).await
+    }
+
+    /// The same for many rows.
+    pub(super) async fn all_rows(
         &self,
         sql: &str,
-        params: &[&(dyn ToSql + Sync)],
+        params: &[&dyn Value],
+    ) -> Result<Vec<Row>, Failure> {
+        self.rows_within(LONG_ANSWER, sql, params).await
+    }
+
+    async fn rows_within(
+        &self,
+        limit: Duration,
+        sql: &str,
+        params: &[&dyn Value],
     ) -> Result<Vec<Row>, Failure> {
         let client = self.client()?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.query(&statement, params).await?)
+        let answer = async {
+            match self.statements {
+                Statements::Prepared => {
+                    let statement = client.prepare_cached(sql).await?;
+                    let params: Vec<_> = params.iter().map(|one| one.sql()).collect();
+                    client.query(&statement, &params).await
+                }
+                Statements::Whole => client.query_typed(sql, &typed(params)).await,
+            }
+        };
+        self.answer(limit, answer).await
     }
 
     pub(super) async fn row(
         &self,
         sql: &str,
-        params: &[&(dyn ToSql + Sync)],
+        params: &[&dyn Value],
     ) -> Result<Option<Row>, Failure> {
         Ok(self.rows(sql, params).await?.into_iter().next())
     }
 
-    pub(super) async fn execute(
-        &self,
-        sql: &str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<u64, Failure> {
+    pub(super) async fn execute(&self, sql: &str, params: &[&dyn Value]) -> Result<u64, Failure> {
         let client = self.client()?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.execute(&statement, params).await?)
+        let answer = async {
+            match self.statements {
+                Statements::Prepared => {
+                    let statement = client.prepare_cached(sql).await?;
+                    let params: Vec<_> = params.iter().map(|one| one.sql()).collect();
+                    client.execute(&statement, &params).await
+                }
+                Statements::Whole => client.execute_typed(sql, &typed(params)).await,
+            }
+        };
+        self.answer(ANSWER, answer).await
     }
 
     /// Streams the rows of a statement.
     pub(super) async fn stream(&self, sql: &str) -> Result<tokio_postgres::RowStream, Failure> {
-        Ok(self
-            .client()?
-            .query_raw(sql, std::iter::empty::<i64>())
-            .await?)
+        let none = std::iter::empty::<(i64, Type)>();
+        self.answer(ANSWER, self.client()?.query_typed_raw(sql, none))
+            .await
     }
 
     /// Runs statements in this order in one round trip (when they are prepared), after `begin` if
@@ -119,28 +186,52 @@ impl Session {
     pub(super) async fn run(
         &mut self,
         begin: Option<&'static str>,
-        steps: Vec<Step<'_>>,
+        steps: &[Step<'_>],
     ) -> Result<Vec<Result<u64, SqlError>>, Failure> {
-        let mut statements = Vec::with_capacity(steps.len());
-        let client = self.client.as_ref();
-        let client = client.ok_or_else(Failure::gone)?;
-        for step in &steps {
-            statements.push(client.prepare_cached(step.text).await?);
-        }
         self.in_transaction |= begin.is_some();
-        let begin =
-            begin.map(|sql| async { client.batch_execute(sql).await.map(|()| 0) }.left_future());
-        let steps = statements
-            .iter()
-            .zip(steps)
-            .map(|(statement, step)| client.execute_raw(statement, step.params).right_future());
-        let begins = begin.is_some();
-        let mut results = in_order(begin.into_iter().chain(steps)).await;
-        if begins {
-            results.remove(0)?;
-        }
-        Ok(results)
+        let client = self.client()?;
+        let answer = async {
+            let mut statements = Vec::new();
+            if self.statements == Statements::Prepared {
+                for step in steps {
+                    statements.push(client.prepare_cached(step.text).await?);
+                }
+            }
+            let begin = begin
+                .map(|sql| async { client.batch_execute(sql).await.map(|()| 0) }.left_future());
+            let begins = begin.is_some();
+            let steps = steps.iter().enumerate().map(|(index, step)| {
+                let statement = statements.get(index);
+                run_step(client, statement, step).right_future()
+            });
+            let mut results = in_order(begin.into_iter().chain(steps)).await;
+            if begins {
+                results.remove(0)?;
+            }
+            Ok(results)
+        };
+        self.answer(ANSWER, answer).await
     }
+}
+
+async fn run_step(
+    client: &Object,
+    statement: Option<&Statement>,
+    step: &Step<'_>,
+) -> Result<u64, SqlError> {
+    if let Some(statement) = statement {
+        let params = step.params.iter().map(|one| one.sql());
+        client.execute_raw(statement, params).await
+    } else {
+        let params = step.params.iter().map(|one| (one.sql(), one.kind()));
+        let params: Vec<_> = params.collect();
+        client.execute_typed(step.text, &params).await
+    }
+}
+
+/// Parameters with their types, which a server that prepares nothing must be told.
+fn typed<'a>(params: &[&'a dyn Value]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    params.iter().map(|one| (one.sql(), one.kind())).collect()
 }
 
 /// Polls all futures once in this order, so that their requests are sent in it, and waits for all.

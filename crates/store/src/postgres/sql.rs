@@ -1,17 +1,25 @@
 //! The SQL that only PostgreSQL understands.
 
-/// Every session's settings. Rule: what was acknowledged is durable, whatever the server's
-/// default; a stronger default stays. A lock or an abandoned transaction must not hold up the
-/// tailnet for ever.
+/// Every session's settings, for the server's end of the connection: a client that vanished without
+/// a word is given up in seconds, and not after the two hours of most systems. A server that cannot
+/// (or a local socket) ignores or refuses them, and nothing depends on it.
 pub(super) const SESSION: &str = "\
-    SELECT set_config('synchronous_commit', 'on', false) \
-        WHERE current_setting('synchronous_commit') = 'off'; \
-    SET lock_timeout = '10s'; \
-    SET idle_in_transaction_session_timeout = '30s'";
+    SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; \
+    SET tcp_user_timeout = 10000";
+
+/// Begins a write. What a session could set is set in each transaction, because a connection pool
+/// may give every transaction another session. Rule: what was acknowledged is durable, whatever the
+/// server's default; a stronger default stays. A lock or an abandoned transaction must not hold up
+/// the tailnet for ever. Each statement sees what was committed before it, also after it waited for
+/// a lock: the sequence numbers do the rest.
+pub(super) const BEGIN_WRITE: &str = "\
+    BEGIN ISOLATION LEVEL READ COMMITTED; \
+    SET LOCAL lock_timeout = '8s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '10s'; \
+    SELECT set_config('synchronous_commit', 'on', true) \
+        WHERE current_setting('synchronous_commit') = 'off'";
 
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-/// Each statement sees what was committed before it, also after it waited for a lock.
-pub(super) const BEGIN_FRESH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// Nobody waits for the disk: it may be lost in a crash.
 pub(super) const NOT_DURABLE: &str = "SET LOCAL synchronous_commit = off";
 
@@ -34,17 +42,46 @@ pub(super) const OUTBOX_DONE: &str =
 /// schema is ours by the table that the first migration makes.
 pub(super) const LOOK: &str = "\
     SELECT to_regclass('heads') IS NOT NULL AND to_regclass('refinery_schema_history') IS NOT NULL, \
-    EXISTS (SELECT 1 FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace), \
+    EXISTS (SELECT 1 FROM pg_class WHERE relkind = 'r' \
+        AND relnamespace = current_schema()::regnamespace \
+        AND relname NOT IN ('lease', 'refinery_schema_history')), \
     pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'";
 
-/// The advisory lock of the one process that has the database. Both halves are shown by `pg_locks`.
-pub(super) const LOCK: &str = "SELECT pg_try_advisory_lock(1114601324, 1701734764)";
-pub(super) const UNLOCK: &str = "SELECT pg_advisory_unlock(1114601324, 1701734764)";
-/// The session that has it.
-pub(super) const HOLDER: &str = "\
-    SELECT pid, coalesce(application_name, ''), coalesce(host(client_addr), '') \
-    FROM pg_locks JOIN pg_stat_activity USING (pid) \
-    WHERE locktype = 'advisory' AND granted AND classid = 1114601324 AND objid = 1701734764 \
-    AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-
 pub(super) const SIZE: &str = "SELECT pg_database_size(current_database())";
+
+/// One row. `beat` counts renewals, `milliseconds` is how long the holder may take for one, and
+/// `place` names the directory that the holder's process has for itself. `renewed` is for people.
+/// Not a migration: the lease is taken before the schema is touched.
+pub(super) const LEASE_TABLE: &str = "\
+    CREATE TABLE IF NOT EXISTS lease ( \
+        one BOOLEAN NOT NULL PRIMARY KEY CHECK (one), \
+        epoch BIGINT NOT NULL, \
+        beat BIGINT NOT NULL, \
+        milliseconds BIGINT NOT NULL, \
+        holder TEXT NOT NULL, \
+        place TEXT NOT NULL, \
+        renewed TIMESTAMPTZ NOT NULL \
+    ); \
+    INSERT INTO lease VALUES (true, 0, 0, 0, '', '', clock_timestamp()) ON CONFLICT DO NOTHING";
+pub(super) const LEASE_LOOK: &str = "SELECT epoch, beat, milliseconds, holder, place FROM lease";
+pub(super) const LEASE_BEGIN: &str = "\
+    BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '1s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '10s'";
+/// Waits for writes under way: each holds the row by [`FENCE`].
+pub(super) const LEASE_LOCK: &str =
+    "SELECT epoch, beat, milliseconds, holder, place FROM lease FOR UPDATE";
+pub(super) const LEASE_RAISE: &str = "\
+    UPDATE lease SET epoch = epoch + 1, beat = 0, milliseconds = $1, holder = $2, place = $3, \
+    renewed = clock_timestamp() RETURNING epoch";
+/// Ends sessions that hold the row though their holder is gone.
+pub(super) const LEASE_FORCE: &str = "\
+    SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'relation' AND granted \
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+    AND relation = 'lease'::regclass AND mode = 'RowShareLock' AND pid <> pg_backend_pid()";
+pub(super) const LEASE_RENEW: &str =
+    "UPDATE lease SET beat = beat + 1, renewed = clock_timestamp() WHERE epoch = $1";
+pub(super) const LEASE_RELEASE: &str =
+    "UPDATE lease SET holder = '', place = '', renewed = clock_timestamp() WHERE epoch = $1";
+/// Part of every write: nobody takes over before it has ended, and none is after a takeover. The
+/// lock lets renewals pass.
+pub(super) const FENCE: &str = "SELECT 1 FROM lease WHERE epoch = $1 FOR KEY SHARE";

@@ -132,8 +132,7 @@ pub(super) async fn restore(
     inner: &Inner,
     mut records: mpsc::Receiver<Option<Record>>,
 ) -> Result<(), TransferError> {
-    let mut session = inner.writer().await?;
-    session.begin("BEGIN").await?;
+    let mut session = inner.begin_write().await?;
     let used = "SELECT EXISTS (SELECT 1 FROM heads) OR EXISTS (SELECT 1 FROM secrets)";
     let used = session.row(used, &[]).await?;
     if used.map_or(Ok(false), |row| get(&row, 0))? {
@@ -151,7 +150,7 @@ pub(super) async fn restore(
         }
         let steps = group.iter().filter_map(|record| insert(record).transpose());
         let steps = steps.collect::<Result<Vec<_>, _>>()?;
-        for result in session.run(None, steps).await? {
+        for result in session.run(None, &steps).await? {
             result.map_err(Failure::from)?;
         }
     }

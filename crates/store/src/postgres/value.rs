@@ -11,6 +11,42 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use super::fail::Failure;
 use crate::error::{Condition, Trouble};
 
+/// A parameter, which knows its type: a connection pool may not let the server tell it.
+pub(super) trait Value: ToSql + Sync {
+    /// The parameter's type in the database.
+    fn kind(&self) -> Type;
+    /// The parameter for the driver.
+    fn sql(&self) -> &(dyn ToSql + Sync);
+}
+
+macro_rules! value {
+    ($($own:ty: $kind:ident,)*) => {
+        $(impl Value for $own {
+            fn kind(&self) -> Type {
+                Type::$kind
+            }
+
+            fn sql(&self) -> &(dyn ToSql + Sync) {
+                self
+            }
+        })*
+    };
+}
+
+value! {
+    i64: INT8,
+    bool: BOOL,
+    &str: TEXT,
+    String: TEXT,
+    Option<&str>: TEXT,
+    Option<&String>: TEXT,
+    &[u8]: BYTEA,
+    Json<'_>: JSON,
+    Vec<i64>: INT8_ARRAY,
+    Vec<bool>: BOOL_ARRAY,
+    Vec<&str>: TEXT_ARRAY,
+}
+
 /// A JSON text, sent and received as it is.
 #[derive(Debug)]
 pub(super) struct Json<'a>(pub(super) &'a str);

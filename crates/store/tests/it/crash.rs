@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bowline_store::{Batch, Column, CommitError, Options, Point, Store, StoreUrl};
 
-use crate::database::Database;
+use crate::database::{Database, options};
 use crate::rows::{at, batch, device, event, job, presence, tailnet};
 
 /// Set in the process that is to be killed: the database.
@@ -21,6 +21,14 @@ const MOMENT: &str = "BOWLINE_TEST_CRASH_MOMENT";
 const WRITERS: u64 = 8;
 /// Rows of each batch: enough to see half of one.
 const ROWS: u64 = 5;
+
+/// Options of a process that is started again in the place of one that has ended.
+fn restarted() -> Options {
+    Options {
+        place: Some("the directory of the killed process".to_owned()),
+        ..options()
+    }
+}
 
 /// Everything that change `seq` of a tailnet writes. Its ids tell the change.
 fn written(of: u64, seq: u64) -> Batch {
@@ -39,7 +47,7 @@ fn written(of: u64, seq: u64) -> Batch {
 }
 
 async fn write_until_killed(url: StoreUrl) {
-    let mut options = Options::default();
+    let mut options = restarted();
     if let Ok(moment) = std::env::var(MOMENT) {
         let (point, number) = moment.split_once(' ').unwrap();
         let (point, number): (String, usize) = (point.to_owned(), number.parse().unwrap());
@@ -184,7 +192,7 @@ fn run(
 async fn reopen(database: &Database) -> Store {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     loop {
-        match Store::open(&database.url, Options::default()).await {
+        match Store::open(&database.url, restarted()).await {
             Ok(store) => return store,
             Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
         }

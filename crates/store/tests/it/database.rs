@@ -4,10 +4,19 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bowline_store::{Options, Store, StoreUrl};
 use futures_util::FutureExt;
 use tokio_postgres::{Client, NoTls};
+
+/// Options with a lease that a test can wait for, and that a crowded machine still renews in time.
+pub(crate) fn options() -> Options {
+    Options {
+        lease: Duration::from_secs(5),
+        ..Options::default()
+    }
+}
 
 /// A new database, which goes when the test ends.
 #[derive(Debug)]
@@ -55,7 +64,7 @@ impl Database {
     }
 
     pub(crate) async fn open(&self) -> Store {
-        self.open_with(Options::default()).await
+        self.open_with(options()).await
     }
 
     pub(crate) async fn open_with(&self, options: Options) -> Store {
@@ -117,7 +126,7 @@ fn with_database(url: &str, name: &str) -> String {
     }
 }
 
-async fn connect(url: &str) -> Client {
+pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client

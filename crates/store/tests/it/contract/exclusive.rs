@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use bowline_store::{OpenError, Options, Store};
+use bowline_store::{OpenError, Store};
 
-use crate::database::Database;
+use crate::database::{Database, options};
 use crate::rows::{batch, tailnet};
 
 pub(crate) async fn a_second_opener_is_refused_until_the_first_closes(database: Arc<Database>) {
     let store = database.open().await;
-    let error = Store::open(&database.url, Options::default())
-        .await
-        .unwrap_err();
+    let error = Store::open(&database.url, options()).await.unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
     let process = std::process::id().to_string();
     assert!(error.to_string().contains(&process), "{error}");
@@ -27,9 +25,7 @@ pub(crate) async fn a_newer_database_is_refused(database: Arc<Database>) {
     let newer = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) \
                  VALUES (1000, 'from_the_future', '2030-01-01T00:00:00Z', '1')";
     database.execute(newer).await;
-    let error = Store::open(&database.url, Options::default())
-        .await
-        .unwrap_err();
+    let error = Store::open(&database.url, options()).await.unwrap_err();
     assert!(
         matches!(
             error,
