@@ -134,6 +134,8 @@ async fn actor(parts: &mut Parts, api: &Api) -> Result<Actor, ApiError> {
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value)
     };
+    // A credential may have been revoked, and what is read changed, by whoever took over.
+    api.engine.ensure_current().await?;
     if api.options.operator {
         return operator(parts, api, param("tailnet"), param("deviceId"));
     }
@@ -163,6 +165,7 @@ impl FromRequestParts<Api> for ServerOperator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        api.engine.ensure_current().await?;
         if api.options.operator {
             return Ok(Self);
         }

@@ -115,6 +115,10 @@ pub(crate) struct Inner {
     pub(crate) health: StoreHealth,
     /// Ends the map streams.
     pub(crate) streams: CancellationToken,
+    /// The number of the hand-over by which this process has the database.
+    pub(crate) epochs: watch::Receiver<u64>,
+    /// The hand-over after which memory was read.
+    pub(crate) read_epoch: watch::Sender<u64>,
     /// Serialises the making of tailnets.
     pub(crate) making: Arc<tokio::sync::Mutex<()>>,
     /// Devices that wait for somebody to say whose they are.
@@ -202,6 +206,9 @@ impl Engine {
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
         let (events, _) = broadcast::channel(1024);
+        let epochs = store.epochs();
+        // Before anything is read: what changes while reading is read again.
+        let read_epoch = watch::Sender::new(*epochs.borrow());
         let engine = Self(Arc::new(Inner {
             derp_map: Arc::new(settings.derp_map.clone()),
             store,
@@ -219,6 +226,8 @@ impl Engine {
             health: StoreHealth::default(),
             streams: CancellationToken::new(),
             making: Arc::default(),
+            epochs,
+            read_epoch,
             logins: crate::login::room(),
             ssh_checks: crate::ssh_check::room(),
             ssh_confirmations: crate::ssh_check::Confirmations::default(),
@@ -232,6 +241,7 @@ impl Engine {
             engine.start(id).await?;
         }
         engine.watch_clock();
+        engine.0.tasks.spawn(engine.clone().follow_epochs());
         Ok(engine)
     }
 

@@ -51,7 +51,8 @@ impl Engine {
     }
 }
 
-fn read<T: Record>(tailnet: TailnetId, row: &Row) -> Result<T, OpenError> {
+/// An object of a stored row.
+pub(crate) fn read<T: Record>(tailnet: TailnetId, row: &Row) -> Result<T, OpenError> {
     record::decode(&row.body).map_err(|source| OpenError::Body {
         kind: format!("{:?}", row.kind),
         id: row.id,

@@ -122,6 +122,7 @@ impl Engine {
     /// # Errors
     /// A refusal with its text for the user, or a failure to store.
     pub async fn register(&self, request: Registration) -> Result<Registered, RegistrationRefused> {
+        self.settle_epoch().await;
         if request.lock_key.len() > LOCK_KEY_LIMIT {
             return Err(RegistrationRefused::LockKeyTooLong);
         }

@@ -287,6 +287,7 @@ impl Engine {
         device: DeviceId,
         link: &Arc<Link>,
     ) -> Option<Stream> {
+        self.settle_epoch().await;
         let handle = self.handle(tailnet)?;
         while let Some(until) = handle.sessions.waits_until(device, link) {
             tokio::select! {

@@ -30,6 +30,7 @@ mod supervise;
 
 #[cfg(test)]
 pub(crate) use attempt::tests::panic_on_purpose;
+pub(crate) use catch_up::changed_since;
 pub(crate) use commit::commit;
 pub(crate) use job::{Job, OnItsWay, Pending, Typed};
 pub(crate) use supervise::supervise;
@@ -211,6 +212,9 @@ impl Writer {
                     redrawn: 0,
                 }),
                 Job::Soft(change, on_its_way) => soft.push((change, on_its_way)),
+                Job::CatchUp(found, reply) => {
+                    let _ = reply.send(self.follow(&found));
+                }
                 Job::Tick(reply) => {
                     let tick = self.tick.get_or_insert_default();
                     tick.began = false;

@@ -2,7 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -23,7 +25,7 @@ pub struct InUse {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Names by which a directory is known as one of data.
@@ -130,8 +132,17 @@ impl DataDir {
             .context("cannot write the lock file")?;
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Names this directory on this machine since its last start, for whoever must know that it is
+    /// the same: a copy of it, in another container or on another machine, has another name.
+    /// `None` where the system does not tell.
+    pub fn place(&self) -> Option<String> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let lock = self.lock.metadata().ok()?;
+        Some(format!("{} {} {}", boot.trim(), lock.dev(), lock.ino()))
     }
 
     /// A path in it.

@@ -11,11 +11,12 @@ use std::time::Duration;
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::record::BodyError;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::{Batch, Column, CommitError, Condition, Kind, Loaded, Trouble};
+use bowline_store::{Batch, CatchUp, Column, CommitError, Condition, Kind, Trouble};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
+use super::catch_up::changed_since;
 use super::job::Waiting;
 use super::{Writer, rebase};
 use crate::draft::{self, Changes, Draft};
@@ -56,7 +57,7 @@ pub(super) enum Outcome {
     /// It is not.
     Refused(CommitError),
     /// Another process was first, and this is what it left.
-    Moved(Box<Result<Loaded, bowline_store::Error>>),
+    Moved(Box<Result<CatchUp, bowline_store::Error>>),
 }
 
 /// Waits for the outcome of the commit under way; for ever when there is none. A task that died
@@ -88,12 +89,12 @@ pub(crate) async fn commit(engine: &Inner, batch: Batch) -> Result<u64, CommitEr
 
 /// Commits, and reads what is there where another process was first.
 async fn commit_or_read(engine: Arc<Inner>, batch: Batch) -> Outcome {
-    let tailnet = batch.tailnet;
+    let (tailnet, base) = (batch.tailnet, batch.base);
     match commit(&engine, batch).await {
         Ok(seq) => Outcome::Stored(seq),
         Err(CommitError::Conflict { current }) => {
             tracing::warn!(current, tailnet.id = %tailnet, "another process was first; catching up");
-            Outcome::Moved(Box::new(engine.store.load(tailnet).await))
+            Outcome::Moved(Box::new(changed_since(&engine, tailnet, base).await))
         }
         Err(error) => Outcome::Refused(error),
     }
@@ -249,7 +250,7 @@ impl Writer {
                 let failure = StoreFailure::from(error);
                 self.give_up(in_flight, &failure);
             }
-            Outcome::Moved(loaded) => self.moved(in_flight, *loaded),
+            Outcome::Moved(found) => self.moved(in_flight, *found),
         }
     }
 
@@ -316,16 +317,16 @@ impl Writer {
         self.again(in_flight);
     }
 
-    fn moved(&mut self, in_flight: InFlight, loaded: Result<Loaded, bowline_store::Error>) {
+    fn moved(&mut self, in_flight: InFlight, found: Result<CatchUp, bowline_store::Error>) {
         self.misses += 1;
         if self.misses > MISSES {
             self.misses = 0;
             let failure = StoreFailure::Defect("another process writes to this tailnet");
             return self.give_up(in_flight, &failure);
         }
-        let caught_up = loaded
+        let caught_up = found
             .map_err(crate::engine::OpenError::from)
-            .and_then(|loaded| self.catch_up(&loaded));
+            .and_then(|found| self.catch_up(&found));
         match caught_up {
             Ok(()) => self.again(in_flight),
             Err(error) => {

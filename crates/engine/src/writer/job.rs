@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bowline_model::audit::ActorRef;
 use bowline_model::id::DeviceId;
+use bowline_store::CatchUp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -24,6 +25,8 @@ pub(crate) enum Job {
     Soft(SoftChange, OnItsWay),
     /// Look at the clock, and say when that is done.
     Tick(oneshot::Sender<()>),
+    /// Take in what another process wrote, and say whether that was possible.
+    CatchUp(Box<CatchUp>, oneshot::Sender<bool>),
 }
 
 /// A durable change with its types erased.

@@ -75,8 +75,8 @@ async fn refuse_for(engine: &Inner, jobs: &Mutex<mpsc::Receiver<Job>>, wait: Dur
         };
         match job {
             Some(Job::Durable(work)) => work.finish(Err(crate::StoreFailure::WriterLost)),
-            // Soft state is reported again, and a clock is looked at again.
-            Some(Job::Soft(..) | Job::Tick(_)) => {}
+            // Soft state is reported again, a clock is looked at again, and the state is read again.
+            Some(Job::Soft(..) | Job::Tick(_) | Job::CatchUp(..)) => {}
             None => return true,
         }
     }

@@ -18,3 +18,4 @@ mod reports;
 mod ssh_check;
 mod stalled_store;
 mod tags;
+mod takeover;

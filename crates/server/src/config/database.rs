@@ -20,5 +20,10 @@ section! {
         /// How many seconds a change waits for a database that does not answer. Then its caller is
         /// told so: 503 where it was not sent to the database, 504 where it was.
         commit_seconds: Seconds<1, 300>, default "10" { Seconds::new(10) };
+
+        /// How many seconds this server may take to renew its hold on a PostgreSQL database before
+        /// another server takes it over: the time that a fail-over takes. SQLite does not look at
+        /// it.
+        lease_seconds: Seconds<3, 300>, default "15" { Seconds::new(15) };
     }
 }

@@ -155,14 +155,19 @@ impl Candidate {
         if client.batch_execute(sql::LEASE_TABLE).await.is_err() {
             client.batch_execute(sql::LEASE_TABLE).await?;
         }
-        let first = self.look(client).await?;
+        let mut first = self.look(client).await?;
         let mut since = Instant::now();
         let mut told = false;
         let mut forced = false;
         loop {
             let seen = self.look(client).await?;
             if seen.epoch != first.epoch || seen.beat != first.beat {
-                return Err(Refused::Held(seen.holder));
+                if !seen.holder.is_empty() {
+                    return Err(Refused::Held(seen.holder));
+                }
+                // Somebody was faster, and has given it up already.
+                first = seen.clone();
+                since = Instant::now();
             }
             // The same directory, which only one process can hold: its former process has ended.
             let is_ours = starts && !self.place.is_empty() && seen.place == self.place;
