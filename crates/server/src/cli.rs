@@ -4,6 +4,7 @@ pub(crate) mod api;
 mod config;
 mod connect;
 mod device;
+mod doctor;
 mod init;
 mod key;
 mod lifetime;
@@ -90,6 +91,14 @@ Example:
 Example:
   bowline config --config /etc/bowline/bowline.toml")]
     Config(ServeFlags),
+    /// Examine the database: whether everything in it is what was written
+    #[command(after_help = "\
+It changes nothing, and works beside a running server. Exit codes: 0 sound, 1 damaged, 2 could not \
+be examined.
+
+Example, before a backup is trusted:
+  bowline doctor --json")]
+    Doctor(ServeFlags),
     /// Users: create, list
     User(Through<user::Command>),
     /// API access tokens: create, list, revoke
@@ -117,6 +126,7 @@ pub fn main() -> ExitCode {
     let is_serving = matches!(cli.command, Command::Serve(_));
     let failed = match cli.command {
         Command::Policy(_) => policy::NOT_DONE,
+        Command::Doctor(_) => doctor::NOT_DONE,
         _ => FAILED,
     };
     match run(cli) {
@@ -222,6 +232,10 @@ fn run(cli: Cli) -> Result<u8> {
     let done = match cli.command {
         Command::Policy(Through { target, command }) => {
             return policy::run(&common, &target, command);
+        }
+        Command::Doctor(flags) => {
+            let loaded = load(&common, flags)?;
+            return runtime()?.block_on(doctor::run(&loaded, common.json));
         }
         Command::Serve(flags) => {
             let loaded = load(&common, flags)?;

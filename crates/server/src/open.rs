@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use bowline_engine::{Engine, Random, SystemClock, SystemRandom};
@@ -87,7 +86,7 @@ pub async fn open(settings: &Settings, purpose: Purpose) -> Result<Opened> {
         Options {
             connections,
             opening,
-            lease: Duration::from_secs(settings.database.lease_seconds.get()),
+            lease: settings.database.lease_seconds.duration(),
             place: data.place(),
             ..Options::default()
         },

@@ -25,8 +25,10 @@
 //! ```
 
 mod batch;
+mod checksum;
 mod dump;
 mod error;
+mod examine;
 mod kind;
 mod migrate;
 mod options;
@@ -39,6 +41,7 @@ mod url;
 
 pub use batch::{AuditRow, Batch, Delete, OutboxRow, Put};
 pub use error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
+pub use examine::{Examination, Finding, examine};
 pub use kind::{Column, Kind};
 pub use options::{Fault, Opening, Options, Point};
 pub use row::{CatchUp, Change, Loaded, Operation, Presence, Row, Touched};

@@ -5,6 +5,7 @@
 //! waiting.
 
 mod apply;
+mod examine;
 mod fail;
 mod lease;
 mod open;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::batch::{AuditRow, Batch, OutboxRow};
 use crate::dump::{Lines, Record};
 use crate::error::{CommitError, Condition, Error, OpenError, TransferError, Trouble};
+use crate::examine::Examination;
 use crate::options::Options;
 use crate::row::{CatchUp, Change, Loaded, Presence};
 use fail::Failure;
@@ -34,6 +36,11 @@ use session::{Session, Statements};
 
 /// Tries of a transaction that the database asks to be run again.
 const TRIES: u32 = 8;
+
+/// Examines a database without changing it.
+pub(crate) async fn examine(url: &str) -> Result<Examination, OpenError> {
+    examine::examine(url).await
+}
 
 /// A PostgreSQL database, used by this process alone.
 pub(crate) struct Postgres {

@@ -9,29 +9,28 @@ use std::sync::LazyLock;
 
 use crate::kind::{Kind, SPECS};
 
-pub(crate) const HEADS: &str = "SELECT tailnet, seq FROM heads ORDER BY tailnet";
-pub(crate) const HEAD: &str = "SELECT seq FROM heads WHERE tailnet = $1";
-pub(crate) const HEAD_CREATE: &str =
-    "INSERT INTO heads (tailnet, seq) VALUES ($1, $2) ON CONFLICT (tailnet) DO NOTHING";
+pub(crate) const HEADS: &str = "SELECT tailnet, seq, checksum FROM heads ORDER BY tailnet";
+pub(crate) const HEAD: &str = "SELECT seq, checksum FROM heads WHERE tailnet = $1";
+pub(crate) const HEAD_CREATE: &str = "INSERT INTO heads (tailnet, seq, checksum) VALUES ($1, $2, $3) ON CONFLICT (tailnet) DO NOTHING";
 pub(crate) const HEAD_ADVANCE: &str =
-    "UPDATE heads SET seq = seq + 1 WHERE tailnet = $1 AND seq = $2";
-pub(crate) const CHANGE_PUT: &str =
-    "INSERT INTO changes (tailnet, seq, commit_id, at, touched) VALUES ($1, $2, $3, $4, $5)";
-pub(crate) const CHANGES: &str = "SELECT seq, commit_id, at, touched FROM changes \
+    "UPDATE heads SET seq = seq + 1, checksum = $1 WHERE tailnet = $2 AND seq = $3";
+pub(crate) const CHANGE_PUT: &str = "INSERT INTO changes (tailnet, seq, commit_id, at, touched, checksum) \
+     VALUES ($1, $2, $3, $4, $5, $6)";
+pub(crate) const CHANGES: &str = "SELECT seq, commit_id, at, touched, checksum FROM changes \
      WHERE tailnet = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 /// Newest first, because an outcome is asked for right after it became unknown.
 pub(crate) const CHANGE_BY_COMMIT: &str = "SELECT seq FROM changes \
      WHERE tailnet = $1 AND commit_id = $2 ORDER BY seq DESC LIMIT 1";
 pub(crate) const AUDIT_PUT: &str =
-    "INSERT INTO audit (tailnet, at, id, body) VALUES ($1, $2, $3, $4)";
-pub(crate) const AUDIT: &str = "SELECT id, at, body FROM audit \
+    "INSERT INTO audit (tailnet, at, id, body, checksum) VALUES ($1, $2, $3, $4, $5)";
+pub(crate) const AUDIT: &str = "SELECT id, at, body, checksum FROM audit \
      WHERE tailnet = $1 AND at >= $2 AND at < $3 ORDER BY at, id LIMIT $4";
 pub(crate) const OUTBOX_PUT: &str =
-    "INSERT INTO outbox (id, tailnet, topic, body) VALUES ($1, $2, $3, $4)";
+    "INSERT INTO outbox (id, tailnet, topic, body, checksum) VALUES ($1, $2, $3, $4, $5)";
 pub(crate) const OUTBOX: &str =
-    "SELECT tailnet, id, body FROM outbox WHERE topic = $1 ORDER BY id LIMIT $2";
+    "SELECT tailnet, id, body, checksum FROM outbox WHERE topic = $1 ORDER BY id LIMIT $2";
 /// Presence may outlive its device when both are written at once; it is not read then.
-pub(crate) const PRESENCE: &str = "SELECT device, online, at, presence.body FROM presence \
+pub(crate) const PRESENCE: &str = "SELECT device, online, at, presence.body, presence.checksum FROM presence \
      JOIN devices ON devices.id = device AND devices.tailnet = presence.tailnet \
      WHERE presence.tailnet = $1 ORDER BY device";
 pub(crate) const PRESENCE_DELETE: &str = "DELETE FROM presence WHERE tailnet = $1 AND device = $2";
@@ -42,48 +41,51 @@ pub(crate) const PRUNE_AUDIT: &str = "DELETE FROM audit WHERE tailnet = $1 AND a
 /// Presence that was flushed while its device was being removed.
 pub(crate) const PRUNE_PRESENCE: &str =
     "DELETE FROM presence WHERE device NOT IN (SELECT id FROM devices)";
-pub(crate) const SECRET: &str = "SELECT sealed FROM secrets WHERE name = $1";
-pub(crate) const SECRET_PUT: &str =
-    "INSERT INTO secrets (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
-pub(crate) const MOMENT: &str = "SELECT at FROM moments WHERE name = $1";
-pub(crate) const MOMENT_PUT: &str = "INSERT INTO moments (name, at) VALUES ($1, $2) \
-     ON CONFLICT (name) DO UPDATE SET at = excluded.at";
+pub(crate) const SECRET: &str = "SELECT sealed, checksum FROM secrets WHERE name = $1";
+pub(crate) const SECRET_PUT: &str = "INSERT INTO secrets (name, sealed, checksum) \
+     VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
+pub(crate) const MOMENT: &str = "SELECT at, checksum FROM moments WHERE name = $1";
+pub(crate) const MOMENT_PUT: &str = "INSERT INTO moments (name, at, checksum) VALUES ($1, $2, $3) \
+     ON CONFLICT (name) DO UPDATE SET at = excluded.at, checksum = excluded.checksum";
+pub(crate) const MOMENTS: &str = "SELECT name, at, checksum FROM moments ORDER BY name";
 /// Restoring takes numbers as they were.
-pub(crate) const HEAD_RESTORE: &str = "INSERT INTO heads (tailnet, seq) VALUES ($1, $2)";
-pub(crate) const PRESENCE_RESTORE: &str =
-    "INSERT INTO presence (device, tailnet, online, at, body) VALUES ($1, $2, $3, $4, $5)";
+pub(crate) const HEAD_RESTORE: &str =
+    "INSERT INTO heads (tailnet, seq, checksum) VALUES ($1, $2, $3)";
+pub(crate) const PRESENCE_RESTORE: &str = "INSERT INTO presence (device, tailnet, online, at, body, checksum) \
+     VALUES ($1, $2, $3, $4, $5, $6)";
 
 /// The tables of a dump beside the kinds', with their columns and order.
-pub(crate) const DUMP_HEADS: &str = "SELECT tailnet, seq FROM heads ORDER BY tailnet";
+pub(crate) const DUMP_HEADS: &str = "SELECT tailnet, seq, checksum FROM heads ORDER BY tailnet";
 pub(crate) const DUMP_CHANGES: &str =
-    "SELECT tailnet, seq, commit_id, at, touched FROM changes ORDER BY tailnet, seq";
+    "SELECT tailnet, seq, commit_id, at, touched, checksum FROM changes ORDER BY tailnet, seq";
 pub(crate) const DUMP_AUDIT: &str =
-    "SELECT tailnet, id, at, body FROM audit ORDER BY tailnet, at, id";
-pub(crate) const DUMP_OUTBOX: &str = "SELECT tailnet, id, topic, body FROM outbox ORDER BY id";
+    "SELECT tailnet, id, at, body, checksum FROM audit ORDER BY tailnet, at, id";
+pub(crate) const DUMP_OUTBOX: &str =
+    "SELECT tailnet, id, topic, body, checksum FROM outbox ORDER BY id";
 pub(crate) const DUMP_PRESENCE: &str =
-    "SELECT tailnet, device, online, at, body FROM presence ORDER BY device";
+    "SELECT tailnet, device, online, at, body, checksum FROM presence ORDER BY device";
+pub(crate) const DUMP_SECRETS: &str = "SELECT name, sealed, checksum FROM secrets ORDER BY name";
 /// A name that no secret has.
 pub(crate) const PROBE: &str = "probe";
 pub(crate) const PROBE_DELETE: &str = "DELETE FROM secrets WHERE name = 'probe'";
-pub(crate) const DUMP_SECRETS: &str = "SELECT name, sealed FROM secrets ORDER BY name";
 
 /// Tables that belong to tailnets, beside the kinds'; each has a column `tailnet`.
 pub(crate) const TAILNET_TABLES: &[&str] = &["changes", "audit", "outbox", "presence", "heads"];
 
 /// The statements of one kind's table.
 pub(crate) struct KindSql {
-    /// Writes one row: tailnet, id, seq, body, then the unique columns. Touches no row of another
+    /// Writes one row: tailnet, id, seq, body, checksum, then the unique columns. Touches no row of another
     /// tailnet, and then counts none.
     pub(crate) put: String,
-    /// Empties a row's unique columns: tailnet, id.
+    /// Empties a row's unique columns, until the same transaction writes it anew: tailnet, id.
     pub(crate) clear: Option<String>,
     /// Removes one row: tailnet, id.
     pub(crate) delete: String,
-    /// Reads one row as seq, body: tailnet, id.
+    /// Reads one row as seq, body, checksum and the unique columns: tailnet, id.
     pub(crate) get: String,
-    /// Reads a tailnet's rows as id, seq, body: tailnet.
+    /// Reads a tailnet's rows as id, seq, body, checksum and the unique columns: tailnet.
     pub(crate) all: String,
-    /// Reads all rows of the table as tailnet, id, seq, body and the unique columns.
+    /// Reads all rows of the table as tailnet, id, seq, body, checksum and the unique columns.
     pub(crate) dump: String,
 }
 
@@ -97,15 +99,15 @@ static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
         let mut clears = Vec::new();
         for (index, (_, column)) in spec.columns.iter().enumerate() {
             let _ = write!(names, ", {column}");
-            let _ = write!(values, ", ${}", index + 5);
+            let _ = write!(values, ", ${}", index + 6);
             let _ = write!(updates, ", {column} = excluded.{column}");
             clears.push(format!("{column} = NULL"));
         }
         all.push(KindSql {
             put: format!(
-                "INSERT INTO {table} (tailnet, id, seq, body{names}) \
-                 VALUES ($1, $2, $3, $4{values}) ON CONFLICT (id) DO UPDATE \
-                 SET seq = excluded.seq, body = excluded.body{updates} \
+                "INSERT INTO {table} (tailnet, id, seq, body, checksum{names}) \
+                 VALUES ($1, $2, $3, $4, $5{values}) ON CONFLICT (id) DO UPDATE \
+                 SET seq = excluded.seq, body = excluded.body, checksum = excluded.checksum{updates} \
                  WHERE {table}.tailnet = excluded.tailnet"
             ),
             clear: (!clears.is_empty()).then(|| {
@@ -113,9 +115,11 @@ static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
                 format!("UPDATE {table} SET {clears} WHERE tailnet = $1 AND id = $2")
             }),
             delete: format!("DELETE FROM {table} WHERE tailnet = $1 AND id = $2"),
-            get: format!("SELECT seq, body FROM {table} WHERE tailnet = $1 AND id = $2"),
-            all: format!("SELECT id, seq, body FROM {table} WHERE tailnet = $1 ORDER BY id"),
-            dump: format!("SELECT tailnet, id, seq, body{names} FROM {table} ORDER BY id"),
+            get: format!("SELECT seq, body, checksum{names} FROM {table} WHERE tailnet = $1 AND id = $2"),
+            all: format!(
+                "SELECT id, seq, body, checksum{names} FROM {table} WHERE tailnet = $1 ORDER BY id"
+            ),
+            dump: format!("SELECT tailnet, id, seq, body, checksum{names} FROM {table} ORDER BY id"),
         });
     }
     all

@@ -1,6 +1,7 @@
 //! SQLite: one writer thread with group commit, and a few connections for reading.
 
 mod apply;
+mod examine;
 mod fail;
 mod open;
 mod read;
@@ -19,10 +20,21 @@ use tokio::sync::watch;
 use crate::batch::{AuditRow, Batch, OutboxRow};
 use crate::dump::{Lines, Record};
 use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
+use crate::examine::Examination;
 use crate::options::Options;
 use crate::row::{CatchUp, Change, Loaded, Presence};
 use read::Readers;
 use writer::Writer;
+
+/// Examines a file without changing it.
+pub(crate) async fn examine(path: &Path) -> Result<Examination, OpenError> {
+    let (path, place) = (path.to_owned(), path.display().to_string());
+    let task = tokio::task::spawn_blocking(move || examine::examine(&path));
+    task.await.unwrap_or_else(|error| {
+        let cause = crate::Cause::new(error);
+        Err(OpenError::Unreadable { place, cause })
+    })
+}
 
 /// A SQLite file, opened by this process alone.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ CREATE TABLE tailnets (
     id      BIGINT NOT NULL PRIMARY KEY,
     seq     BIGINT NOT NULL,
     body    JSON NOT NULL,
+    checksum BIGINT NOT NULL,
     name    TEXT
 );
 CREATE INDEX tailnets_tailnet ON tailnets (tailnet);
@@ -22,6 +23,7 @@ CREATE TABLE users (
     id      BIGINT NOT NULL PRIMARY KEY,
     seq     BIGINT NOT NULL,
     body    JSON NOT NULL,
+    checksum BIGINT NOT NULL,
     login   TEXT
 );
 CREATE INDEX users_tailnet ON users (tailnet);
@@ -34,6 +36,7 @@ CREATE TABLE devices (
     id       BIGINT NOT NULL PRIMARY KEY,
     seq      BIGINT NOT NULL,
     body     JSON NOT NULL,
+    checksum BIGINT NOT NULL,
     node_key TEXT,
     ipv6     TEXT
 );
@@ -45,7 +48,8 @@ CREATE TABLE keys (
     tailnet BIGINT NOT NULL,
     id      BIGINT NOT NULL PRIMARY KEY,
     seq     BIGINT NOT NULL,
-    body    JSON NOT NULL
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL
 );
 CREATE INDEX keys_tailnet ON keys (tailnet);
 
@@ -53,7 +57,8 @@ CREATE TABLE dns (
     tailnet BIGINT NOT NULL,
     id      BIGINT NOT NULL PRIMARY KEY,
     seq     BIGINT NOT NULL,
-    body    JSON NOT NULL
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL
 );
 CREATE INDEX dns_tailnet ON dns (tailnet);
 
@@ -61,6 +66,7 @@ CREATE TABLE policies (
     tailnet BIGINT NOT NULL,
     id      BIGINT NOT NULL PRIMARY KEY,
     seq     BIGINT NOT NULL,
-    body    JSON NOT NULL
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL
 );
 CREATE INDEX policies_tailnet ON policies (tailnet);

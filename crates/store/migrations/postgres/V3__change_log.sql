@@ -8,5 +8,6 @@ CREATE TABLE changes (
     commit_id BYTEA NOT NULL,
     at        BIGINT NOT NULL,
     touched   TEXT NOT NULL,
+    checksum BIGINT NOT NULL,
     PRIMARY KEY (tailnet, seq)
 );

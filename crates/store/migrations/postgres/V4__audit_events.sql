@@ -6,5 +6,6 @@ CREATE TABLE audit (
     at      BIGINT NOT NULL,
     id      BIGINT NOT NULL,
     body    JSON NOT NULL,
+    checksum BIGINT NOT NULL,
     PRIMARY KEY (tailnet, at, id)
 );

@@ -4,7 +4,8 @@ CREATE TABLE outbox (
     id      BIGINT NOT NULL PRIMARY KEY,
     tailnet BIGINT NOT NULL,
     topic   TEXT NOT NULL,
-    body    JSON NOT NULL
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL
 );
 CREATE INDEX outbox_topic ON outbox (topic, id);
 CREATE INDEX outbox_tailnet ON outbox (tailnet);

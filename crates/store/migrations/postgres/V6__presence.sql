@@ -6,6 +6,7 @@ CREATE TABLE presence (
     tailnet BIGINT NOT NULL,
     online  BOOLEAN NOT NULL,
     at      BIGINT NOT NULL,
-    body    JSON NOT NULL
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL
 );
 CREATE INDEX presence_tailnet ON presence (tailnet);

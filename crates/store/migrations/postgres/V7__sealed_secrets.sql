@@ -2,5 +2,6 @@
 -- with a key that is never in the database, and shared by all processes that use the database.
 CREATE TABLE secrets (
     name   TEXT NOT NULL PRIMARY KEY,
-    sealed BYTEA NOT NULL
+    sealed BYTEA NOT NULL,
+    checksum BIGINT NOT NULL
 );

@@ -2,5 +2,6 @@
 -- then what time it was: a clock that is days away from that is not believed without being asked.
 CREATE TABLE moments (
     name TEXT NOT NULL PRIMARY KEY,
-    at   BIGINT NOT NULL
+    at   BIGINT NOT NULL,
+    checksum BIGINT NOT NULL
 );

@@ -9,6 +9,7 @@ CREATE TABLE tailnets (
     id      INTEGER NOT NULL PRIMARY KEY,
     seq     INTEGER NOT NULL,
     body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
     name    TEXT
 ) STRICT;
 CREATE INDEX tailnets_tailnet ON tailnets (tailnet);
@@ -20,6 +21,7 @@ CREATE TABLE users (
     id      INTEGER NOT NULL PRIMARY KEY,
     seq     INTEGER NOT NULL,
     body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
     login   TEXT
 ) STRICT;
 CREATE INDEX users_tailnet ON users (tailnet);
@@ -32,6 +34,7 @@ CREATE TABLE devices (
     id       INTEGER NOT NULL PRIMARY KEY,
     seq      INTEGER NOT NULL,
     body     TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
     node_key TEXT,
     ipv6     TEXT
 ) STRICT;
@@ -43,7 +46,8 @@ CREATE TABLE keys (
     tailnet INTEGER NOT NULL,
     id      INTEGER NOT NULL PRIMARY KEY,
     seq     INTEGER NOT NULL,
-    body    TEXT NOT NULL
+    body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX keys_tailnet ON keys (tailnet);
 
@@ -51,7 +55,8 @@ CREATE TABLE dns (
     tailnet INTEGER NOT NULL,
     id      INTEGER NOT NULL PRIMARY KEY,
     seq     INTEGER NOT NULL,
-    body    TEXT NOT NULL
+    body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX dns_tailnet ON dns (tailnet);
 
@@ -59,6 +64,7 @@ CREATE TABLE policies (
     tailnet INTEGER NOT NULL,
     id      INTEGER NOT NULL PRIMARY KEY,
     seq     INTEGER NOT NULL,
-    body    TEXT NOT NULL
+    body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX policies_tailnet ON policies (tailnet);

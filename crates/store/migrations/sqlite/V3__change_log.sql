@@ -8,5 +8,6 @@ CREATE TABLE changes (
     commit_id BLOB NOT NULL,
     at        INTEGER NOT NULL,
     touched   TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
     PRIMARY KEY (tailnet, seq)
 ) STRICT, WITHOUT ROWID;

@@ -6,5 +6,6 @@ CREATE TABLE audit (
     at      INTEGER NOT NULL,
     id      INTEGER NOT NULL,
     body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
     PRIMARY KEY (tailnet, at, id)
 ) STRICT, WITHOUT ROWID;

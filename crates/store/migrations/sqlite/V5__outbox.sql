@@ -4,7 +4,8 @@ CREATE TABLE outbox (
     id      INTEGER NOT NULL PRIMARY KEY,
     tailnet INTEGER NOT NULL,
     topic   TEXT NOT NULL,
-    body    TEXT NOT NULL
+    body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX outbox_topic ON outbox (topic, id);
 CREATE INDEX outbox_tailnet ON outbox (tailnet);

@@ -6,6 +6,7 @@ CREATE TABLE presence (
     tailnet INTEGER NOT NULL,
     online  INTEGER NOT NULL,
     at      INTEGER NOT NULL,
-    body    TEXT NOT NULL
+    body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX presence_tailnet ON presence (tailnet);

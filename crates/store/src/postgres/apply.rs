@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use super::fail::{self, Failure};
 use super::read;
 use super::session::{Param, Session, Step};
-use super::value::{Json, Value, int, uint};
+use super::value::{self, Json, Value, int, uint};
 use super::{Inner, sql as own};
 use crate::batch::{Batch, Put};
+use crate::checksum;
 use crate::error::{Cause, CommitError, Condition, Trouble};
 use crate::kind::{Kind, SPECS};
 use crate::options::{Fault, Point};
@@ -58,7 +59,7 @@ pub(super) async fn lock_and_commit(
 ) -> Result<Answer, Failure> {
     let mut session = inner.begin_write().await?;
     let locked = session.row(own::HEAD_LOCK, &[&int(tailnet.get())]).await?;
-    let seq = locked.map_or(Ok(0), |row| uint(&row, 0))?;
+    let seq = locked.map_or(Ok(0), |row| value::head(&row, 0, tailnet))?;
     let found = read::catch_up_in(&session, tailnet, since, seq).await?;
     let Ok(batch) = catch_unwind(AssertUnwindSafe(|| make(found))) else {
         return Err(Failure::failed("the closure of this write panicked"));
@@ -126,11 +127,19 @@ async fn write(
     }
     let head = steps.len();
     steps.push(if batch.base == 0 {
-        step(sql::HEAD_CREATE, vec![Box::new(tailnet), Box::new(1_i64)])
+        let sum = checksum::head(tailnet, 1);
+        step(
+            sql::HEAD_CREATE,
+            vec![Box::new(tailnet), Box::new(1_i64), Box::new(sum)],
+        )
     } else {
         step(
             sql::HEAD_ADVANCE,
-            vec![Box::new(tailnet), Box::new(int(batch.base))],
+            vec![
+                Box::new(checksum::head(tailnet, int(seq))),
+                Box::new(tailnet),
+                Box::new(int(batch.base)),
+            ],
         )
     });
     for delete in &batch.deletes {
@@ -150,24 +159,29 @@ async fn write(
     let puts = steps.len();
     steps.extend(batch.puts.iter().map(|put| put_step(tailnet, seq, put)));
     let logs = steps.len();
+    let (at, touched) = (batch.at.as_microsecond(), row::touched_text(batch));
+    let sum = checksum::change(tailnet, int(seq), &batch.commit_id, at, &touched);
     steps.push(step(
         sql::CHANGE_PUT,
         vec![
             Box::new(tailnet),
             Box::new(int(seq)),
             Box::new(batch.commit_id.as_slice()),
-            Box::new(batch.at.as_microsecond()),
-            Box::new(row::touched_text(batch)),
+            Box::new(at),
+            Box::new(touched),
+            Box::new(sum),
         ],
     ));
     for event in &batch.audit {
+        let (at, id) = (event.at.as_microsecond(), int(event.id));
         steps.push(step(
             sql::AUDIT_PUT,
             vec![
                 Box::new(tailnet),
-                Box::new(event.at.as_microsecond()),
-                Box::new(int(event.id)),
+                Box::new(at),
+                Box::new(id),
                 Box::new(Json(&event.body)),
+                Box::new(checksum::audit(tailnet, at, id, &event.body)),
             ],
         ));
     }
@@ -179,6 +193,12 @@ async fn write(
                 Box::new(tailnet),
                 Box::new(&*row.topic),
                 Box::new(Json(&row.body)),
+                Box::new(checksum::outbox(
+                    tailnet,
+                    int(row.id),
+                    &row.topic,
+                    &row.body,
+                )),
             ],
         ));
     }
@@ -216,14 +236,24 @@ pub(super) fn step<'a>(text: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
 }
 
 fn put_step(tailnet: i64, seq: u64, put: &Put) -> Step<'_> {
+    let columns = || put.kind.columns().map(|column| put.column(column));
+    let sum = checksum::object(
+        put.kind,
+        tailnet,
+        int(put.id),
+        int(seq),
+        &put.body,
+        columns(),
+    );
     let mut params: Vec<Param<'_>> = vec![
         Box::new(tailnet),
         Box::new(int(put.id)),
         Box::new(int(seq)),
         Box::new(Json(&put.body)),
+        Box::new(sum),
     ];
-    for column in put.kind.columns() {
-        params.push(Box::new(put.column(column)));
+    for column in columns() {
+        params.push(Box::new(column));
     }
     step(&sql::of(put.kind).put, params)
 }
@@ -238,7 +268,9 @@ pub(super) async fn commit_outcome(
     session.begin(own::BEGIN_WRITE).await?;
     let id = int(tailnet.get());
     // Whoever commits holds the head's row, or is about to insert it: either makes this wait.
-    session.execute(sql::HEAD_CREATE, &[&id, &0_i64]).await?;
+    session
+        .execute(sql::HEAD_CREATE, &[&id, &0_i64, &0_i64])
+        .await?;
     session.row(own::HEAD_LOCK, &[&id]).await?;
     let found = session
         .row(sql::CHANGE_BY_COMMIT, &[&id, &commit_id.as_slice()])
@@ -258,7 +290,15 @@ pub(super) async fn presence(
     let online: Vec<bool> = presence.iter().map(|one| one.online).collect();
     let at: Vec<i64> = presence.iter().map(|one| one.at.as_microsecond()).collect();
     let bodies: Vec<&str> = presence.iter().map(|one| &*one.body).collect();
-    let params: [&dyn Value; 5] = [&int(tailnet.get()), &devices, &online, &at, &bodies];
+    let own_id = int(tailnet.get());
+    let sums: Vec<i64> = presence
+        .iter()
+        .map(|one| {
+            let at = one.at.as_microsecond();
+            checksum::presence(own_id, int(one.device), one.online, at, &one.body)
+        })
+        .collect();
+    let params: [&dyn Value; 6] = [&own_id, &devices, &online, &at, &bodies, &sums];
     session.execute(own::PRESENCE_PUT, &params).await?;
     session.commit().await
 }
@@ -311,29 +351,32 @@ pub(super) async fn prune(inner: &Inner, before: Timestamp) -> Result<u64, Failu
 }
 
 pub(super) async fn moment(inner: &Inner, name: &str, at: Timestamp) -> Result<(), Failure> {
-    let session = inner.writer().await?;
+    let session = inner.begin_write().await?;
+    let at = at.as_microsecond();
     session
-        .execute(sql::MOMENT_PUT, &[&name, &at.as_microsecond()])
+        .execute(sql::MOMENT_PUT, &[&name, &at, &checksum::moment(name, at)])
         .await?;
-    Ok(())
+    session.commit().await
 }
 
 pub(super) async fn secret(inner: &Inner, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Failure> {
     let session = inner.begin_write().await?;
-    session.execute(sql::SECRET_PUT, &[&name, &sealed]).await?;
+    let sum = checksum::secret(name, sealed);
+    session
+        .execute(sql::SECRET_PUT, &[&name, &sealed, &sum])
+        .await?;
     let kept = session.row(sql::SECRET, &[&name]).await?;
     session.commit().await?;
-    kept.map_or(Ok(Vec::new()), |row| super::value::get(&row, 0))
+    kept.map_or(Ok(Vec::new()), |row| value::secret(&row, 0, name))
 }
 
 /// With `write`, a row that is written and removed again. Without, a write that finds no row: a
 /// database that is read-only refuses that too.
 pub(super) async fn probe(inner: &Inner, write: bool) -> Result<(), Failure> {
-    let mut session = inner.writer().await?;
-    session.begin("BEGIN").await?;
+    let session = inner.begin_write().await?;
     if write {
         session
-            .execute(sql::SECRET_PUT, &[&sql::PROBE, &&b""[..]])
+            .execute(sql::SECRET_PUT, &[&sql::PROBE, &&b""[..], &0_i64])
             .await?;
     }
     session.execute(sql::PROBE_DELETE, &[]).await?;

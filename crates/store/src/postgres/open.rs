@@ -26,7 +26,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    fn new(url: &str) -> Result<Self, OpenError> {
+    pub(super) fn new(url: &str) -> Result<Self, OpenError> {
         let mut config: Config = url
             .parse()
             .map_err(|error: tokio_postgres::Error| OpenError::Setting(setting(&error)))?;
@@ -170,7 +170,11 @@ async fn session_number(client: &Client) -> Result<i32, tokio_postgres::Error> {
 }
 
 /// Refuses what is the wrong thing to open or to make. Whether the database is empty.
-async fn look(client: &Client, connector: &Connector, opening: Opening) -> Result<bool, OpenError> {
+pub(super) async fn look(
+    client: &Client,
+    connector: &Connector,
+    opening: Opening,
+) -> Result<bool, OpenError> {
     let place = || connector.place();
     let found = client
         .query_typed_one(sql::LOOK, &[])
@@ -194,7 +198,7 @@ async fn migrate_and_pool(
     connector: Connector,
     options: &Options,
 ) -> Result<Pool, OpenError> {
-    migrate::refuse_newer(newest_migration(client).await.map_err(fail::opening)?)?;
+    refuse_newer(client).await?;
     migrate::runner(migrate::POSTGRES)?
         .run_async(client)
         .await
@@ -215,6 +219,11 @@ async fn migrate_and_pool(
         .post_create(settings)
         .build()
         .map_err(|error| OpenError::Unreachable(Cause::new(error)))
+}
+
+/// Refuses a database that a newer release has upgraded.
+pub(super) async fn refuse_newer(client: &Client) -> Result<(), OpenError> {
+    migrate::refuse_newer(newest_migration(client).await.map_err(fail::opening)?)
 }
 
 async fn newest_migration(client: &Client) -> Result<Option<i64>, tokio_postgres::Error> {

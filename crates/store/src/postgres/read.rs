@@ -11,6 +11,7 @@ use super::session::Session;
 use super::value::{self, count, int, json, time, uint};
 use super::{Inner, sql as own};
 use crate::batch::{AuditRow, OutboxRow};
+use crate::checksum;
 use crate::kind::Kind;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
 use crate::sql;
@@ -20,7 +21,10 @@ type Read<T> = Result<T, Failure>;
 pub(super) async fn tailnets(inner: &Inner) -> Read<Vec<(TailnetId, u64)>> {
     let rows = inner.session().await?.rows(sql::HEADS, &[]).await?;
     rows.iter()
-        .map(|row| Ok((value::tailnet(row, 0)?, uint(row, 1)?)))
+        .map(|row| {
+            let tailnet = value::tailnet(row, 0)?;
+            Ok((tailnet, value::head(row, 1, tailnet)?))
+        })
         .collect()
 }
 
@@ -31,7 +35,7 @@ pub(super) async fn seq(inner: &Inner, tailnet: TailnetId) -> Read<u64> {
 /// The newest sequence number; `0` when there is no such tailnet.
 pub(super) async fn seq_in(session: &Session, tailnet: TailnetId) -> Read<u64> {
     let row = session.row(sql::HEAD, &[&int(tailnet.get())]).await?;
-    row.map_or(Ok(0), |row| uint(&row, 0))
+    row.map_or(Ok(0), |row| value::head(&row, 0, tailnet))
 }
 
 async fn begin(inner: &Inner) -> Read<Session> {
@@ -46,7 +50,10 @@ pub(super) async fn load(inner: &Inner, tailnet: TailnetId) -> Read<Loaded> {
     let rows = all_rows(&session, tailnet).await?;
     let presence = session.rows(sql::PRESENCE, &[&int(tailnet.get())]).await?;
     session.rollback().await?;
-    let presence = presence.iter().map(presence_of).collect::<Read<_>>()?;
+    let presence = presence
+        .iter()
+        .map(|row| presence_of(row, tailnet))
+        .collect::<Read<_>>()?;
     Ok(Loaded {
         seq,
         rows,
@@ -54,12 +61,22 @@ pub(super) async fn load(inner: &Inner, tailnet: TailnetId) -> Read<Loaded> {
     })
 }
 
-fn presence_of(row: &SqlRow) -> Read<Presence> {
+fn presence_of(row: &SqlRow, tailnet: TailnetId) -> Read<Presence> {
+    let (device, online, body): (i64, bool, _) =
+        (value::get(row, 0)?, value::get(row, 1)?, json(row, 3)?);
+    let sum = checksum::presence(
+        int(tailnet.get()),
+        device,
+        online,
+        value::get(row, 2)?,
+        &body,
+    );
+    value::verify(row, 4, sum, || format!("presence of device {device}"))?;
     Ok(Presence {
-        device: uint(row, 0)?,
-        online: value::get(row, 1)?,
+        device: device.cast_unsigned(),
+        online,
         at: time(row, 2)?,
-        body: json(row, 3)?,
+        body,
     })
 }
 
@@ -71,6 +88,7 @@ async fn all_rows(session: &Session, tailnet: TailnetId) -> Read<Vec<Row>> {
             .await?
         {
             let (id, seq) = (uint(&row, 0)?, uint(&row, 1)?);
+            value::verify_object(&row, 3, kind, (int(tailnet.get()), int(id), int(seq)))?;
             rows.push(Row {
                 kind,
                 id,
@@ -128,10 +146,12 @@ pub(super) async fn catch_up_in(
         };
         match row {
             Some(row) => {
+                let seq = uint(&row, 0)?;
+                value::verify_object(&row, 2, kind, (int(tailnet.get()), int(id), int(seq)))?;
                 catch_up.rows.push(Row {
                     kind,
                     id,
-                    seq: uint(&row, 0)?,
+                    seq,
                     body: json(&row, 1)?,
                 });
             }
@@ -160,10 +180,13 @@ async fn changes_in(
     let rows = session
         .rows(sql::CHANGES, &[&params.0, &params.1, &params.2])
         .await?;
-    rows.iter().map(change_of).collect()
+    rows.iter()
+        .map(|row| change_of(row, int(tailnet.get())))
+        .collect()
 }
 
-fn change_of(row: &SqlRow) -> Read<Change> {
+fn change_of(row: &SqlRow, tailnet: i64) -> Read<Change> {
+    value::verify_change(row, 0, tailnet)?;
     let commit_id: &[u8] = value::get(row, 1)?;
     Ok(Change {
         seq: uint(row, 0)?,
@@ -189,6 +212,9 @@ pub(super) async fn audit(
         )
         .await?;
     let event = |row| {
+        let (id, at): (i64, i64) = (value::get(row, 0)?, value::get(row, 1)?);
+        let sum = checksum::audit(int(tailnet.get()), at, id, &json(row, 2)?);
+        value::verify(row, 3, sum, || format!("audit event {id}"))?;
         Ok(AuditRow {
             id: uint(row, 0)?,
             at: time(row, 1)?,
@@ -209,6 +235,9 @@ pub(super) async fn outbox(
         .rows(sql::OUTBOX, &[&topic, &count(limit)])
         .await?;
     let one = |row| {
+        let (tailnet, id): (i64, i64) = (value::get(row, 0)?, value::get(row, 1)?);
+        let sum = checksum::outbox(tailnet, id, topic, &json(row, 2)?);
+        value::verify(row, 3, sum, || format!("outbox row {id}"))?;
         let job = OutboxRow {
             id: uint(row, 1)?,
             topic: topic.to_owned(),
@@ -221,7 +250,12 @@ pub(super) async fn outbox(
 
 pub(super) async fn moment(inner: &Inner, name: &str) -> Read<Option<Timestamp>> {
     let row = inner.session().await?.row(sql::MOMENT, &[&name]).await?;
-    row.map(|row| value::time(&row, 0)).transpose()
+    row.map(|row| {
+        let sum = checksum::moment(name, value::get(&row, 0)?);
+        value::verify(&row, 1, sum, || format!("moment {name}"))?;
+        time(&row, 0)
+    })
+    .transpose()
 }
 
 pub(super) async fn size(inner: &Inner) -> Result<u64, Failure> {
@@ -232,5 +266,5 @@ pub(super) async fn size(inner: &Inner) -> Result<u64, Failure> {
 
 pub(super) async fn secret(inner: &Inner, name: &str) -> Read<Option<Vec<u8>>> {
     let row = inner.session().await?.row(sql::SECRET, &[&name]).await?;
-    row.map(|row| value::get(&row, 0)).transpose()
+    row.map(|row| value::secret(&row, 0, name)).transpose()
 }

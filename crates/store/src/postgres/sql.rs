@@ -23,16 +23,16 @@ pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ 
 /// Nobody waits for the disk: it may be lost in a crash.
 pub(super) const NOT_DURABLE: &str = "SET LOCAL synchronous_commit = off";
 
-pub(super) const HEAD_LOCK: &str = "SELECT seq FROM heads WHERE tailnet = $1 FOR UPDATE";
+pub(super) const HEAD_LOCK: &str = "SELECT seq, checksum FROM heads WHERE tailnet = $1 FOR UPDATE";
 
 pub(super) const PRESENCE_PUT: &str = "\
-    INSERT INTO presence (device, tailnet, online, at, body) \
-    SELECT devices.id, devices.tailnet, new.online, new.at, new.body::json \
-    FROM unnest($2::bigint[], $3::boolean[], $4::bigint[], $5::text[]) \
-        AS new (device, online, at, body) \
+    INSERT INTO presence (device, tailnet, online, at, body, checksum) \
+    SELECT devices.id, devices.tailnet, new.online, new.at, new.body::json, new.checksum \
+    FROM unnest($2::bigint[], $3::boolean[], $4::bigint[], $5::text[], $6::bigint[]) \
+        AS new (device, online, at, body, checksum) \
     JOIN devices ON devices.id = new.device AND devices.tailnet = $1 \
-    ON CONFLICT (device) DO UPDATE \
-    SET online = excluded.online, at = excluded.at, body = excluded.body \
+    ON CONFLICT (device) DO UPDATE SET online = excluded.online, at = excluded.at, \
+    body = excluded.body, checksum = excluded.checksum, tailnet = excluded.tailnet \
     WHERE presence.at <= excluded.at OR presence.at > excluded.at + 3600000000";
 
 pub(super) const OUTBOX_DONE: &str =

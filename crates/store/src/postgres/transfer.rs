@@ -11,7 +11,8 @@ use super::Inner;
 use super::apply::step;
 use super::fail::Failure;
 use super::session::{Param, Step};
-use super::value::{self, Json, get, int, time, uint};
+use super::value::{self, Json, get, int, time, uint, verify};
+use crate::checksum;
 use crate::dump::{
     self, AuditRecord, Bytes, ChangeRecord, Head, Lines, OutboxRecord, PresenceRecord, Record,
     RowRecord, SecretRecord, Stopped,
@@ -24,23 +25,30 @@ use crate::sql;
 const PIPELINE: usize = 256;
 
 /// Makes a record of a row.
-type Read = fn(Option<Kind>, &Row) -> Result<Record, Failure>;
+pub(super) type Read = fn(Option<Kind>, &Row) -> Result<Record, Failure>;
+
+/// Every table of a dump: its name, its rows, its kind, and what makes a record of one after
+/// comparing its checksum.
+pub(super) fn tables() -> Vec<(&'static str, &'static str, Option<Kind>, Read)> {
+    let mut tables: Vec<(&'static str, &'static str, Option<Kind>, Read)> =
+        vec![("heads", sql::DUMP_HEADS, None, head)];
+    for spec in SPECS {
+        let dump = &sql::of(spec.kind).dump;
+        tables.push((spec.table, dump, Some(spec.kind), object));
+    }
+    tables.push(("changes", sql::DUMP_CHANGES, None, change));
+    tables.push(("audit", sql::DUMP_AUDIT, None, audit));
+    tables.push(("outbox", sql::DUMP_OUTBOX, None, outbox));
+    tables.push(("presence", sql::DUMP_PRESENCE, None, presence));
+    tables.push(("secrets", sql::DUMP_SECRETS, None, secret));
+    tables
+}
 
 /// Hands every row of the database to `lines`, all of one moment.
 pub(super) async fn dump(inner: &Inner, mut lines: Lines) -> Result<(), Failure> {
-    let mut tables: Vec<(&'static str, Option<Kind>, Read)> = vec![(sql::DUMP_HEADS, None, head)];
-    for spec in SPECS {
-        tables.push((&sql::of(spec.kind).dump, Some(spec.kind), object));
-    }
-    tables.push((sql::DUMP_CHANGES, None, change));
-    tables.push((sql::DUMP_AUDIT, None, audit));
-    tables.push((sql::DUMP_OUTBOX, None, outbox));
-    tables.push((sql::DUMP_PRESENCE, None, presence));
-    tables.push((sql::DUMP_SECRETS, None, secret));
-
     let mut session = inner.session().await?;
     session.begin(super::sql::BEGIN_READ).await?;
-    for (text, kind, read) in tables {
+    for (_, text, kind, read) in tables() {
         let mut rows = std::pin::pin!(session.stream(text).await?);
         while let Some(row) = rows.try_next().await? {
             if let Err(Stopped) = lines.put(&read(kind, &row)?).await {
@@ -54,6 +62,9 @@ pub(super) async fn dump(inner: &Inner, mut lines: Lines) -> Result<(), Failure>
 }
 
 fn head(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
+    let (tailnet, seq): (i64, i64) = (get(row, 0)?, get(row, 1)?);
+    let sum = checksum::head(tailnet, seq);
+    verify(row, 2, sum, || format!("head of tailnet {tailnet}"))?;
     Ok(Record::Head(Head {
         tailnet: uint(row, 0)?,
         seq: uint(row, 1)?,
@@ -62,9 +73,10 @@ fn head(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
 
 fn object(kind: Option<Kind>, row: &Row) -> Result<Record, Failure> {
     let kind = kind.unwrap_or(Kind::Tailnet); // it is always given for tables of kinds
+    value::verify_object(row, 4, kind, (get(row, 0)?, get(row, 1)?, get(row, 2)?))?;
     let mut columns = BTreeMap::new();
     for (index, (_, name)) in kind.spec().columns.iter().enumerate() {
-        if let Some(value) = get(row, 4 + index)? {
+        if let Some(value) = get(row, 5 + index)? {
             columns.insert((*name).to_owned(), value);
         }
     }
@@ -79,6 +91,7 @@ fn object(kind: Option<Kind>, row: &Row) -> Result<Record, Failure> {
 }
 
 fn change(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
+    value::verify_change(row, 1, get(row, 0)?)?;
     Ok(Record::Change(ChangeRecord {
         tailnet: uint(row, 0)?,
         seq: uint(row, 1)?,
@@ -89,6 +102,11 @@ fn change(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
 }
 
 fn audit(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
+    let (tailnet, id, at): (i64, i64, i64) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+    let sum = checksum::audit(tailnet, at, id, get::<Json<'_>>(row, 3)?.0);
+    verify(row, 4, sum, || {
+        format!("audit event {id} of tailnet {tailnet}")
+    })?;
     Ok(Record::Audit(AuditRecord {
         tailnet: uint(row, 0)?,
         id: uint(row, 1)?,
@@ -98,28 +116,37 @@ fn audit(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
 }
 
 fn outbox(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
+    let (tailnet, id, topic): (i64, i64, &str) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+    let sum = checksum::outbox(tailnet, id, topic, get::<Json<'_>>(row, 3)?.0);
+    verify(row, 4, sum, || format!("outbox row {id}"))?;
     Ok(Record::Outbox(OutboxRecord {
         tailnet: uint(row, 0)?,
         id: uint(row, 1)?,
-        topic: get(row, 2)?,
+        topic: topic.to_owned(),
         body: body(row, 3)?,
     }))
 }
 
 fn presence(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
+    let (tailnet, device, online): (i64, i64, bool) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+    let text = get::<Json<'_>>(row, 4)?.0;
+    let sum = checksum::presence(tailnet, device, online, get(row, 3)?, text);
+    verify(row, 5, sum, || format!("presence of device {device}"))?;
     Ok(Record::Presence(PresenceRecord {
         tailnet: uint(row, 0)?,
         device: uint(row, 1)?,
-        online: get(row, 2)?,
+        online,
         at: time(row, 3)?,
         body: body(row, 4)?,
     }))
 }
 
 fn secret(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
+    let name: String = get(row, 0)?;
+    let sealed = value::secret(row, 1, &name)?;
     Ok(Record::Secret(SecretRecord {
-        name: get(row, 0)?,
-        sealed: Bytes(get(row, 1)?),
+        name,
+        sealed: Bytes(sealed),
     }))
 }
 
@@ -162,18 +189,34 @@ fn insert(record: &Record) -> Result<Option<Step<'_>>, TransferError> {
         Record::Header(_) | Record::End(_) => return Ok(None),
         Record::Head(head) => (
             sql::HEAD_RESTORE,
-            vec![Box::new(int(head.tailnet)), Box::new(int(head.seq))],
+            vec![
+                Box::new(int(head.tailnet)),
+                Box::new(int(head.seq)),
+                Box::new(checksum::head(int(head.tailnet), int(head.seq))),
+            ],
         ),
         Record::Row(row) => {
             let kind = Kind::from_name(&row.kind).ok_or_else(|| dump::unknown(&row.kind))?;
+            let columns = || {
+                let names = kind.spec().columns.iter();
+                names.map(|(_, name)| row.columns.get(*name).map(String::as_str))
+            };
             let mut params: Vec<Param<'_>> = vec![
                 Box::new(int(row.tailnet)),
                 Box::new(int(row.id)),
                 Box::new(int(row.seq)),
                 Box::new(Json(row.body.get())),
+                Box::new(checksum::object(
+                    kind,
+                    int(row.tailnet),
+                    int(row.id),
+                    int(row.seq),
+                    row.body.get(),
+                    columns(),
+                )),
             ];
-            for (_, name) in kind.spec().columns {
-                params.push(Box::new(row.columns.get(*name)));
+            for column in columns() {
+                params.push(Box::new(column));
             }
             (&*sql::of(kind).put, params)
         }
@@ -185,6 +228,13 @@ fn insert(record: &Record) -> Result<Option<Step<'_>>, TransferError> {
                 Box::new(&*change.commit_id.0),
                 Box::new(change.at.as_microsecond()),
                 Box::new(change.touched.get()),
+                Box::new(checksum::change(
+                    int(change.tailnet),
+                    int(change.seq),
+                    &change.commit_id.0,
+                    change.at.as_microsecond(),
+                    change.touched.get(),
+                )),
             ],
         ),
         Record::Audit(event) => (
@@ -194,6 +244,12 @@ fn insert(record: &Record) -> Result<Option<Step<'_>>, TransferError> {
                 Box::new(event.at.as_microsecond()),
                 Box::new(int(event.id)),
                 Box::new(Json(event.body.get())),
+                Box::new(checksum::audit(
+                    int(event.tailnet),
+                    event.at.as_microsecond(),
+                    int(event.id),
+                    event.body.get(),
+                )),
             ],
         ),
         Record::Outbox(row) => (
@@ -203,6 +259,12 @@ fn insert(record: &Record) -> Result<Option<Step<'_>>, TransferError> {
                 Box::new(int(row.tailnet)),
                 Box::new(&*row.topic),
                 Box::new(Json(row.body.get())),
+                Box::new(checksum::outbox(
+                    int(row.tailnet),
+                    int(row.id),
+                    &row.topic,
+                    row.body.get(),
+                )),
             ],
         ),
         Record::Presence(one) => (
@@ -213,11 +275,22 @@ fn insert(record: &Record) -> Result<Option<Step<'_>>, TransferError> {
                 Box::new(one.online),
                 Box::new(one.at.as_microsecond()),
                 Box::new(Json(one.body.get())),
+                Box::new(checksum::presence(
+                    int(one.tailnet),
+                    int(one.device),
+                    one.online,
+                    one.at.as_microsecond(),
+                    one.body.get(),
+                )),
             ],
         ),
         Record::Secret(secret) => (
             sql::SECRET_PUT,
-            vec![Box::new(&*secret.name), Box::new(&*secret.sealed.0)],
+            vec![
+                Box::new(&*secret.name),
+                Box::new(&*secret.sealed.0),
+                Box::new(checksum::secret(&secret.name, &secret.sealed.0)),
+            ],
         ),
     };
     Ok(Some(step(text, params)))

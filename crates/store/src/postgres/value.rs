@@ -9,7 +9,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::fail::Failure;
+use crate::checksum;
 use crate::error::{Condition, Trouble};
+use crate::kind::Kind;
 
 /// A parameter, which knows its type: a connection pool may not let the server tell it.
 pub(super) trait Value: ToSql + Sync {
@@ -39,7 +41,6 @@ value! {
     &str: TEXT,
     String: TEXT,
     Option<&str>: TEXT,
-    Option<&String>: TEXT,
     &[u8]: BYTEA,
     Json<'_>: JSON,
     Vec<i64>: INT8_ARRAY,
@@ -110,4 +111,62 @@ pub(super) fn tailnet(row: &Row, column: usize) -> Result<TailnetId, Failure> {
 /// Something in the database is not what this program writes.
 pub(super) fn unreadable(error: impl StdError + Send + Sync + 'static) -> Failure {
     Failure::Trouble(Trouble::new(Condition::Damaged, error))
+}
+
+/// Compares a row's checksum, which is in this column.
+pub(super) fn verify(
+    row: &Row,
+    column: usize,
+    computed: i64,
+    name: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    checksum::check(get(row, column)?, computed, name).map_err(unreadable)
+}
+
+/// A head's number, with its checksum after it.
+pub(super) fn head(row: &Row, column: usize, tailnet: TailnetId) -> Result<u64, Failure> {
+    let seq: i64 = get(row, column)?;
+    let sum = checksum::head(int(tailnet.get()), seq);
+    verify(row, column + 1, sum, || {
+        format!("head of tailnet {tailnet}")
+    })?;
+    Ok(seq.cast_unsigned())
+}
+
+/// The checksum of an object whose body is in the column before `column`, and whose unique columns
+/// follow it, compared with the one in it.
+pub(super) fn verify_object(
+    row: &Row,
+    column: usize,
+    kind: Kind,
+    (tailnet, id, seq): (i64, i64, i64),
+) -> Result<(), Failure> {
+    let columns = kind.columns().count();
+    let columns = (column + 1..=column + columns)
+        .map(|at| get::<Option<&str>>(row, at))
+        .collect::<Result<Vec<_>, _>>()?;
+    let body = get::<Json<'_>>(row, column - 1)?.0;
+    let sum = checksum::object(kind, tailnet, id, seq, body, columns.into_iter());
+    verify(row, column, sum, || {
+        format!("{kind} {id} of tailnet {tailnet}")
+    })
+}
+
+/// Compares the checksum of a change: seq, commit id, time, touched and checksum from this column
+/// on.
+pub(super) fn verify_change(row: &Row, first: usize, tailnet: i64) -> Result<(), Failure> {
+    let (seq, at): (i64, i64) = (get(row, first)?, get(row, first + 2)?);
+    let (commit_id, touched): (&[u8], &str) = (get(row, first + 1)?, get(row, first + 3)?);
+    let sum = checksum::change(tailnet, seq, commit_id, at, touched);
+    verify(row, first + 4, sum, || {
+        format!("change {seq} of tailnet {tailnet}")
+    })
+}
+
+/// A sealed secret, with its checksum after it.
+pub(super) fn secret(row: &Row, column: usize, name: &str) -> Result<Vec<u8>, Failure> {
+    let sealed: Vec<u8> = get(row, column)?;
+    let sum = checksum::secret(name, &sealed);
+    verify(row, column + 1, sum, || format!("secret {name}"))?;
+    Ok(sealed)
 }

@@ -2,10 +2,11 @@
 
 use bowline_model::id::TailnetId;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, ToSql, params};
+use rusqlite::{Connection, ToSql, params};
 
 use super::{fail, sql as own};
 use crate::batch::{Batch, Put};
+use crate::checksum;
 use crate::error::{CommitError, Error};
 use crate::kind::{Kind, SPECS};
 use crate::row::{self, Presence};
@@ -17,11 +18,15 @@ type Refusable<T, E> = Result<Result<T, E>, rusqlite::Error>;
 pub(super) fn batch(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitError> {
     let tailnet = int(batch.tailnet.get());
     let advanced = if batch.base == 0 {
-        conn.prepare_cached(sql::HEAD_CREATE)?
-            .execute(params![tailnet, 1])?
+        conn.prepare_cached(sql::HEAD_CREATE)?.execute(params![
+            tailnet,
+            1,
+            checksum::head(tailnet, 1)
+        ])?
     } else {
+        let sum = checksum::head(tailnet, int(batch.base + 1));
         conn.prepare_cached(sql::HEAD_ADVANCE)?
-            .execute(params![tailnet, int(batch.base)])?
+            .execute(params![sum, tailnet, int(batch.base)])?
     };
     if advanced == 0 {
         let current = super::read::seq(conn, batch.tailnet)?;
@@ -52,12 +57,15 @@ pub(super) fn batch(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitEr
             return Ok(Err(error));
         }
     }
+    let (at, touched) = (batch.at.as_microsecond(), row::touched_text(batch));
+    let sum = checksum::change(tailnet, int(seq), &batch.commit_id, at, &touched);
     conn.prepare_cached(sql::CHANGE_PUT)?.execute(params![
         tailnet,
         int(seq),
         batch.commit_id,
-        batch.at.as_microsecond(),
-        row::touched_text(batch),
+        at,
+        touched,
+        sum,
     ])?;
     match logs(conn, batch) {
         Ok(()) => Ok(Ok(seq)),
@@ -94,7 +102,15 @@ fn write(
         .columns()
         .map(|column| put.column(column))
         .collect();
-    let mut params: Vec<&dyn ToSql> = vec![&tailnet, &id, &seq, &put.body];
+    let sum = checksum::object(
+        put.kind,
+        tailnet,
+        id,
+        seq,
+        &put.body,
+        columns.iter().copied(),
+    );
+    let mut params: Vec<&dyn ToSql> = vec![&tailnet, &id, &seq, &put.body, &sum];
     params.extend(columns.iter().map(|value| value as &dyn ToSql));
     conn.prepare_cached(&sql::of(put.kind).put)?
         .execute(&*params)
@@ -103,15 +119,14 @@ fn write(
 fn logs(conn: &Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
     let tailnet = int(batch.tailnet.get());
     for event in &batch.audit {
-        conn.prepare_cached(sql::AUDIT_PUT)?.execute(params![
-            tailnet,
-            event.at.as_microsecond(),
-            int(event.id),
-            event.body,
-        ])?;
+        let (at, id) = (event.at.as_microsecond(), int(event.id));
+        let sum = checksum::audit(tailnet, at, id, &event.body);
+        let params = params![tailnet, at, id, event.body, sum];
+        conn.prepare_cached(sql::AUDIT_PUT)?.execute(params)?;
     }
     for row in &batch.outbox {
-        let params = params![int(row.id), tailnet, row.topic, row.body];
+        let sum = checksum::outbox(tailnet, int(row.id), &row.topic, &row.body);
+        let params = params![int(row.id), tailnet, row.topic, row.body, sum];
         conn.prepare_cached(sql::OUTBOX_PUT)?.execute(params)?;
     }
     Ok(())
@@ -125,13 +140,10 @@ pub(super) fn presence(
 ) -> Refusable<(), Error> {
     let mut statement = conn.prepare_cached(own::PRESENCE_PUT)?;
     for one in presence {
-        statement.execute(params![
-            one.online,
-            one.at.as_microsecond(),
-            one.body,
-            int(tailnet.get()),
-            int(one.device),
-        ])?;
+        let (tailnet, device) = (int(tailnet.get()), int(one.device));
+        let at = one.at.as_microsecond();
+        let sum = checksum::presence(tailnet, device, one.online, at, &one.body);
+        statement.execute(params![one.online, at, one.body, sum, tailnet, device])?;
     }
     Ok(Ok(()))
 }
@@ -176,19 +188,16 @@ pub(super) fn prune(conn: &Connection, before: Timestamp) -> Refusable<u64, Erro
 
 /// Writes a secret unless there is one, and returns the one that is there.
 pub(super) fn secret(conn: &Connection, name: &str, sealed: &[u8]) -> Refusable<Vec<u8>, Error> {
-    conn.prepare_cached(sql::SECRET_PUT)?
-        .execute(params![name, sealed])?;
-    let kept = conn
-        .prepare_cached(sql::SECRET)?
-        .query_row(params![name], |row| row.get(0))
-        .optional()?;
-    Ok(Ok(kept.unwrap_or_default()))
+    let params = params![name, sealed, checksum::secret(name, sealed)];
+    conn.prepare_cached(sql::SECRET_PUT)?.execute(params)?;
+    Ok(Ok(super::read::secret(conn, name)?.unwrap_or_default()))
 }
 
 /// Writes a moment, in the place of the one that was there.
 pub(super) fn moment(conn: &Connection, name: &str, at: Timestamp) -> Refusable<(), Error> {
+    let at = at.as_microsecond();
     conn.prepare_cached(sql::MOMENT_PUT)?
-        .execute(params![name, at.as_microsecond()])?;
+        .execute(params![name, at, checksum::moment(name, at)])?;
     Ok(Ok(()))
 }
 
@@ -196,7 +205,7 @@ pub(super) fn moment(conn: &Connection, name: &str, at: Timestamp) -> Refusable<
 pub(super) fn probe(conn: &Connection, write: bool) -> Refusable<(), Error> {
     if write {
         conn.prepare_cached(sql::SECRET_PUT)?
-            .execute(params![sql::PROBE, [0_u8; 0]])?;
+            .execute(params![sql::PROBE, [0_u8; 0], 0])?;
         conn.prepare_cached(sql::PROBE_DELETE)?.execute([])?;
     }
     Ok(Ok(()))

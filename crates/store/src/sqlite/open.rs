@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::examine::refuse_damaged;
 use super::fail;
 use crate::error::OpenError;
 use crate::migrate;
@@ -76,6 +77,9 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     migrate::runner(migrate::SQLITE)?
         .run(&mut writer)
         .map_err(migrate::failed)?;
+    if !is_new {
+        refuse_damaged(&writer, path)?;
+    }
     if metadata.len() == 0 {
         // The file's own entry in its directory must be durable too.
         File::open(parent(path))
@@ -104,7 +108,7 @@ fn place(path: &Path) -> String {
 }
 
 /// Refuses what can be told from the outside to be the wrong thing to open or to make.
-fn look(path: &Path, opening: Opening) -> Result<(), OpenError> {
+pub(super) fn look(path: &Path, opening: Opening) -> Result<(), OpenError> {
     let place = place(path);
     let length = match std::fs::metadata(path) {
         Ok(metadata) => Some(metadata.len()),
@@ -201,7 +205,7 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Whether there is nothing of ours in it yet.
-fn refuse_foreign(conn: &Connection, path: &Path) -> Result<bool, OpenError> {
+pub(super) fn refuse_foreign(conn: &Connection, path: &Path) -> Result<bool, OpenError> {
     let failed = |error| fail::opening(error, path);
     let id: i64 = conn
         .pragma_query_value(None, "application_id", |row| row.get(0))
@@ -223,7 +227,7 @@ fn refuse_foreign(conn: &Connection, path: &Path) -> Result<bool, OpenError> {
     }
 }
 
-fn newest_migration(conn: &Connection) -> Result<Option<i64>, rusqlite::Error> {
+pub(super) fn newest_migration(conn: &Connection) -> Result<Option<i64>, rusqlite::Error> {
     let exists = conn
         .query_row(
             "SELECT 1 FROM sqlite_master WHERE name = 'refinery_schema_history'",

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::apply::int;
 use super::fail::Lost;
 use crate::batch::{AuditRow, OutboxRow};
+use crate::checksum;
 use crate::error::{Condition, Error, Trouble};
 use crate::kind::Kind;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
@@ -106,7 +107,10 @@ impl Drop for Lease {
 
 pub(super) fn tailnets(conn: &Connection) -> Sql<Vec<(TailnetId, u64)>> {
     let mut statement = conn.prepare_cached(sql::HEADS)?;
-    let rows = statement.query_map([], |row| Ok((tailnet_of(row, 0)?, uint(row, 1)?)))?;
+    let rows = statement.query_map([], |row| {
+        let tailnet = tailnet_of(row, 0)?;
+        Ok((tailnet, head(row, 1, tailnet)?))
+    })?;
     rows.collect()
 }
 
@@ -114,9 +118,48 @@ pub(super) fn tailnets(conn: &Connection) -> Sql<Vec<(TailnetId, u64)>> {
 pub(super) fn seq(conn: &Connection, tailnet: TailnetId) -> Sql<u64> {
     let mut statement = conn.prepare_cached(sql::HEAD)?;
     let seq = statement
-        .query_row(params![int(tailnet.get())], |row| uint(row, 0))
+        .query_row(params![int(tailnet.get())], |row| head(row, 0, tailnet))
         .optional()?;
     Ok(seq.unwrap_or(0))
+}
+
+/// A head's number and checksum, from this column on.
+fn head(row: &SqlRow<'_>, column: usize, tailnet: TailnetId) -> Sql<u64> {
+    let seq: i64 = row.get(column)?;
+    let sum = checksum::head(int(tailnet.get()), seq);
+    verify(row, column + 1, sum, || {
+        format!("head of tailnet {tailnet}")
+    })?;
+    Ok(seq.cast_unsigned())
+}
+
+/// Compares a row's checksum, which is in this column.
+pub(super) fn verify(
+    row: &SqlRow<'_>,
+    column: usize,
+    computed: i64,
+    name: impl FnOnce() -> String,
+) -> Sql<()> {
+    checksum::check(row.get(column)?, computed, name).map_err(|error| broken(column, error))
+}
+
+/// The checksum of an object whose body is in the column before `column`, and whose unique columns
+/// follow it, compared with the one in it.
+pub(super) fn verify_object(
+    row: &SqlRow<'_>,
+    column: usize,
+    kind: Kind,
+    (tailnet, id, seq): (i64, i64, i64),
+) -> Sql<()> {
+    let columns = kind.columns().count();
+    let columns = (column + 1..=column + columns)
+        .map(|at| Ok(row.get_ref(at)?.as_str_or_null()?))
+        .collect::<Sql<Vec<_>>>()?;
+    let body = row.get_ref(column - 1)?.as_str()?;
+    let sum = checksum::object(kind, tailnet, id, seq, body, columns.into_iter());
+    verify(row, column, sum, || {
+        format!("{kind} {id} of tailnet {tailnet}")
+    })
 }
 
 pub(super) fn load(conn: &Connection, tailnet: TailnetId) -> Sql<Loaded> {
@@ -125,11 +168,15 @@ pub(super) fn load(conn: &Connection, tailnet: TailnetId) -> Sql<Loaded> {
     let mut statement = conn.prepare_cached(sql::PRESENCE)?;
     let presence = statement
         .query_map(params![int(tailnet.get())], |row| {
+            let (device, online, at): (i64, bool, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let body = row.get_ref(3)?.as_str()?;
+            let sum = checksum::presence(int(tailnet.get()), device, online, at, body);
+            verify(row, 4, sum, || format!("presence of device {device}"))?;
             Ok(Presence {
-                device: uint(row, 0)?,
-                online: row.get(1)?,
+                device: device.cast_unsigned(),
+                online,
                 at: time(row, 2)?,
-                body: text(row, 3)?,
+                body: body.into(),
             })
         })?
         .collect::<Sql<_>>()?;
@@ -145,6 +192,8 @@ fn all_rows(conn: &Connection, tailnet: TailnetId) -> Sql<Vec<Row>> {
     for kind in Kind::all() {
         let mut statement = conn.prepare_cached(&sql::of(kind).all)?;
         let found = statement.query_map(params![int(tailnet.get())], |row| {
+            let place = (int(tailnet.get()), row.get(0)?, row.get(1)?);
+            verify_object(row, 3, kind, place)?;
             Ok(Row {
                 kind,
                 id: uint(row, 0)?,
@@ -189,6 +238,8 @@ pub(super) fn catch_up(conn: &Connection, tailnet: TailnetId, since: u64) -> Sql
         let mut statement = conn.prepare_cached(&sql::of(kind).get)?;
         catch_up.rows.push(
             statement.query_row(params![int(tailnet.get()), int(id)], |row| {
+                let place = (int(tailnet.get()), int(id), row.get(0)?);
+                verify_object(row, 2, kind, place)?;
                 Ok(Row {
                     kind,
                     id,
@@ -210,6 +261,7 @@ pub(super) fn changes(
     let mut statement = conn.prepare_cached(sql::CHANGES)?;
     let params = params![int(tailnet.get()), int(after), count(limit)];
     let changes = statement.query_map(params, |row| {
+        verify_change(row, 0, int(tailnet.get()))?;
         Ok(Change {
             seq: uint(row, 0)?,
             commit_id: row.get(1)?,
@@ -246,6 +298,9 @@ pub(super) fn audit(
         count(limit)
     ];
     let rows = statement.query_map(params, |row| {
+        let (id, at): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let sum = checksum::audit(int(tailnet.get()), at, id, row.get_ref(2)?.as_str()?);
+        verify(row, 3, sum, || format!("audit event {id}"))?;
         Ok(AuditRow {
             id: uint(row, 0)?,
             at: time(row, 1)?,
@@ -262,6 +317,9 @@ pub(super) fn outbox(
 ) -> Sql<Vec<(TailnetId, OutboxRow)>> {
     let mut statement = conn.prepare_cached(sql::OUTBOX)?;
     let rows = statement.query_map(params![topic, count(limit)], |row| {
+        let (tailnet, id): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let sum = checksum::outbox(tailnet, id, topic, row.get_ref(2)?.as_str()?);
+        verify(row, 3, sum, || format!("outbox row {id}"))?;
         let one = OutboxRow {
             id: uint(row, 1)?,
             topic: topic.to_owned(),
@@ -282,14 +340,35 @@ pub(super) fn size(conn: &Connection) -> u64 {
 
 pub(super) fn secret(conn: &Connection, name: &str) -> Sql<Option<Vec<u8>>> {
     conn.prepare_cached(sql::SECRET)?
-        .query_row(params![name], |row| row.get(0))
+        .query_row(params![name], |row| {
+            let sealed: Vec<u8> = row.get(0)?;
+            let sum = checksum::secret(name, &sealed);
+            verify(row, 1, sum, || format!("secret {name}"))?;
+            Ok(sealed)
+        })
         .optional()
 }
 
 pub(super) fn moment(conn: &Connection, name: &str) -> Sql<Option<Timestamp>> {
     conn.prepare_cached(sql::MOMENT)?
-        .query_row(params![name], |row| time(row, 0))
+        .query_row(params![name], |row| {
+            let sum = checksum::moment(name, row.get(0)?);
+            verify(row, 1, sum, || format!("moment {name}"))?;
+            time(row, 0)
+        })
         .optional()
+}
+
+/// Compares the checksum of a change: seq, commit id, time, touched and checksum from this column
+/// on.
+pub(super) fn verify_change(row: &SqlRow<'_>, first: usize, tailnet: i64) -> Sql<()> {
+    let seq: i64 = row.get(first)?;
+    let commit_id = row.get_ref(first + 1)?.as_blob()?;
+    let touched = row.get_ref(first + 3)?.as_str()?;
+    let sum = checksum::change(tailnet, seq, commit_id, row.get(first + 2)?, touched);
+    verify(row, first + 4, sum, || {
+        format!("change {seq} of tailnet {tailnet}")
+    })
 }
 
 pub(super) fn uint(row: &SqlRow<'_>, column: usize) -> Sql<u64> {
@@ -309,7 +388,10 @@ pub(super) fn tailnet_of(row: &SqlRow<'_>, column: usize) -> Sql<TailnetId> {
     TailnetId::try_from(number).map_err(|error| broken(column, error))
 }
 
-fn broken(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn broken(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
     let kind = rusqlite::types::Type::Integer;
     rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
 }

@@ -6,7 +6,8 @@ use rusqlite::{Connection, Row as SqlRow, ToSql, params};
 use tokio::sync::mpsc;
 
 use super::apply::int;
-use super::read::{time, uint};
+use super::read::{time, uint, verify, verify_change, verify_object};
+use crate::checksum;
 use crate::dump::{
     self, AuditRecord, Bytes, ChangeRecord, Head, Lines, OutboxRecord, PresenceRecord, Record,
     RowRecord, SecretRecord, Stopped,
@@ -18,23 +19,30 @@ use crate::sql;
 type Sql<T> = Result<T, rusqlite::Error>;
 
 /// Makes a record of a row.
-type Read = Box<dyn Fn(&SqlRow<'_>) -> Sql<Record>>;
+pub(super) type Read = Box<dyn Fn(&SqlRow<'_>) -> Sql<Record>>;
 
-/// Hands every row of the database to `lines`, all of one moment.
-pub(super) fn dump(conn: &Connection, mut lines: Lines) -> Sql<()> {
-    let mut tables: Vec<(&str, Read)> = vec![(sql::DUMP_HEADS, Box::new(head))];
+/// Every table of a dump: its name, its rows, and what makes a record of one after comparing its
+/// checksum.
+pub(super) fn tables() -> Vec<(&'static str, &'static str, Read)> {
+    let mut tables: Vec<(&str, &str, Read)> = vec![("heads", sql::DUMP_HEADS, Box::new(head))];
     for spec in SPECS {
         tables.push((
+            spec.table,
             &sql::of(spec.kind).dump,
             Box::new(|row| object(spec.kind, row)),
         ));
     }
-    tables.push((sql::DUMP_CHANGES, Box::new(change)));
-    tables.push((sql::DUMP_AUDIT, Box::new(audit)));
-    tables.push((sql::DUMP_OUTBOX, Box::new(outbox)));
-    tables.push((sql::DUMP_PRESENCE, Box::new(presence)));
-    tables.push((sql::DUMP_SECRETS, Box::new(secret)));
-    for (text, record) in tables {
+    tables.push(("changes", sql::DUMP_CHANGES, Box::new(change)));
+    tables.push(("audit", sql::DUMP_AUDIT, Box::new(audit)));
+    tables.push(("outbox", sql::DUMP_OUTBOX, Box::new(outbox)));
+    tables.push(("presence", sql::DUMP_PRESENCE, Box::new(presence)));
+    tables.push(("secrets", sql::DUMP_SECRETS, Box::new(secret)));
+    tables
+}
+
+/// Hands every row of the database to `lines`, all of one moment.
+pub(super) fn dump(conn: &Connection, mut lines: Lines) -> Sql<()> {
+    for (_, text, record) in tables() {
         let mut statement = conn.prepare(text)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -48,16 +56,20 @@ pub(super) fn dump(conn: &Connection, mut lines: Lines) -> Sql<()> {
 }
 
 fn head(row: &SqlRow<'_>) -> Sql<Record> {
+    let (tailnet, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
+    let sum = checksum::head(tailnet, seq);
+    verify(row, 2, sum, || format!("head of tailnet {tailnet}"))?;
     Ok(Record::Head(Head {
-        tailnet: uint(row, 0)?,
-        seq: uint(row, 1)?,
+        tailnet: tailnet.cast_unsigned(),
+        seq: seq.cast_unsigned(),
     }))
 }
 
 fn object(kind: Kind, row: &SqlRow<'_>) -> Sql<Record> {
+    verify_object(row, 4, kind, (row.get(0)?, row.get(1)?, row.get(2)?))?;
     let mut columns = BTreeMap::new();
     for (index, (_, name)) in kind.spec().columns.iter().enumerate() {
-        if let Some(value) = row.get(4 + index)? {
+        if let Some(value) = row.get(5 + index)? {
             columns.insert((*name).to_owned(), value);
         }
     }
@@ -72,6 +84,7 @@ fn object(kind: Kind, row: &SqlRow<'_>) -> Sql<Record> {
 }
 
 fn change(row: &SqlRow<'_>) -> Sql<Record> {
+    verify_change(row, 1, row.get(0)?)?;
     Ok(Record::Change(ChangeRecord {
         tailnet: uint(row, 0)?,
         seq: uint(row, 1)?,
@@ -82,6 +95,11 @@ fn change(row: &SqlRow<'_>) -> Sql<Record> {
 }
 
 fn audit(row: &SqlRow<'_>) -> Sql<Record> {
+    let (tailnet, id, at): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let sum = checksum::audit(tailnet, at, id, row.get_ref(3)?.as_str()?);
+    verify(row, 4, sum, || {
+        format!("audit event {id} of tailnet {tailnet}")
+    })?;
     Ok(Record::Audit(AuditRecord {
         tailnet: uint(row, 0)?,
         id: uint(row, 1)?,
@@ -91,6 +109,10 @@ fn audit(row: &SqlRow<'_>) -> Sql<Record> {
 }
 
 fn outbox(row: &SqlRow<'_>) -> Sql<Record> {
+    let (tailnet, id): (i64, i64) = (row.get(0)?, row.get(1)?);
+    let (topic, text) = (row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+    let sum = checksum::outbox(tailnet, id, topic, text);
+    verify(row, 4, sum, || format!("outbox row {id}"))?;
     Ok(Record::Outbox(OutboxRecord {
         tailnet: uint(row, 0)?,
         id: uint(row, 1)?,
@@ -100,19 +122,26 @@ fn outbox(row: &SqlRow<'_>) -> Sql<Record> {
 }
 
 fn presence(row: &SqlRow<'_>) -> Sql<Record> {
+    let (tailnet, device, online): (i64, i64, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let text = row.get_ref(4)?.as_str()?;
+    let sum = checksum::presence(tailnet, device, online, row.get(3)?, text);
+    verify(row, 5, sum, || format!("presence of device {device}"))?;
     Ok(Record::Presence(PresenceRecord {
         tailnet: uint(row, 0)?,
         device: uint(row, 1)?,
-        online: row.get(2)?,
+        online,
         at: time(row, 3)?,
         body: body(row, 4)?,
     }))
 }
 
 fn secret(row: &SqlRow<'_>) -> Sql<Record> {
+    let (name, sealed): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+    let sum = checksum::secret(&name, &sealed);
+    verify(row, 2, sum, || format!("secret {name}"))?;
     Ok(Record::Secret(SecretRecord {
-        name: row.get(0)?,
-        sealed: Bytes(row.get(1)?),
+        name,
+        sealed: Bytes(sealed),
     }))
 }
 
@@ -153,7 +182,8 @@ fn insert(conn: &Connection, record: &Record) -> Sql<Result<(), TransferError>> 
     match record {
         Record::Header(_) | Record::End(_) => {}
         Record::Head(head) => {
-            let params = params![int(head.tailnet), int(head.seq)];
+            let (tailnet, seq) = (int(head.tailnet), int(head.seq));
+            let params = params![tailnet, seq, checksum::head(tailnet, seq)];
             conn.prepare_cached(sql::HEAD_RESTORE)?.execute(params)?;
         }
         Record::Row(row) => {
@@ -165,45 +195,44 @@ fn insert(conn: &Connection, record: &Record) -> Sql<Result<(), TransferError>> 
             let names = kind.spec().columns;
             let values: Vec<_> = names
                 .iter()
-                .map(|(_, name)| row.columns.get(*name))
+                .map(|(_, name)| row.columns.get(*name).map(String::as_str))
                 .collect();
-            let mut params: Vec<&dyn ToSql> = vec![&tailnet, &id, &seq, &body];
+            let sum = checksum::object(kind, tailnet, id, seq, body, values.iter().copied());
+            let mut params: Vec<&dyn ToSql> = vec![&tailnet, &id, &seq, &body, &sum];
             params.extend(values.iter().map(|value| value as &dyn ToSql));
             conn.prepare_cached(&sql::of(kind).put)?.execute(&*params)?;
         }
         Record::Change(change) => {
-            conn.prepare_cached(sql::CHANGE_PUT)?.execute(params![
-                int(change.tailnet),
-                int(change.seq),
-                change.commit_id.0,
-                change.at.as_microsecond(),
-                change.touched.get(),
-            ])?;
+            let (tailnet, seq) = (int(change.tailnet), int(change.seq));
+            let (at, touched) = (change.at.as_microsecond(), change.touched.get());
+            let sum = checksum::change(tailnet, seq, &change.commit_id.0, at, touched);
+            let params = params![tailnet, seq, change.commit_id.0, at, touched, sum];
+            conn.prepare_cached(sql::CHANGE_PUT)?.execute(params)?;
         }
         Record::Audit(event) => {
-            conn.prepare_cached(sql::AUDIT_PUT)?.execute(params![
-                int(event.tailnet),
-                event.at.as_microsecond(),
-                int(event.id),
-                event.body.get(),
-            ])?;
+            let (tailnet, id) = (int(event.tailnet), int(event.id));
+            let (at, body) = (event.at.as_microsecond(), event.body.get());
+            let sum = checksum::audit(tailnet, at, id, body);
+            let params = params![tailnet, at, id, body, sum];
+            conn.prepare_cached(sql::AUDIT_PUT)?.execute(params)?;
         }
         Record::Outbox(row) => {
-            let params = params![int(row.id), int(row.tailnet), row.topic, row.body.get()];
+            let (id, tailnet, body) = (int(row.id), int(row.tailnet), row.body.get());
+            let sum = checksum::outbox(tailnet, id, &row.topic, body);
+            let params = params![id, tailnet, row.topic, body, sum];
             conn.prepare_cached(sql::OUTBOX_PUT)?.execute(params)?;
         }
         Record::Presence(one) => {
+            let (device, tailnet) = (int(one.device), int(one.tailnet));
+            let (at, body) = (one.at.as_microsecond(), one.body.get());
+            let sum = checksum::presence(tailnet, device, one.online, at, body);
+            let params = params![device, tailnet, one.online, at, body, sum];
             conn.prepare_cached(sql::PRESENCE_RESTORE)?
-                .execute(params![
-                    int(one.device),
-                    int(one.tailnet),
-                    one.online,
-                    one.at.as_microsecond(),
-                    one.body.get(),
-                ])?;
+                .execute(params)?;
         }
         Record::Secret(secret) => {
-            let params = params![secret.name, secret.sealed.0];
+            let sum = checksum::secret(&secret.name, &secret.sealed.0);
+            let params = params![secret.name, secret.sealed.0, sum];
             conn.prepare_cached(sql::SECRET_PUT)?.execute(params)?;
         }
     }

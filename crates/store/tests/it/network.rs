@@ -66,7 +66,7 @@ async fn an_outcome_is_not_told_while_the_commit_is_still_under_way() {
         other
             .batch_execute(&format!(
                 "BEGIN; UPDATE heads SET seq = 2 WHERE tailnet = 1; \
-                 INSERT INTO changes VALUES (1, 2, '\\x{:032x}', 0, '[]')",
+                 INSERT INTO changes VALUES (1, 2, '\\x{:032x}', 0, '[]', 0)",
                 u128::from_be_bytes(id)
             ))
             .await

@@ -1,0 +1,194 @@
+//! Looking for damage: the file's structure, its schema, and every row.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::open::{self, beside};
+use super::{fail, transfer};
+use crate::checksum;
+use crate::error::{Cause, OpenError};
+use crate::examine::{Examination, Examiner};
+use crate::kind::SPECS;
+use crate::migrate;
+use crate::options::Opening;
+use crate::sql;
+
+/// Faults of the file's structure that are listed.
+const LISTED: u32 = 100;
+
+/// Examines a file without changing it, beside a running server as well.
+pub(super) fn examine(path: &Path) -> Result<Examination, OpenError> {
+    let failed = |error| fail::opening(error, path);
+    open::look(path, Opening::Existing)?;
+    let look = Look::at(path)?;
+    open::refuse_foreign(&look.conn, path)?;
+    migrate::refuse_newer(open::newest_migration(&look.conn).map_err(failed)?)?;
+    let mut examiner = Examiner::new(path.display().to_string());
+    // One moment for everything.
+    let transaction = look.conn.unchecked_transaction().map_err(failed)?;
+    match structure(&look.conn, None) {
+        Ok(problems) => {
+            for problem in problems {
+                examiner.find("file", problem);
+            }
+        }
+        Err(error) => examiner.find("file", error.to_string()),
+    }
+    match schema_fault(&look.conn) {
+        Ok(None) => {}
+        Ok(Some(problem)) => examiner.find("file", problem),
+        Err(error) => examiner.find("file", error.to_string()),
+    }
+    for (table, text, record) in transfer::tables() {
+        if let Err(error) = read(&look.conn, table, text, &record, &mut examiner) {
+            examiner.broken_table(table, error.to_string());
+        }
+    }
+    if let Err(error) = moments(&look.conn, &mut examiner) {
+        examiner.broken_table("moments", error.to_string());
+    }
+    drop(transaction);
+    Ok(examiner.finish())
+}
+
+fn read(
+    conn: &Connection,
+    table: &str,
+    text: &str,
+    record: &transfer::Read,
+    examiner: &mut Examiner,
+) -> Result<(), rusqlite::Error> {
+    let mut statement = conn.prepare(text)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        match record(row) {
+            Ok(record) => examiner.row(&record),
+            Err(rusqlite::Error::FromSqlConversionFailure(_, _, cause)) => {
+                examiner.broken_row(table, cause.to_string());
+            }
+            Err(error) => examiner.broken_row(table, error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// What no dump has.
+fn moments(conn: &Connection, examiner: &mut Examiner) -> Result<(), rusqlite::Error> {
+    let mut statement = conn.prepare(sql::MOMENTS)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, at, sum): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let name_of = || format!("moment {name}");
+        if let Err(mismatch) = checksum::check(sum, checksum::moment(&name, at), name_of) {
+            examiner.broken_row("moments", mismatch.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// A connection that changes nothing.
+struct Look {
+    conn: Connection,
+}
+
+impl Look {
+    fn at(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error| fail::opening(error, path);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+        // Without a log nobody has it open: SQLite is told so, or it would leave a log and an index
+        // behind, which another user's server could not write.
+        let conn = if has_log {
+            Connection::open_with_flags(path, flags)
+        } else {
+            let uri = format!("file:{}?immutable=1", encoded(path));
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+        }
+        .map_err(failed)?;
+        conn.busy_timeout(std::time::Duration::from_secs(5))
+            .map_err(failed)?;
+        Ok(Self { conn })
+    }
+}
+
+/// A path as a part of a URI.
+fn encoded(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+/// Refuses a file whose state cannot be trusted: its schema, and the structure of the tables that
+/// hold the state, indexes included. The cost follows the state that is going to be loaded, and not
+/// the logs; rows are compared with their checksums as they are read.
+pub(super) fn refuse_damaged(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let failed = |error| fail::opening(error, path);
+    let refused = |problem: String| OpenError::Unreadable {
+        place: path.display().to_string(),
+        cause: Cause::new(problem),
+    };
+    if let Some(problem) = schema_fault(conn).map_err(failed)? {
+        return Err(refused(problem));
+    }
+    let tables = SPECS.iter().map(|spec| spec.table);
+    for table in tables.chain(["heads", "presence", "secrets", "moments"]) {
+        if let Some(problem) = structure(conn, Some(table)).map_err(failed)?.first() {
+            return Err(refused(format!("{table}: {problem}")));
+        }
+    }
+    Ok(())
+}
+
+/// Faults in the structure of one table and its indexes, or of the whole file.
+fn structure(conn: &Connection, table: Option<&str>) -> Result<Vec<String>, rusqlite::Error> {
+    let text = match table {
+        Some(table) => format!("PRAGMA integrity_check({table})"),
+        None => format!("PRAGMA integrity_check({LISTED})"),
+    };
+    let mut statement = conn.prepare(&text)?;
+    let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let mut problems = lines.collect::<Result<Vec<_>, _>>()?;
+    problems.retain(|line| line != "ok");
+    Ok(problems)
+}
+
+/// What in the schema is not what the migrations make.
+fn schema_fault(conn: &Connection) -> Result<Option<String>, rusqlite::Error> {
+    let mut fresh = Connection::open_in_memory()?;
+    let made = migrate::runner(migrate::SQLITE)
+        .map_err(|error| error.to_string())
+        .and_then(|runner| runner.run(&mut fresh).map_err(|error| error.to_string()));
+    if let Err(problem) = made {
+        return Ok(Some(format!("the schema cannot be compared: {problem}")));
+    }
+    let (expected, found) = (schema(&fresh)?, schema(conn)?);
+    if expected == found {
+        return Ok(None);
+    }
+    let missing = expected.iter().find(|one| !found.contains(one));
+    let extra = found.iter().find(|one| !expected.contains(one));
+    let name = missing.or(extra).map_or("", |one| one.1.as_str());
+    Ok(Some(format!(
+        "the schema is not the one that this program made: {name:?} differs"
+    )))
+}
+
+type Object = (String, String, String);
+
+fn schema(conn: &Connection) -> Result<Vec<Object>, rusqlite::Error> {
+    // Statistics and SQLite's own tables may come and go.
+    let text = "SELECT type, name, coalesce(sql, '') FROM sqlite_master \
+                WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name";
+    let mut statement = conn.prepare(text)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    rows.collect()
+}
