@@ -4,6 +4,7 @@ use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{Registered, Registration, RegistrationRefused};
 use bowline_model::credential::Kind;
 use bowline_model::user::Role;
+use bowline_store::{Batch, Column, Delete, Put, Row};
 use jiff::SignedDuration;
 
 use crate::net::{Net, machine_key, node_key, request};
@@ -382,7 +383,8 @@ async fn an_expired_device_is_renewed_by_a_key_of_its_owner_only() {
 #[tokio::test]
 async fn approval_is_asked_for_unless_the_key_or_the_machine_has_it() {
     let net = Net::new().await;
-    let net = net.restart_with(SignedDuration::ZERO, approval_on).await;
+    approval_on(&net).await;
+    let net = net.restart(SignedDuration::ZERO).await;
     let waiting = net.join(1).await;
     assert!(!net.device(waiting).authorized && !net.engine.admits(&node_key(1)));
     let (key, _) = net
@@ -414,16 +416,36 @@ async fn approval_is_asked_for_unless_the_key_or_the_machine_has_it() {
 }
 
 /// Device approval has no use case yet: the setting is written into the database.
-fn approval_on(directory: &std::path::Path) {
+async fn approval_on(net: &Net) {
+    let replace = Some(("\"deviceApprovalOn\":false", "\"deviceApprovalOn\":true"));
     edit(
-        directory,
-        "UPDATE tailnets SET body = replace(body, '\"deviceApprovalOn\":false', '\"deviceApprovalOn\":true')",
-    );
+        net,
+        bowline_store::Kind::Tailnet,
+        "deviceApprovalOn",
+        replace,
+    )
+    .await;
 }
 
-fn edit(directory: &std::path::Path, sql: &str) {
-    let connection = rusqlite::Connection::open(directory.join("bowline.db")).unwrap();
-    assert_eq!(connection.execute(sql, ()).unwrap(), 1, "{sql}");
+/// Replaces a part of the stored object that has this text, or removes it.
+async fn edit(net: &Net, kind: bowline_store::Kind, text: &str, replace: Option<(&str, &str)>) {
+    let store = net.engine.store();
+    let loaded = store.load(net.tailnet).await.unwrap();
+    let is_wanted = |row: &&Row| row.kind == kind && row.body.contains(text);
+    let row = loaded.rows.iter().find(is_wanted).unwrap();
+    let mut batch = Batch::new(net.tailnet, loaded.seq, [5; 16], net.now());
+    match replace {
+        None => batch.deletes.push(Delete { kind, id: row.id }),
+        Some((old, new)) => {
+            assert!(row.body.contains(old), "{}", row.body);
+            let put = Put::new(kind, row.id, row.body.replace(old, new));
+            batch.puts.push(match kind {
+                bowline_store::Kind::User => put.with(Column::UserLogin, text),
+                _ => put,
+            });
+        }
+    }
+    store.commit(batch).await.unwrap();
 }
 
 #[tokio::test]
@@ -448,12 +470,16 @@ async fn a_key_whose_owner_is_gone_or_suspended_lets_nobody_in() {
     let gone = create(&net, "bob@example.com").await;
     let suspended = create(&net, "eve@example.com").await;
     let device = net.register(request(1, &gone)).await;
-    let net = net
-        .restart_with(SignedDuration::ZERO, |directory| {
-            edit(directory, "DELETE FROM users WHERE login = 'bob@example.com'");
-            edit(directory, "UPDATE users SET body = replace(body, '\"status\":\"active\"', '\"status\":\"suspended\"') WHERE login = 'eve@example.com'");
-        })
-        .await;
+    edit(&net, bowline_store::Kind::User, "bob@example.com", None).await;
+    let suspended_body = Some(("\"status\":\"active\"", "\"status\":\"suspended\""));
+    edit(
+        &net,
+        bowline_store::Kind::User,
+        "eve@example.com",
+        suspended_body,
+    )
+    .await;
+    let net = net.restart(SignedDuration::ZERO).await;
     for (number, key) in [(2, &gone), (3, &suspended)] {
         let refused = net.try_register(request(number, key)).await;
         assert!(
