@@ -10,7 +10,7 @@ use bowline_engine::{Access, Scope};
 
 use crate::caller::{Anyone, Caller, Need, ServerOperator, note_refused};
 use crate::v2::{
-    attributes, devices, dns, keys, logins, policy, settings, ssh_checks, tailnets, users,
+    attributes, clock, devices, dns, keys, logins, policy, settings, ssh_checks, tailnets, users,
 };
 use crate::{Api, openapi};
 
@@ -369,6 +369,11 @@ const TABLE: &[Row] = &[
         .answer("TailnetList"),
     row(Post, "/tailnets", "createTailnet", "Make a tailnet with its owner and their first token", |m| by(tailnets::create)(m))
         .body("NewTailnet").answer("NewTailnetMade"),
+
+    row(Get, "/clock", "getClock", "Get what the server's clocks show", |m| by(clock::get)(m))
+        .answer("Clock"),
+    row(Post, "/clock/confirm", "confirmClock", "Say that the machine's clock is right after a jump", |m| by(clock::confirm)(m))
+        .body("ConfirmClock").answer("Clock"),
 ];
 
 impl Row {

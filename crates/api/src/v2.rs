@@ -1,6 +1,7 @@
 //! The operations, by resource.
 
 pub(crate) mod attributes;
+pub(crate) mod clock;
 pub(crate) mod device_json;
 pub(crate) mod devices;
 pub(crate) mod dns;

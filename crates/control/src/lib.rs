@@ -7,6 +7,7 @@
 //! make it keep.
 
 pub mod limit;
+pub mod liveness;
 pub mod map;
 pub mod noise;
 pub mod register;
@@ -14,4 +15,5 @@ pub mod server;
 mod ssh_action;
 mod upgrade;
 
+pub use liveness::Liveness;
 pub use server::{Config, Control, Counters};

@@ -85,6 +85,7 @@ pub(crate) async fn handle(
         engine.report(tailnet, viewer.device, report).await;
     }
     if !request.stream {
+        engine.hear(tailnet, viewer.device).await;
         if request.omit_peers {
             return Response::new(empty());
         }
@@ -97,12 +98,12 @@ pub(crate) async fn handle(
     let stream = if request.read_only {
         engine.watch(tailnet, viewer.device)
     } else {
-        engine.open_stream(tailnet, viewer.device).await
+        let link = &peer.pulse.link;
+        engine.open_stream_on(tailnet, viewer.device, link).await
     };
     let Some(stream) = stream else {
         return text_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
     };
-    control.0.counters.streams.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(tailnet.id = %tailnet, device.id = %viewer.device, "map stream opened");
     long_poll(answering, control.clone(), viewer, request.node_key, stream)
 }
@@ -182,8 +183,10 @@ where
 /// A stream's state between two buffers.
 struct LongPoll {
     /// Until the stream ends: then the device may be gone.
-    _answering: Answering,
+    answering: Answering,
     control: Control,
+    /// Its number among the streams of the server.
+    number: u64,
     viewer: Viewer,
     /// The node key that it was asked for with.
     node_key: NodeKey,
@@ -204,9 +207,11 @@ fn long_poll(
     node_key: NodeKey,
     stream: Stream,
 ) -> Response<Body> {
+    let number = control.0.counters.streams.fetch_add(1, Ordering::Relaxed);
     let state = LongPoll {
-        _answering: answering,
+        answering,
         control,
+        number,
         viewer,
         node_key,
         outdated_until: None,
@@ -217,9 +222,17 @@ fn long_poll(
         is_over: false,
     };
     messages(stream::unfold(state, |mut state| async move {
+        state.answering.peer.pulse.is_ready(state.number);
         let bytes = state.next().await?;
+        state.answering.peer.pulse.gave(state.number);
         Some((Ok(Frame::data(bytes)), state))
     }))
+}
+
+impl Drop for LongPoll {
+    fn drop(&mut self) {
+        self.answering.peer.pulse.is_ready(self.number);
+    }
 }
 
 /// Waits for a moment that may never come.

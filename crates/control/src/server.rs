@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::limit::Limiter;
+use crate::liveness::{Ended, Heard, Liveness, Pulse};
 use crate::noise::{self, NoiseStream};
 use crate::upgrade::Asked;
 use crate::{map, register, ssh_action};
@@ -64,6 +65,8 @@ pub struct Config {
     /// Registrations of one machine key in the long run, per second, and likewise its questions
     /// about SSH sessions. 0: no limit.
     pub registrations_per_second: f64,
+    /// How clients are asked whether they are still there.
+    pub liveness: Liveness,
 }
 
 /// What happened so far, for metrics.
@@ -77,6 +80,10 @@ pub struct Counters {
     pub registrations: AtomicU64,
     /// Registrations that were refused.
     pub refused_registrations: AtomicU64,
+    /// Connections that were given up because nothing came in, not even the answer to a ping.
+    pub silent_connections: AtomicU64,
+    /// Connections that were given up because a map stream was not read.
+    pub stuck_connections: AtomicU64,
     /// Map streams that were opened.
     pub streams: AtomicU64,
     /// Messages sent on map streams, keep-alives included.
@@ -116,6 +123,8 @@ pub(crate) struct Peer {
     share: Share,
     /// Its registrations that are open.
     registrations: AtomicUsize,
+    /// Whether the client is still there.
+    pub(crate) pulse: Pulse,
 }
 
 impl Peer {
@@ -141,7 +150,7 @@ impl Drop for OpenRegistration {
 /// it is looked at again whether its machine key has a device.
 pub(crate) struct Answering {
     control: Control,
-    peer: Arc<Peer>,
+    pub(crate) peer: Arc<Peer>,
     _busy: Busy,
 }
 
@@ -265,6 +274,7 @@ impl Control {
             ticket,
             share: Share::new(0),
             registrations: AtomicUsize::new(0),
+            pulse: Pulse::default(),
         });
         peer.ticket.identify(peer.machine_key);
         let (streams, window) = if self.is_known(&peer) {
@@ -272,6 +282,9 @@ impl Control {
         } else {
             (STRANGER_STREAMS, 64 * 1024)
         };
+        let liveness = self.0.config.liveness;
+        let interval = liveness.interval_of(peer.machine_key, &self.0.engine);
+        let io = Heard::new(io, peer.pulse.link.clone());
         let stream = NoiseStream::server(io, responded);
         let counters = &self.0.counters;
         counters.connections.fetch_add(1, Ordering::Relaxed);
@@ -294,13 +307,25 @@ impl Control {
             .initial_stream_window_size(64 * 1024)
             .initial_connection_window_size(window)
             .max_send_buf_size(32 * 1024)
+            .keep_alive_interval(Some(interval))
+            // What comes in decides, below: a connection whose client reads nothing could not even
+            // be closed in order.
+            .keep_alive_timeout(Duration::from_hours(24))
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(128);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let stop = self.0.engine.ending();
+        let ended = peer
+            .pulse
+            .ended(interval + liveness.timeout, liveness.stuck);
+        tokio::pin!(ended);
         let outcome = tokio::select! {
                 outcome = connection.as_mut() => outcome,
+                ended = &mut ended => {
+                    self.given_up(ended);
+                    Ok(())
+                }
                 () = peer.ticket.ended() => {
                     tracing::debug!("the connection lost its place");
                     Ok(())
@@ -342,6 +367,16 @@ impl Control {
             peer: peer.clone(),
             _busy: peer.ticket.busy(),
         }
+    }
+
+    fn given_up(&self, ended: Ended) {
+        tracing::debug!("{ended}");
+        let counters = &self.0.counters;
+        let counter = match ended {
+            Ended::Silent => &counters.silent_connections,
+            Ended::Stuck => &counters.stuck_connections,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn inner(&self, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {

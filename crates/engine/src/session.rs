@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bowline_model::device::Live;
 use bowline_model::id::{DeviceId, TailnetId};
+use bowline_model::key::MachineKey;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -405,6 +406,20 @@ impl Engine {
         let tailnets = self.0.tailnets.pin();
         let now = tailnets.values().map(|handle| handle.sessions.rivals());
         (self.0.rivalries.load(Ordering::Relaxed), now.sum())
+    }
+
+    /// Whether a machine key belongs to a phone or a tablet, as far as any of its devices says.
+    pub fn is_mobile(&self, machine: MachineKey) -> bool {
+        let is_mobile = |os: &str| matches!(os, "iOS" | "android" | "tvOS");
+        if !self.has_device(machine) {
+            return false; // without looking through all tailnets
+        }
+        self.0.tailnets.pin().values().any(|handle| {
+            let snapshot = handle.snapshot.load();
+            snapshot
+                .devices_by_machine_key(machine)
+                .any(|entry| is_mobile(&entry.device.facts.os))
+        })
     }
 
     /// After a start: devices that were online are expected back within a grace period.

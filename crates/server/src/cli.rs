@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod api;
+mod clock;
 mod config;
 mod connect;
 mod device;
@@ -115,6 +116,8 @@ Example, before a backup is trusted:
     Policy(Through<policy::Command>),
     /// Tailnets of this server: create, list
     Tailnet(Through<tailnet::Command>),
+    /// The server's clock after a jump: show, confirm
+    Clock(Through<clock::Command>),
 }
 
 /// Runs the program with the arguments of the process.
@@ -281,6 +284,11 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Ssh(Through { target, command }) => {
             through_api(&common, &target, async |session| {
                 ssh::run(command, session).await
+            })
+        }
+        Command::Clock(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                clock::run(command, session).await
             })
         }
         Command::Tailnet(Through { target, command }) => {

@@ -200,6 +200,7 @@ pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> bowline_engine
         key_duration_days: u32::try_from(settings.tailnet.key_expiry_days.get()).unwrap_or(180),
         magic_dns_needs_nameserver: settings.tailnet.magic_dns_needs_nameserver,
         commit_timeout: settings.database.commit_seconds.duration(),
+        clock_jump: std::time::Duration::from_hours(settings.server.clock_jump_hours.get()),
         ephemeral_timeout: settings.tailnet.ephemeral_inactivity_seconds.duration(),
         loopback_is_a_source: !settings.server.trusted_proxies.is_empty(),
         report_burst: u32::try_from(settings.limits.report_burst.get()).unwrap_or(30),

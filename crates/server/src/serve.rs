@@ -201,6 +201,12 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
             registrations_per_second: f64::from(
                 u32::try_from(limits.registrations_per_second.get()).unwrap_or(u32::MAX),
             ),
+            liveness: bowline_control::Liveness {
+                interval: limits.ping_seconds.duration(),
+                mobile_interval: limits.ping_mobile_seconds.duration(),
+                timeout: limits.ping_timeout_seconds.duration(),
+                stuck: limits.stuck_stream_seconds.duration(),
+            },
         },
     )
     .context("the stored Noise key is damaged")?;
@@ -519,6 +525,7 @@ fn register_metrics(
         "Encrypted control connections open",
         move || signed(open()),
     );
+    telemetry::liveness::register(metrics, engine, control);
     let streams = engine.clone();
     metrics.gauge("map_streams_open", "Map streams open", move || {
         i64::try_from(streams.stream_count()).unwrap_or(i64::MAX)

@@ -42,6 +42,9 @@ pub(crate) struct DeviceJson<'a> {
     expires: String,
     authorized: bool,
     is_external: bool,
+    /// Only where it is so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    multiple_connections: bool,
     machine_key: bowline_model::key::MachineKey,
     node_key: bowline_model::key::NodeKey,
     blocks_incoming_connections: bool,
@@ -132,6 +135,7 @@ impl<'a> DeviceJson<'a> {
             expires: device.key_expiry.map_or_else(|| ZERO_TIME.to_owned(), time),
             authorized: device.authorized,
             is_external: false,
+            multiple_connections: live.multiple_connections,
             machine_key: device.machine_key,
             node_key: device.node_key,
             blocks_incoming_connections: device.facts.shields_up,

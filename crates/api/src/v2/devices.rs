@@ -28,12 +28,13 @@ fn fields(pairs: &[(String, String)]) -> Fields {
 }
 
 /// Whether a device, as JSON with all fields, passes the filters: each `field=value` must be the
-/// field's JSON text, or be in it when it is a list. A field that devices do not have filters
-/// nothing.
+/// field's JSON text, or be in it when it is a list. A field that this device lacks matches no
+/// value; a name that is not a field of devices, or not of a simple type, filters nothing.
 fn passes(device: &Value, filters: &[(String, String)]) -> bool {
     filters.iter().all(|(key, wanted)| match device.get(key) {
         Some(Value::Array(list)) => list.iter().any(|item| text_of(item) == *wanted),
-        Some(Value::Object(_)) | None => true,
+        Some(Value::Object(_)) => true,
+        None => !OPTIONAL.contains(&key.as_str()),
         Some(value) => text_of(value) == *wanted,
     })
 }
@@ -44,8 +45,8 @@ fn text_of(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Fields that a device may lack: absent, they match no value.
-const OPTIONAL: [&str; 2] = ["tags", "lastSeen"];
+/// Fields of simple types that a device may lack. A test holds them against the official document.
+pub(crate) const OPTIONAL: [&str; 3] = ["tags", "lastSeen", "multipleConnections"];
 
 /// `GET /tailnet/{tailnet}/devices`: list devices.
 ///
@@ -86,9 +87,6 @@ fn listed(
             let device = serde_json::to_value(DeviceJson::new(entry, snapshot, Fields::All))
                 .unwrap_or_default();
             passes(&device, filters)
-                && !filters
-                    .iter()
-                    .any(|(key, _)| OPTIONAL.contains(&key.as_str()) && device.get(key).is_none())
         });
     }
     let devices = entries
@@ -341,5 +339,16 @@ mod tests {
         for text in ["name=a", "isEphemeral=false", "tags=tag:a&tags=tag:c"] {
             assert!(!passes(&device, &filter(text)), "{text}");
         }
+        for field in OPTIONAL {
+            for value in ["true", "false", ""] {
+                assert!(
+                    !passes(&json!({}), &filter(&format!("{field}={value}"))),
+                    "{field}"
+                );
+            }
+        }
+        let copied = json!({"multipleConnections": true});
+        assert!(passes(&copied, &filter("multipleConnections=true")));
+        assert!(!passes(&copied, &filter("multipleConnections=false")));
     }
 }

@@ -509,3 +509,56 @@ async fn a_connected_device_has_no_last_seen() {
     );
     drop(stream);
 }
+
+#[tokio::test]
+async fn two_machines_with_one_state_file_show_as_multiple_connections() {
+    let (server, laptop, _) = pair().await;
+    let filtered = async |filter: &str| {
+        let path = format!("/tailnet/-/devices?{filter}");
+        let list = server.get(&path).await;
+        let devices = list["devices"].as_array().unwrap().clone();
+        let names: Vec<_> = devices.iter().map(|one| one["hostname"].clone()).collect();
+        names
+    };
+    assert!(filtered("multipleConnections=true").await.is_empty());
+    let links: [std::sync::Arc<bowline_engine::Link>; 2] = Default::default();
+    let mut streams = Vec::new();
+    for round in 0..4 {
+        let link = &links[round % 2];
+        let stream = server
+            .engine
+            .open_stream_on(server.tailnet.id, laptop, link)
+            .await;
+        streams.push(stream);
+    }
+    server.engine.tick().await;
+    assert_eq!(filtered("multipleConnections=true").await, ["laptop"]);
+    assert!(filtered("multipleConnections=false").await.is_empty());
+    let shown = server.get(&format!("/device/{laptop}")).await;
+    assert_eq!(shown["multipleConnections"], true);
+}
+
+/// A filter by a field that a device lacks is never passed, whichever field of the official document
+/// it is.
+#[tokio::test]
+async fn no_device_passes_a_filter_by_a_field_that_it_lacks() {
+    let Some(document) = crate::schema::official() else {
+        return;
+    };
+    let (server, laptop, _) = pair().await;
+    let shown = server.get(&format!("/device/{laptop}?fields=all")).await;
+    let properties = &document["components"]["schemas"]["Device"]["properties"];
+    let mut looked_at = 0;
+    for (field, schema) in properties.as_object().unwrap() {
+        let is_simple = schema["type"] != "object" && schema.get("properties").is_none();
+        if !is_simple || shown.get(field).is_some() {
+            continue;
+        }
+        looked_at += 1;
+        for value in ["true", "false", "x", "0"] {
+            let path = format!("/tailnet/-/devices?{field}={value}");
+            assert_eq!(server.get(&path).await["devices"], json!([]), "{path}");
+        }
+    }
+    assert!(looked_at >= 3);
+}

@@ -62,6 +62,7 @@ fn operations_are_told_apart_and_official_ones_keep_their_names() {
     }
     own.sort_unstable();
     let expected = [
+        "confirmClock",
         "confirmLogin",
         "confirmSshCheck",
         "createAccessToken",
@@ -69,6 +70,7 @@ fn operations_are_told_apart_and_official_ones_keep_their_names() {
         "createUser",
         "diffPolicyFile",
         "explainPolicyFile",
+        "getClock",
         "getOpenapi",
         "listLogins",
         "listSshChecks",

@@ -9,6 +9,7 @@
 mod access;
 mod attributes;
 mod bodies;
+mod clock;
 mod devices;
 mod dns;
 mod document;

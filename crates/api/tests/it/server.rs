@@ -28,18 +28,18 @@ use tower::ServiceExt as _;
 
 use crate::schema;
 
-/// A clock that stands still until it is moved.
-pub(crate) struct TestClock(Mutex<Timestamp>);
+/// A clock that stands still until it is moved: the time that passes, and how far the wall clock is
+/// set away from it.
+pub(crate) struct TestClock(Mutex<Timestamp>, Mutex<SignedDuration>);
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
+        *self.0.lock().unwrap() + *self.1.lock().unwrap()
     }
 
     fn monotonic(&self) -> Duration {
-        self.now()
-            .duration_since(Timestamp::UNIX_EPOCH)
-            .unsigned_abs()
+        let passed = *self.0.lock().unwrap();
+        passed.duration_since(Timestamp::UNIX_EPOCH).unsigned_abs()
     }
 }
 
@@ -165,7 +165,7 @@ impl Server {
         let url = directory.path().join("bowline.db").as_path().into();
         let store = Store::open(&url, options).await.unwrap();
         let start = "2026-03-01T12:00:00Z".parse().unwrap();
-        let clock = Arc::new(TestClock(Mutex::new(start)));
+        let clock = Arc::new(TestClock(Mutex::new(start), Mutex::default()));
         let random = Arc::new(TestRandom(AtomicU64::new(1)));
         let engine = Engine::open(store, settings, clock.clone(), random)
             .await
@@ -192,6 +192,12 @@ impl Server {
     /// Moves the clock, and does what falls due.
     pub(crate) async fn advance(&self, seconds: i64) {
         *self.clock.0.lock().unwrap() += SignedDuration::from_secs(seconds);
+        self.engine.tick().await;
+    }
+
+    /// Sets the wall clock so far away from the time that has passed, and lets it be looked at.
+    pub(crate) async fn set_clock_away(&self, by: SignedDuration) {
+        *self.clock.1.lock().unwrap() = by;
         self.engine.tick().await;
     }
 

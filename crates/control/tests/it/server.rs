@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_admission::{Admission, Listener};
-use bowline_control::{Config, Control};
+use bowline_control::{Config, Control, Liveness};
 use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{Actor, Engine, Settings, SystemClock, SystemRandom};
 use bowline_model::id::DeviceId;
@@ -21,7 +21,7 @@ pub(crate) struct Server {
     pub(crate) engine: Engine,
     pub(crate) control: Control,
     pub(crate) admin: Actor,
-    address: Address,
+    pub(crate) address: Address,
     _directory: tempfile::TempDir,
 }
 
@@ -58,6 +58,7 @@ pub(crate) fn config() -> Config {
         log_upload: false,
         body_limit: 64 * 1024,
         registrations_per_second: 0.0,
+        liveness: Liveness::default(),
     }
 }
 

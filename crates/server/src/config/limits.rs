@@ -57,5 +57,20 @@ section! {
 
         /// How many seconds one more such report takes in the long run. 0: there is no limit.
         report_seconds: Seconds<0, 3600>, default "5" { Seconds::new(5) };
+
+        /// After how many seconds of silence a client is asked whether it is still there.
+        ///
+        /// Its process answers by itself. A device that does not is offline, and another router
+        /// takes over, after these seconds, `ping_timeout_seconds` and 10 more: 50 by default.
+        ping_seconds: Seconds<5, 300>, default "25" { Seconds::new(25) };
+
+        /// The same for phones and tablets, since each question wakes them up.
+        ping_mobile_seconds: Seconds<5, 300>, default "50" { Seconds::new(50) };
+
+        /// How many seconds a client has to answer.
+        ping_timeout_seconds: Seconds<5, 300>, default "15" { Seconds::new(15) };
+
+        /// After how many seconds a client is disconnected that does not read its map stream.
+        stuck_stream_seconds: Seconds<5, 3600>, default "60" { Seconds::new(60) };
     }
 }

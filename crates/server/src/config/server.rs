@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::address::BaseUrl;
 use super::section::section;
+use super::value::Whole;
 
 section! {
     /// Where the server keeps its data, listens, and is found by clients. In the file these stand
@@ -59,6 +60,10 @@ section! {
         /// `http://` is for this machine and for private addresses (10.0.0.0/8, 172.16.0.0/12,
         /// 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, fc00::/7, fe80::/10), unless this is set.
         allow_insecure_url: bool, default "false" { false };
+
+        /// From how many hours on a jump of the machine's clock is not followed before `bowline clock
+        /// confirm`, or before the clock comes back. `0`: the clock is always believed.
+        clock_jump_hours: Whole<0, 876_000>, default "24" { Whole::new(24) };
 
         /// The networks of reverse proxies whose `X-Forwarded-For` header is believed.
         ///

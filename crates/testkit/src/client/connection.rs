@@ -265,6 +265,24 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        Self::open_with_window(stream, server, identity, protocol_version, STREAM_WINDOW).await
+    }
+
+    /// Connects over any stream, with another window for what the server may send of one answer
+    /// before the client reads it, in bytes. Real clients have 4 MiB.
+    ///
+    /// # Errors
+    /// When any step fails or is refused; the message says which.
+    pub async fn open_with_window<S>(
+        stream: S,
+        server: &Server,
+        identity: &Identity,
+        protocol_version: u16,
+        window: u32,
+    ) -> anyhow::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let initiator = Initiator::new(
             identity.machine_secret(),
             &server.noise_key,
@@ -282,7 +300,7 @@ impl Connection {
             .await
             .context("the server did not speak first inside Noise")?;
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_stream_window_size(window)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(TokioIo::new(noise))
             .await
