@@ -49,7 +49,13 @@ pub(crate) struct Site {
 impl Site {
     /// Starts the binary with further arguments of `bowline serve`, and makes both tailnets.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
+        Self::start_with("", arguments).await
+    }
+
+    /// The same with a settings file.
+    pub(crate) async fn start_with(settings: &str, arguments: &[&str]) -> Self {
         let (home, made) = Home::with_tailnet().await;
+        std::fs::write(home.data().join("bowline.toml"), settings).unwrap();
         let serving = home.serve_with(arguments).await;
         Self::with(home, made, serving).await
     }

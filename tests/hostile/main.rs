@@ -24,3 +24,4 @@ mod connections;
 mod fleet;
 mod login_room;
 mod said;
+mod unread;

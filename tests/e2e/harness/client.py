@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -64,7 +65,7 @@ class Client:
     def start(self) -> "Client":
         """Starts the daemon and waits until it answers. State of an earlier start is kept."""
         assert self._daemon is None, "already started"
-        state = self._directory / "state"
+        state = self.state_directory
         (self._directory / "logs").mkdir(parents=True, exist_ok=True)
         command = self.host.enter(
             "unshare", "--mount", "--propagation", "private",
@@ -96,6 +97,21 @@ class Client:
         if self._daemon is not None:
             daemon, self._daemon = self._daemon, None
             daemon.kill()
+
+    def pause(self) -> None:
+        """Lets the daemon stand still; its connections stay open."""
+        assert self._daemon is not None, "not started"
+        os.kill(self._daemon.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on."""
+        if self._daemon is not None and self._daemon.running:
+            os.kill(self._daemon.pid, signal.SIGCONT)
+
+    @property
+    def state_directory(self) -> Path:
+        """Where it keeps its keys."""
+        return self._directory / "state"
 
     def tail(self) -> str:
         return self._daemon.tail() if self._daemon else f"{self.host.name} is not running"

@@ -68,6 +68,16 @@ class Server:
     def tail(self) -> str:
         return self._daemon.tail() if self._daemon else "bowline is not running"
 
+    def log(self) -> str:
+        """All that it logged so far."""
+        return (self.directory / "bowline.log").read_text(errors="replace")
+
+    def metric(self, name: str) -> int:
+        """The value of a metric without labels."""
+        text = self.host.run("curl", "-fsS", "--max-time", "5", "http://127.0.0.1:9090/metrics").stdout
+        line = next(line for line in text.splitlines() if line.startswith(f"{name} "))
+        return int(line.split()[1])
+
     def _healthy(self) -> bool:
         assert self._daemon is not None
         if not self._daemon.running:
