@@ -21,7 +21,9 @@ async fn streams_that_nobody_reads_end_and_cost_others_nothing() {
     let mut unread = Vec::new();
     for number in 0..DEVICES {
         let client = Client::new(attacker.clone(), Identity::numbered(number), "silent");
-        patiently(client.join(&site.attacked.auth_key)).await.unwrap();
+        patiently(client.join(&site.attacked.auth_key))
+            .await
+            .unwrap();
         let io = patiently(attacker.dial()).await.unwrap();
         let opening = Connection::open_with_window(
             io,
@@ -56,7 +58,10 @@ async fn streams_that_nobody_reads_end_and_cost_others_nothing() {
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(45), ended).await;
-    assert!(in_time.is_ok(), "some streams go on though nobody reads them");
+    assert!(
+        in_time.is_ok(),
+        "some streams go on though nobody reads them"
+    );
     bystander.assert_served().await;
     drop(unread);
 }

@@ -194,7 +194,7 @@ async fn a_client_that_never_reads_its_map_is_disconnected() {
 }
 
 /// A machine that opens its stream again on the same connection whenever it ends.
-async fn insist(server: &Server, client: &Client, opened: &AtomicU8) {
+async fn insist(server: &Server, client: &Client, opened: &AtomicU8, told: &AtomicU8) {
     let connection = connect(server, client, &Arc::default()).await;
     loop {
         let mut frames = connection
@@ -202,7 +202,12 @@ async fn insist(server: &Server, client: &Client, opened: &AtomicU8) {
             .await
             .unwrap();
         opened.fetch_add(1, Ordering::SeqCst);
-        while frames.next().await.unwrap().is_some() {}
+        while let Some(message) = frames.next_decoded().await.unwrap() {
+            let message = String::from_utf8(message).unwrap();
+            if message.contains("Another machine uses this device's key") {
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        }
     }
 }
 
@@ -228,18 +233,19 @@ async fn two_machines_with_one_state_file_are_told_apart_from_one_and_slowed_dow
     }
     assert!(!is_noticed());
     drop(dead);
-    let opened = AtomicU8::new(0);
+    let (opened, told) = (AtomicU8::new(0), AtomicU8::new(0));
     let observe = async {
         until("it is noticed", is_noticed).await;
         let pause = Instant::now() + Duration::from_secs(6);
         until("they have fought for a while", || Instant::now() > pause).await;
     };
     tokio::select! {
-        () = insist(&server, &client, &opened) => {}
-        () = insist(&server, &client, &opened) => {}
+        () = insist(&server, &client, &opened, &told) => {}
+        () = insist(&server, &client, &opened, &told) => {}
         () = observe => {}
     }
     let opened = opened.load(Ordering::SeqCst);
     assert!((4..12).contains(&opened), "{opened} streams");
     assert_eq!(server.engine.rivalries(), (1, 1));
+    assert!(told.load(Ordering::SeqCst) >= 2, "both machines say so");
 }

@@ -44,6 +44,16 @@ pub(crate) fn messages(entry: &Entry) -> BTreeMap<&'static str, Message> {
             },
         );
     }
+    if live.multiple_connections {
+        messages.insert(
+            "bowline-state-copied",
+            Message {
+                title: "Another machine uses this device's key",
+                text: "Two machines are connected with the same node key: the state of one was copied to the other, and they take the connection from each other. Log out on the one that is the copy, delete its state, and log in there anew.".to_owned(),
+                severity: "high",
+            },
+        );
+    }
     let mut shortened: Vec<String> = device.facts.shortened.iter().cloned().collect();
     shortened.extend(live.endpoints_shortened.then(|| "Endpoints".to_owned()));
     shortened.extend(live.net_info_shortened.then(|| "NetInfo".to_owned()));

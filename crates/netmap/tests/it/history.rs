@@ -232,7 +232,10 @@ impl World {
             // A region or a discovery key that was known once is never unknown again.
             Step::Home(n, k) => self.live(n, |live| live.home_derp = 900 + u32::from(k)),
             Step::Disco(n, k) => {
-                self.live(n, |live| live.disco_key = Some(disco_key(u64::from(k))));
+                self.live(n, |live| {
+                    live.disco_key = Some(disco_key(u64::from(k)));
+                    live.multiple_connections = k.is_multiple_of(3);
+                });
             }
             Step::Hostinfo(n, k) => {
                 self.record(n, |device| device.hostinfo = hostinfo(u64::from(k)));
