@@ -43,6 +43,19 @@ fn problems(engine: &Engine) -> Vec<Problem> {
             value: json!(out_of_order),
         });
     }
+    let clock = engine.clock();
+    if clock.is_held {
+        // Everybody is served by the time that has passed.
+        problems.push(Problem {
+            check: "clock",
+            is_failure: false,
+            output: format!(
+                "the machine's clock jumped and shows {}; see `bowline clock show`",
+                clock.wall
+            ),
+            value: json!("held"),
+        });
+    }
     problems.sort_by_key(|problem| !problem.is_failure);
     problems
 }
