@@ -16,6 +16,9 @@ use crate::error::ApiError;
 /// Up to this many objects a list is made where it is asked for: some tens of microseconds.
 const FEW: usize = 64;
 
+/// Objects of a list that nobody has counted.
+pub(crate) const MANY: usize = usize::MAX;
+
 /// Room for lists in the making.
 #[derive(Debug, Clone)]
 pub(crate) struct Lists(Arc<Room>);
@@ -79,5 +82,57 @@ impl Lists {
             tracing::error!(%error, "a list was not finished");
             Err(ApiError::internal())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    fn tailnet(number: u64) -> TailnetId {
+        TailnetId::new(number).unwrap_or(TailnetId::MIN)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_tailnet_that_asks_for_many_lists_waits_for_itself_alone() {
+        let lists = Lists(Arc::new(Room {
+            all: Arc::new(Semaphore::new(2)),
+            by_tailnet: Mutex::default(),
+        }));
+        let (release, held) = mpsc::channel::<()>();
+        let ask = |number: u64, work: Box<dyn FnOnce() + Send>| {
+            let lists = lists.clone();
+            tokio::spawn(async move {
+                let work = move || {
+                    work();
+                    Ok(Response::default())
+                };
+                lists.answer(tailnet(number), MANY, work).await
+            })
+        };
+        let first = ask(1, Box::new(move || held.recv().unwrap_or(())));
+        while lists.0.all.available_permits() == 2 {
+            tokio::task::yield_now().await;
+        }
+        let others: Vec<_> = (0..8).map(|_| ask(1, Box::new(|| ()))).collect();
+        // Another tailnet's is made meanwhile, and those of the first wait.
+        let second = ask(2, Box::new(|| ()));
+        let answered = tokio::time::timeout(Duration::from_secs(20), second).await;
+        assert!(answered.is_ok());
+        assert!(others.iter().all(|other| !other.is_finished()));
+        assert!(release.send(()).is_ok());
+        for asked in others.into_iter().chain([first]) {
+            assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
+        }
+        // Nothing is kept of a tailnet that asks for nothing.
+        drop(lists.of(tailnet(3)));
+        let left = lists
+            .0
+            .by_tailnet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(left.len(), 1);
     }
 }

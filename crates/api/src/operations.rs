@@ -104,6 +104,11 @@ impl Operation {
         self.verb != Verb::Get && !only_reads
     }
 
+    /// Whether it takes a body.
+    pub const fn takes_body(&self) -> bool {
+        self.body.is_some()
+    }
+
     /// Names of its parameters in the query: names in `components.parameters` of the document.
     pub const fn query(&self) -> &'static [&'static str] {
         self.query

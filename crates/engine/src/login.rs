@@ -287,12 +287,10 @@ impl Engine {
         }
         let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
         let sees_all = matches!(actor.principal, Principal::Operator) || self.tailnets().len() == 1;
-        let is_own = |request: &Registration| logs_in_again(&snapshot, request).is_some();
-        let waiting = self.0.logins.list(self.now()).into_iter();
-        Ok(waiting
-            .map(Login::from)
-            .filter(|login| sees_all || is_own(&login.request))
-            .collect())
+        let is_wanted =
+            |asked: &Arc<Asked>| sees_all || logs_in_again(&snapshot, &asked.request).is_some();
+        let waiting = self.0.logins.list(self.now(), is_wanted);
+        Ok(waiting.into_iter().map(Login::from).collect())
     }
 
     /// Lets a device in that waits. `user` is a login name or an id. Absent: the user of the device

@@ -281,11 +281,9 @@ impl Engine {
         if !actor.may(Scope::DevicesCore, Access::Read) {
             return Err(Refusal::NotPermitted);
         }
-        let waiting = self.0.ssh_checks.list(self.now()).into_iter();
-        Ok(waiting
-            .map(SshCheck::from)
-            .filter(|check| check.session.tailnet == actor.tailnet)
-            .collect())
+        let is_own = |session: &SshSession| session.tailnet == actor.tailnet;
+        let waiting = self.0.ssh_checks.list(self.now(), is_own);
+        Ok(waiting.into_iter().map(SshCheck::from).collect())
     }
 
     /// Confirms a session that waits, or refuses it.

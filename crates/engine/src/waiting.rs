@@ -193,13 +193,30 @@ where
         state.entries.get(code).map(|entry| entry.shown(code))
     }
 
-    /// Requests that nobody has decided about, the oldest first.
-    pub(crate) fn list(&self, now: Timestamp) -> Vec<Waiting<T, O>> {
+    /// How many requests wait that nobody has decided about.
+    pub(crate) fn count(&self, now: Timestamp) -> usize {
         let state = self.state(now);
-        let codes = state.order.values();
-        codes
-            .filter_map(|code| Some(state.entries.get(code)?.shown(code)))
-            .filter(|waiting| waiting.outcome.is_none())
+        let entries = state.entries.values();
+        entries
+            .filter(|entry| entry.outcome.borrow().is_none())
+            .count()
+    }
+
+    /// Requests that are wanted and that nobody has decided about, the oldest first.
+    pub(crate) fn list(
+        &self,
+        now: Timestamp,
+        is_wanted: impl Fn(&T) -> bool,
+    ) -> Vec<Waiting<T, O>> {
+        let state = self.state(now);
+        let entries = state
+            .order
+            .values()
+            .filter_map(|code| Some((code, state.entries.get(code)?)));
+        // Others wait for the lock: only what is asked for is copied.
+        entries
+            .filter(|(_, entry)| entry.outcome.borrow().is_none() && is_wanted(&entry.subject))
+            .map(|(code, entry)| entry.shown(code))
             .collect()
     }
 
@@ -389,7 +406,7 @@ mod tests {
         };
         let own = enter(&room, 1, alone);
         assert_ne!(own, code);
-        assert_eq!(room.list(at(2)).len(), 2);
+        assert_eq!(room.list(at(2), |_| true).len(), 2);
         assert_eq!(room.claim(at(2), &own), Some("y"));
         assert_eq!(room.claim(at(2), &own), None, "one decides at a time");
         room.settle(at(2), &own, None);
@@ -428,7 +445,7 @@ mod tests {
         assert!(following.outcome.has_changed().is_err());
         assert!(!room.has(at(60), &0) && room.has(at(60), &1));
         assert!(room.get(at(60), &first).is_none());
-        assert_eq!(room.list(at(60))[0].code, second);
+        assert_eq!(room.list(at(60), |_| true)[0].code, second);
     }
 
     #[test]
@@ -443,7 +460,10 @@ mod tests {
         let following = room.follow(at(1), &first, |_| true).unwrap();
         let newcomer = enter(&room, 2, of(4, "newcomer"));
         assert!(following.outcome.has_changed().is_err() && !room.has(at(2), &2));
-        let waiting = room.list(at(2)).into_iter().map(|waiting| waiting.code);
+        let waiting = room
+            .list(at(2), |_| true)
+            .into_iter()
+            .map(|waiting| waiting.code);
         assert_eq!(
             waiting.collect::<Vec<_>>(),
             [bystander.as_str(), &second, &newcomer]
@@ -454,7 +474,7 @@ mod tests {
         room.settle(at(3), &second, Some(true));
         enter(&room, 3, of(5, "newcomer"));
         assert!(room.get(at(3), &second).is_none());
-        assert_eq!(room.list(at(3)).len(), 3);
+        assert_eq!(room.list(at(3), |_| true).len(), 3);
     }
 
     #[test]

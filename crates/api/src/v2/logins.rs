@@ -13,6 +13,7 @@ use crate::Api;
 use crate::caller::{Caller, DevicesRead, DevicesWrite};
 use crate::error::ApiError;
 use crate::extract::{Json, empty_object, json};
+use crate::lists::MANY;
 use crate::text::time;
 use crate::v2::device_json::{DeviceJson, Fields};
 
@@ -79,11 +80,15 @@ pub(crate) async fn list(
         .engine
         .snapshot(caller.actor.tailnet)
         .ok_or_else(ApiError::not_found)?;
-    let logins = api.engine.logins(&caller.actor)?;
-    let logins = logins.iter().map(|login| login_json(login, &snapshot));
-    json(&Answer {
-        logins: logins.collect(),
-    })
+    let (engine, tailnet) = (api.engine.clone(), caller.actor.tailnet);
+    let work = move || {
+        let logins = engine.logins(&caller.actor)?;
+        let logins = logins.iter().map(|login| login_json(login, &snapshot));
+        json(&Answer {
+            logins: logins.collect(),
+        })
+    };
+    api.lists.answer(tailnet, MANY, work).await
 }
 
 /// Body of "confirm login".

@@ -12,6 +12,7 @@ use crate::Api;
 use crate::caller::{Anyone, Caller, DevicesRead};
 use crate::error::ApiError;
 use crate::extract::{empty_object, json};
+use crate::lists::MANY;
 use crate::text::time;
 
 /// A session that waits.
@@ -77,12 +78,16 @@ pub(crate) async fn list(
         .engine
         .snapshot(caller.actor.tailnet)
         .ok_or_else(ApiError::not_found)?;
-    let checks = api.engine.ssh_checks(&caller.actor)?.into_iter();
-    // A device may have been deleted meanwhile.
-    let ssh_checks = checks.filter_map(|check| check_json(check, &snapshot));
-    json(&Answer {
-        ssh_checks: ssh_checks.collect(),
-    })
+    let (engine, tailnet) = (api.engine.clone(), caller.actor.tailnet);
+    let work = move || {
+        let checks = engine.ssh_checks(&caller.actor)?.into_iter();
+        // A device may have been deleted meanwhile.
+        let ssh_checks = checks.filter_map(|check| check_json(check, &snapshot));
+        json(&Answer {
+            ssh_checks: ssh_checks.collect(),
+        })
+    };
+    api.lists.answer(tailnet, MANY, work).await
 }
 
 /// `POST /tailnet/{tailnet}/ssh-checks/{code}`: confirm a session: its own user, an administrator
