@@ -46,6 +46,7 @@ conformance: ## Unmodified clients against the server; needs root. make conforma
 bench: ## The API against an empty handler, fleets of simulated nodes, policies of many devices
 	@for run in bench/*/run; do echo "--- $$run"; "$$run"; done
 	cargo bench --locked -p bowline-policy --bench scale
+	cargo bench --locked -p bowline-api --bench limits
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of outside bytes for FUZZ_SECONDS each; needs cargo-fuzz

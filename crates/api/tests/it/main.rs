@@ -15,6 +15,8 @@ mod dns;
 mod document;
 mod errors;
 mod keys;
+mod largest;
+mod limits;
 mod policy;
 mod policy_questions;
 mod requests;

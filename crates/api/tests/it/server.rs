@@ -250,6 +250,19 @@ impl Server {
             .await
     }
 
+    /// Sends a request of the owner of `example.com` and looks at nothing but the status.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: Vec<u8>) -> StatusCode {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v2{path}"))
+            .header("authorization", bearer(&self.tailnet.token));
+        let request = request.body(Body::from(body)).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        response.into_body().collect().await.unwrap();
+        status
+    }
+
     /// The same with whatever headers.
     pub(crate) async fn send_with(
         &self,

@@ -70,7 +70,7 @@ async fn a_login_is_listed_and_confirmed_for_a_user() {
         "code": code, "created": "2026-03-01T12:00:00Z", "expires": "2026-03-01T13:00:00Z",
         "hostname": "laptop", "os": "linux", "clientVersion": "1.80.3-tabc",
         "machineKey": login["machineKey"], "nodeKey": login["nodeKey"],
-        "tags": ["tag:ci"], "isEphemeral": false,
+        "tags": ["tag:ci"], "isEphemeral": false, "source": "127.0.0.1",
     });
     assert_eq!(*login, shown);
     // There are two tailnets: whose device it is nobody knows.
