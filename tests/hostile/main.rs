@@ -23,5 +23,8 @@ mod bystander;
 mod connections;
 mod fleet;
 mod login_room;
+mod acting;
+mod bystander;
+mod lists;
 mod said;
 mod unread;
