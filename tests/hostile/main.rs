@@ -18,13 +18,12 @@ mod harness;
 )]
 mod home;
 
+mod acting;
 mod bodies;
 mod bystander;
 mod connections;
 mod fleet;
-mod login_room;
-mod acting;
-mod bystander;
 mod lists;
+mod login_room;
 mod said;
 mod unread;
