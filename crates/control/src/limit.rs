@@ -92,7 +92,7 @@ mod tests {
         let limiter = Limiter::new(1, 1000.0);
         let start = Instant::now();
         for n in 0..u32::try_from(REMEMBERED + 10).unwrap() {
-            let mut bytes = [0; 32];
+            let mut bytes = [1; 32];
             bytes[..4].copy_from_slice(&n.to_le_bytes());
             let later = start + Duration::from_millis(u64::from(n));
             assert!(

@@ -455,11 +455,13 @@ pub(crate) fn empty() -> Body {
 
 /// A short text: clients show up to 200 characters of it.
 pub(crate) fn text_response(status: StatusCode, text: &str) -> Response<Body> {
-    respond(
-        status,
-        "text/plain; charset=utf-8",
-        shown(text).into_owned().into(),
-    )
+    // A refusal may quote what was sent.
+    let text = if status.is_success() {
+        text.to_owned()
+    } else {
+        shown(text).into_owned()
+    };
+    respond(status, "text/plain; charset=utf-8", text.into())
 }
 
 pub(crate) fn json_response<T: serde::Serialize>(status: StatusCode, value: &T) -> Response<Body> {

@@ -70,8 +70,10 @@ impl Engine {
     /// Takes a report in. Published at once; soft state is flushed in batches, and reported facts
     /// are durable within a second. What did not change changes nothing for anybody.
     ///
-    /// A device that reports changes more often than [`Settings::report_burst`] and
-    /// [`Settings::report_interval`] let it is heard later: see [`crate::allowance`].
+    /// A device that reports changes more often than
+    /// [`report_burst`](crate::Settings::report_burst) and
+    /// [`report_interval`](crate::Settings::report_interval) let it is heard later, and then of its
+    /// newest state.
     pub async fn report(&self, tailnet: TailnetId, device: DeviceId, report: Report) {
         let Some(handle) = self.handle(tailnet) else {
             return;

@@ -2,6 +2,7 @@
 
 use bowline_model::audit::Target;
 use bowline_model::id::UserId;
+use bowline_model::text::is_hidden;
 use bowline_model::user::{Role, Status, User, is_login_name};
 use serde_json::{Value, json};
 
@@ -37,10 +38,7 @@ impl Engine {
             .unwrap_or_else(|| login.split('@').next().unwrap_or(login))
             .trim()
             .to_owned();
-        if display.is_empty()
-            || display.chars().count() > 100
-            || display.chars().any(char::is_control)
-        {
+        if display.is_empty() || display.chars().count() > 100 || display.contains(is_hidden) {
             return Err(Refusal::invalid("a display name has 1 to 100 characters"));
         }
         let login = login.to_owned();

@@ -170,7 +170,8 @@ const NODE: Type = Object(&[
     ("HomeDERP", INT),
     ("Hostinfo", HOSTINFO),
     ("Created", Time),
-    ("Cap", INT),
+    // 16 bits in the official Rust client.
+    ("Cap", UINT16),
     ("Tags", TEXTS),
     ("PrimaryRoutes", PREFIXES),
     ("LastSeen", Time),
@@ -193,7 +194,8 @@ const NODE: Type = Object(&[
 const PEER_CHANGE: Type = Object(&[
     ("NodeID", INT64),
     ("DERPRegion", INT),
-    ("Cap", INT),
+    // 16 bits in the official Rust client.
+    ("Cap", UINT16),
     ("CapMap", CAPS),
     ("Endpoints", List(&AddressPort)),
     ("Key", Key("nodekey:")),

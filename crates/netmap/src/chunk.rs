@@ -41,6 +41,16 @@ impl Entry {
         }
     }
 
+    /// What the device reports that is over a limit or of another kind than clients have, so that it
+    /// was left out or shortened: names of parts.
+    pub(crate) fn shortened(&self) -> Vec<&str> {
+        let (facts, live) = (&self.device.facts, &self.live);
+        let endpoints = live.endpoints_shortened.then_some("Endpoints");
+        let net_info = live.net_info_shortened.then_some("NetInfo");
+        let members = facts.shortened.iter().map(String::as_str);
+        members.chain(endpoints).chain(net_info).collect()
+    }
+
     /// The node as peers see it, as JSON. Serialised once per change and variant.
     pub fn peer_json(&self, variant: &Variant) -> Bytes {
         let render = || node::to_json(&node::peer(self, variant));

@@ -1,10 +1,10 @@
 //! Host info: what a client says about the machine it runs on.
 //!
-//! Each member is read into the type that clients have for it ([`read`]), with a limit on its
-//! length; what does not fit is left out, and [`HostFacts::shortened`] says so. Members that only
-//! later clients know are kept as they came, for the device itself. `NetInfo` changes often and is
-//! soft state. Peers see only the part that they need ([`PeerHostinfo`]), and both views are read
-//! anew when they are rendered, because older servers stored what they were sent.
+//! Each member is read into the type that clients have for it, with a limit on its length; what
+//! does not fit is left out, and [`HostFacts::shortened`] says so. Members that only later clients
+//! know are kept as they came, for the device itself. `NetInfo` changes often and is soft state.
+//! Peers see only the part that they need ([`PeerHostinfo`]), and both views are read anew when they
+//! are rendered, because older servers stored what they were sent.
 //!
 //! Source: tailscale/tailscale `tailcfg/tailcfg.go`, `Hostinfo` and `NetInfo`.
 

@@ -562,3 +562,31 @@ async fn no_device_passes_a_filter_by_a_field_that_it_lacks() {
     }
     assert!(looked_at >= 3);
 }
+
+#[tokio::test]
+async fn what_a_device_says_of_its_network_is_shown_in_the_documents_types() {
+    let (server, laptop, _) = pair().await;
+    // As an older server stored it.
+    let json: serde_json::Value = serde_json::from_str(
+        r#"{"DERPLatency":{"900-v4":1e306,"900-v6":-5,"901-v4":0.02,"902-v4":"x"},"PreferredDERP":901,"UPnP":1}"#,
+    )
+    .unwrap();
+    let report = bowline_engine::Report {
+        net_info: Some(bowline_engine::NetReport {
+            json: bowline_model::record::RawJson::of(&json).unwrap(),
+            home_derp: 901,
+            is_shortened: true,
+        }),
+        ..bowline_engine::Report::default()
+    };
+    server
+        .engine
+        .report(server.tailnet.id, laptop, report)
+        .await;
+    server.engine.tick().await;
+    let shown = server.get(&format!("/device/{laptop}?fields=all")).await;
+    assert_eq!(
+        shown["clientConnectivity"]["latency"],
+        json!({"901": {"preferred": true, "latencyMs": 20.0}})
+    );
+}

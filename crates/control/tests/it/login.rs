@@ -166,9 +166,23 @@ async fn routes_and_tags_that_a_device_reports_later_are_decided_at_once() {
         .until(|map| map.node().unwrap().get("Tags") == Some(&routes(&["tag:edge"])))
         .await
         .unwrap();
-    // What its tags do not own somebody must log in for.
-    let greedy = edge.with_hostinfo("RequestTags", serde_json::json!(["tag:router"]));
+    // What its tags do not own it does not get, and its user is told.
+    let greedy = edge
+        .clone()
+        .with_hostinfo("RequestTags", serde_json::json!(["tag:router"]));
     greedy.update(&serde_json::json!({})).await.unwrap();
+    let is_told = |map: &bowline_modelclient::ModelClient| {
+        let messages = map.state()["DisplayMessages"].to_string();
+        messages.contains("cannot have: tag:router")
+    };
+    let map = stream.until(is_told).await.unwrap();
+    assert_eq!(
+        map.node().unwrap().get("Tags"),
+        Some(&routes(&["tag:edge"]))
+    );
+    // To be a person's again somebody must log in.
+    let untagged = edge.with_hostinfo("RequestTags", serde_json::json!([]));
+    untagged.update(&serde_json::json!({})).await.unwrap();
     stream
         .until(|map| map.node().unwrap().get("Expired") == Some(&true.into()))
         .await

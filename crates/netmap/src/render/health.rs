@@ -29,9 +29,10 @@ pub(crate) struct Message {
 /// All messages of a device, by an id that is the same as long as the message is about the same.
 pub(crate) fn messages(entry: &Entry) -> BTreeMap<&'static str, Message> {
     let mut messages = BTreeMap::new();
-    let (device, live) = (&entry.device, &entry.live);
+    let device = &entry.device;
     if !device.refused_tags.is_empty() {
-        let tags = names(device.refused_tags.iter());
+        let refused: Vec<&str> = device.refused_tags.iter().map(String::as_str).collect();
+        let tags = names(&refused);
         let text = format!(
             "This device asks for tags that it cannot have: {tags}. It stays as it was. Ask for other tags, or have an administrator let it have these."
         );
@@ -44,7 +45,7 @@ pub(crate) fn messages(entry: &Entry) -> BTreeMap<&'static str, Message> {
             },
         );
     }
-    if live.multiple_connections {
+    if entry.live.multiple_connections {
         messages.insert(
             "bowline-state-copied",
             Message {
@@ -54,13 +55,11 @@ pub(crate) fn messages(entry: &Entry) -> BTreeMap<&'static str, Message> {
             },
         );
     }
-    let mut shortened: Vec<String> = device.facts.shortened.iter().cloned().collect();
-    shortened.extend(live.endpoints_shortened.then(|| "Endpoints".to_owned()));
-    shortened.extend(live.net_info_shortened.then(|| "NetInfo".to_owned()));
+    let shortened = entry.shortened();
     if !shortened.is_empty() {
         let text = format!(
             "The coordination server left out or shortened a part of what this device reports, because it is over a limit or not of the expected kind: {}.",
-            names(shortened.iter())
+            names(&shortened)
         );
         messages.insert(
             "bowline-report-shortened",
@@ -74,8 +73,7 @@ pub(crate) fn messages(entry: &Entry) -> BTreeMap<&'static str, Message> {
     messages
 }
 
-fn names<'a>(all: impl Iterator<Item = &'a String>) -> String {
-    let all: Vec<&str> = all.map(String::as_str).collect();
+fn names(all: &[&str]) -> String {
     let text = readable(&all.join(", "));
     match text.char_indices().nth(NAMES_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -210,7 +210,8 @@ proptest! {
         hostinfo in json(),
         home_derp: u32,
         capability_version: u32,
-        endpoints in prop::collection::vec(any::<std::net::SocketAddr>(), 0..200),
+        endpoints in prop::collection::vec(any::<std::net::SocketAddr>(), 0..100),
+        refused_tags in prop::collection::vec(any::<String>(), 0..3),
     ) {
         // What no server could have stored.
         prop_assume!(serde_json::from_str::<serde_json::Value>(&hostinfo).is_ok());
@@ -219,6 +220,8 @@ proptest! {
         everybody_reads(|device, live| {
             device.hostinfo = row.clone();
             device.capability_version = capability_version;
+            device.refused_tags = refused_tags.clone();
+            device.facts.shortened = refused_tags.iter().cloned().collect();
             live.home_derp = home_derp;
             live.endpoints = endpoints.clone();
         });
@@ -237,5 +240,59 @@ fn the_host_info_that_cut_peers_off_reaches_nobody() {
     ] {
         let row: serde_json::Value = serde_json::from_str(hostinfo).unwrap();
         everybody_reads(|device, _| device.hostinfo = RawJson::of(&row).unwrap());
+    }
+}
+
+#[test]
+fn a_devices_own_user_is_told_what_is_wrong_for_as_long_as_it_is() {
+    let before = snapshot(2);
+    let wrong = next(&before, |draft| {
+        let mut said = device(1);
+        said.facts.shortened.insert("Services".to_owned());
+        said.refused_tags = vec!["tag:typo\n\"".to_owned()];
+        draft.put_device(said);
+        let live = Live {
+            endpoints_shortened: true,
+            ..Live::default()
+        };
+        draft.set_live(id(1), live);
+    });
+    let half = next(&wrong, |draft| {
+        let mut said = (*draft.device(id(1)).unwrap().device).clone();
+        said.refused_tags.clear();
+        draft.put_device(said);
+    });
+    let well = next(&half, |draft| {
+        draft.put_device(device(1));
+        draft.set_live(id(1), Live::default());
+    });
+    for version in [113, 116, 117, 142] {
+        let mut own = viewer(1, Encoding::Plain);
+        own.version = version;
+        let mut told = client(own, &before);
+        let (mut other, peer) = (
+            client(viewer(2, Encoding::Plain), &before),
+            viewer(2, Encoding::Plain),
+        );
+        for (from, to, names) in [
+            (&before, &wrong, &["tag:typo", "Services, Endpoints"][..]),
+            (&wrong, &half, &["Services, Endpoints"]),
+            (&half, &well, &[]),
+        ] {
+            assert!(advance(&mut told, own, from, to).unwrap());
+            assert_eq!(told.state(), client(own, to).state());
+            let state = told.state();
+            let kept = if version < 117 {
+                &state["Health"]
+            } else {
+                &state["DisplayMessages"]
+            };
+            for name in ["tag:typo", "Services, Endpoints"] {
+                let is_said = kept.to_string().contains(name);
+                assert_eq!(is_said, names.contains(&name), "{version}: {kept}");
+            }
+            advance(&mut other, peer, from, to).unwrap();
+            assert!(other.state()["DisplayMessages"].to_string().len() <= 2);
+        }
     }
 }

@@ -9,6 +9,9 @@ use crate::fields::Fields;
 /// The most bytes of JSON that one device has in each of its peers' maps for its host info.
 pub const PEERS_PART_MAX: usize = 8 * 1024;
 
+/// Kinds of services that peers are told of. The official Rust client knows a closed set of kinds.
+const FOR_PEERS: [&str; 3] = ["peerapi4", "peerapi6", "peerapi-dns-proxy"];
+
 /// What peers need to know of a device: to find its services (Taildrop, exit-node DNS), its SSH host
 /// keys, its system, and its place. Never log ids, push tokens, latencies, hardware addresses or
 /// open ports.
@@ -62,7 +65,7 @@ impl PeerHostinfo {
     pub(super) fn read(fields: &Fields<'_>) -> (Self, bool) {
         let mut members = Members::new(fields);
         let mut services = members.take("Services", read::services).unwrap_or_default();
-        services.retain(|service| service.proto.starts_with("peerapi"));
+        services.retain(|service| FOR_PEERS.contains(&service.proto.as_str()));
         let keys = members
             .take("sshHostKeys", read::host_keys)
             .unwrap_or_default();
