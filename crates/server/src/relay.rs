@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest::{SHA256, digest};
 use bowline_derp::{Admission, NodeKey, RelayServer, TailnetId};
-use bowline_engine::Engine;
+use bowline_engine::{Engine, Event};
 use bowline_netmap::{DerpMap, Region, Relay};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -215,4 +216,91 @@ pub async fn serve<T: Transport>(
     sessions.close();
     // They end by the same token; one that does not read is not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(3), sessions.wait()).await;
+}
+
+/// Ends relay connections of devices that were deleted or expired, until `stop`.
+pub async fn end_revoked(
+    mut events: broadcast::Receiver<Event>,
+    relay: RelayServer,
+    stop: CancellationToken,
+) {
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = stop.cancelled() => return,
+        };
+        match event {
+            Ok(Event::NodeKeyRevoked(key)) => {
+                relay.disconnect(&key);
+            }
+            // Whose keys were revoked is lost, so everyone who is connected is asked about.
+            Err(RecvError::Lagged(missed)) => {
+                let closed = relay.recheck().await;
+                tracing::info!(missed, closed, "looked through the relay's connections");
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use bowline_derp::{RelayConfig, SecretKey, client};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Known(Arc<Mutex<BTreeSet<NodeKey>>>);
+
+    impl Admission for Known {
+        fn admit(&self, node: NodeKey, _source: IpAddr) -> Option<TailnetId> {
+            let known = self.0.lock().unwrap();
+            known.contains(&node).then_some(TailnetId::MIN)
+        }
+    }
+
+    /// More revocations than the channel holds: which keys they were is lost.
+    #[tokio::test]
+    async fn no_lag_of_events_leaves_a_revoked_device_connected() {
+        let known = Known::default();
+        let secret = |seed: u8| SecretKey::from_bytes([seed; 32]);
+        let relay = RelayServer::new(secret(200), Arc::new(known.clone()), RelayConfig::default());
+        let stop = CancellationToken::new();
+        let mut clients = Vec::new();
+        for seed in 1..=10 {
+            known.0.lock().unwrap().insert(secret(seed).public());
+            let (near, far) = tokio::io::duplex(4096);
+            let (relay, stop) = (relay.clone(), stop.clone());
+            tokio::spawn(async move {
+                let peer = SocketAddr::from(([192, 0, 2, 1], 4242));
+                relay.serve(far, peer, stop).await
+            });
+            let client = client::connect(near, &secret(seed), &client::Options::default()).await;
+            clients.push(client.unwrap());
+        }
+        let (events, receiver) = tokio::sync::broadcast::channel(2);
+        for seed in 1..=8 {
+            known.0.lock().unwrap().remove(&secret(seed).public());
+            let revoked = Event::NodeKeyRevoked(secret(seed).public());
+            assert!(events.send(revoked).is_ok());
+        }
+        tokio::spawn(end_revoked(receiver, relay.clone(), stop.clone()));
+        for (number, client) in clients.iter_mut().enumerate() {
+            if number < 8 {
+                let ended = async { while client.recv().await.is_ok() {} };
+                let ended = tokio::time::timeout(std::time::Duration::from_secs(10), ended).await;
+                assert!(ended.is_ok(), "{number} stays");
+            } else {
+                let seed = u8::try_from(number).unwrap() + 1;
+                assert!(
+                    relay.is_connected(&secret(seed).public()),
+                    "{number} is gone"
+                );
+            }
+        }
+        stop.cancel();
+    }
 }

@@ -13,11 +13,10 @@ use bowline_api::ApiOptions;
 use bowline_control::Control;
 use bowline_derp::stun::StunServer;
 use bowline_derp::{RelayConfig, RelayServer, SecretKey};
-use bowline_engine::{Engine, Event};
+use bowline_engine::Engine;
 use http::HeaderValue;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
-use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -311,7 +310,11 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         stop.clone(),
     ));
     tasks.spawn(listen::serve_operator(operator, operator_api, stop.clone()));
-    tasks.spawn(end_revoked(engine.events(), relay.clone(), stop.clone()));
+    tasks.spawn(relay::end_revoked(
+        engine.events(),
+        relay.clone(),
+        stop.clone(),
+    ));
     if let Some(listener) = sockets.relay {
         let (listening, stop) = (listening(listener, Listener::Relay), stop.clone());
         match server_config(relay_certificate.as_ref())? {
@@ -454,31 +457,6 @@ async fn first_start(engine: &Engine, data: &DataDir) -> Result<Option<FirstToke
     }
     let path = data.write_private(open::TOKEN_FILE, format!("{}\n", *text).as_bytes())?;
     Ok(Some(FirstToken::File(path)))
-}
-
-/// Ends relay connections of devices that were deleted or expired.
-async fn end_revoked(
-    mut events: broadcast::Receiver<Event>,
-    relay: RelayServer,
-    stop: CancellationToken,
-) {
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            () = stop.cancelled() => return,
-        };
-        match event {
-            Ok(Event::NodeKeyRevoked(key)) => {
-                relay.disconnect(&key);
-            }
-            // Whose keys were revoked is lost, so everyone who is connected is asked about.
-            Err(RecvError::Lagged(missed)) => {
-                let closed = relay.recheck().await;
-                tracing::info!(missed, closed, "looked through the relay's connections");
-            }
-            Err(RecvError::Closed) => return,
-        }
-    }
 }
 
 fn register_metrics(

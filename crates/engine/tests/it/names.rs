@@ -1,14 +1,16 @@
 //! Names and addresses of devices.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bowline_engine::{Refusal, Report};
+use bowline_engine::{Engine, Refusal, Report, Settings, SystemClock, SystemRandom};
 use bowline_model::device::HostFacts;
 use bowline_model::id::DeviceId;
 use bowline_model::record::RawJson;
+use bowline_store::Options;
 
-use crate::net::{Net, request, until};
+use crate::net::{Net, open_store, quick, request, until};
 
 async fn call(net: &Net, device: DeviceId, hostname: &str) {
     let facts = HostFacts {
@@ -200,4 +202,27 @@ async fn reports_are_seen_at_once_and_durable_within_a_second() {
     call(&net, device, "again").await;
     let net = net.restart(jiff::SignedDuration::ZERO).await;
     assert_eq!(net.device(device).name, "again");
+}
+
+#[tokio::test]
+async fn a_base_domain_leaves_room_for_the_longest_names() {
+    for (length, is_good) in [(178, true), (179, false), (243, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open_store(directory.path(), Options::default()).await;
+        let labels = ["a".repeat(60).as_str(); 5].join(".");
+        let settings = Settings {
+            base_domain: labels[..length].to_owned(),
+            ..quick()
+        };
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let engine = Engine::open(store, settings, clock, random).await.unwrap();
+        let made = engine.create_tailnet("ann@example.com", None).await;
+        if is_good {
+            let snapshot = engine.snapshot(made.unwrap().tailnet).unwrap();
+            assert_eq!(snapshot.tailnet().dns_name.len() + 1 + 63, 253);
+        } else {
+            assert!(matches!(made, Err(Refusal::Invalid(_))), "{length}");
+            assert!(engine.tailnets().is_empty());
+        }
+    }
 }
