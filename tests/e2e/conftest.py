@@ -132,7 +132,7 @@ class Clients:
         self._scratch = scratch
         self._made: list[Client] = []
 
-    def start(self, version: str, label: str) -> Client:
+    def start(self, version: str, label: str, authorities: Path | None = None) -> Client:
         """A started daemon that has not logged in."""
         host = self._network.host(label)
         client = Client(
@@ -141,6 +141,7 @@ class Clients:
             host,
             self._scratch / host.name.removeprefix("bwe2e-"),
             self._resolver,
+            authorities,
         )
         self._made.append(client)
         return client.start()

@@ -25,5 +25,8 @@ mod connections;
 mod fleet;
 mod lists;
 mod login_room;
+mod plain_http;
+mod relay;
 mod said;
+mod smaller;
 mod unread;

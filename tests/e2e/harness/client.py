@@ -49,13 +49,23 @@ class Refused(AssertionError):
 class Client:
     """One device: a daemon, its state directory and its host."""
 
-    def __init__(self, version: str, binaries: Path, host: Host, directory: Path, resolver: str) -> None:
+    def __init__(
+        self,
+        version: str,
+        binaries: Path,
+        host: Host,
+        directory: Path,
+        resolver: str,
+        authorities: Path | None = None,
+    ) -> None:
         self.version = version
         self.host = host
         self._cli = binaries / "tailscale"
         self._daemon_binary = binaries / "tailscaled"
         self._directory = directory
         self._etc = directory / "etc"
+        # Who vouches for servers, where it is not the authorities of this machine.
+        self._trusted = {"SSL_CERT_FILE": str(authorities)} if authorities else {}
         self._daemon: Daemon | None = None
         self.socket_path = directory / "sock"
         self._make_etc(resolver)
@@ -80,6 +90,7 @@ class Client:
             # must not even try.
             TS_NO_LOGS_NO_SUPPORT="1",
             TS_LOGS_DIR=str(self._directory / "logs"),
+            **self._trusted,
         )
         log = self._directory / "tailscaled.log"
         self._daemon = Daemon(command, log, env, self._directory)

@@ -3,7 +3,9 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
+from .authority import Authority
 from .network import Host, run
 from .process import Daemon, environment
 from .wait import until
@@ -15,10 +17,13 @@ TAILNET = "example.com"
 class Server:
     """One data directory and, while started, one `bowline serve` on it."""
 
-    def __init__(self, binary: Path, host: Host, directory: Path) -> None:
+    def __init__(
+        self, binary: Path, host: Host, directory: Path, authority: Authority | None = None
+    ) -> None:
         self.host = host
         self.directory = directory
-        self.url = f"http://{host.address}:8080"
+        self._authority = authority
+        self.url = f"{'https' if authority else 'http'}://{host.address}:8080"
         self._binary = binary
         self._data = directory / "data"
         self._daemon: Daemon | None = None
@@ -27,6 +32,29 @@ class Server:
             directory, RUST_BACKTRACE="1", BOWLINE_TAILNET_MAGIC_DNS_NEEDS_NAMESERVER="true"
         )
         directory.mkdir(parents=True, exist_ok=True)
+        if authority is not None:
+            self._env["BOWLINE_TLS_CERTIFICATE_FILE"] = str(directory / "certificate.pem")
+            self._env["BOWLINE_TLS_KEY_FILE"] = str(directory / "key.pem")
+            self.renew()
+
+    def renew(self) -> None:
+        """Puts a new certificate and key in place of those that are there."""
+        assert self._authority is not None, "the server speaks no TLS"
+        self._authority.issue(
+            self.host.address, self.directory / "certificate.pem", self.directory / "key.pem"
+        )
+
+    def served(self, port: int) -> str:
+        """The certificate that a listener shows."""
+        shown = self.host.run(
+            "openssl", "s_client", "-connect", f"{self.host.address}:{port}", input=""
+        ).stdout  # fmt: skip
+        return shown.split("-----BEGIN CERTIFICATE-----")[1].split("-----END")[0].strip()
+
+    def command(self, *arguments: str) -> Any:
+        """What a command prints as JSON, beside the server."""
+        command = self.host.enter(self._binary, *arguments, "--data", self._data, "--json")
+        return json.loads(run(command, env=self._env).stdout)
 
     def init(self) -> str:
         """Makes the first tailnet and its owner; returns the API access token that is shown once."""
@@ -82,5 +110,6 @@ class Server:
         assert self._daemon is not None
         if not self._daemon.running:
             raise RuntimeError(f"bowline ended at start\n{self._daemon.tail()}")
-        self.host.run("curl", "-fsS", "--max-time", "2", f"{self.url}/health")
+        trusted = ["--cacert", str(self._authority.certificate)] if self._authority else []
+        self.host.run("curl", "-fsS", "--max-time", "2", *trusted, f"{self.url}/health")
         return True
