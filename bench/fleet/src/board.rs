@@ -23,6 +23,11 @@ pub(crate) struct Board {
     pub(crate) decoded_bytes: AtomicU64,
     /// Connections or streams that failed or ended before they were given up.
     pub(crate) failures: AtomicU64,
+    /// Those of them that were refused: a connection that was closed before its first message, or
+    /// an answer that said no.
+    pub(crate) refused: AtomicU64,
+    /// Those of them for which nothing came in time.
+    pub(crate) timed_out: AtomicU64,
     kinds: Mutex<BTreeMap<String, u64>>,
     progress: Notify,
 }
@@ -45,6 +50,8 @@ impl Board {
             wire_bytes: AtomicU64::new(0),
             decoded_bytes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
             kinds: Mutex::default(),
             progress: Notify::new(),
         }

@@ -187,12 +187,14 @@ impl<'a> Fleet<'a> {
         }
         if !board.all_complete(self.plan.deadline).await {
             bail!(
-                "{name}: after {:?} only {} of {} nodes have seen all others; {} messages, {} failures{}",
+                "{name}: after {:?} only {} of {} nodes have seen all others; {} messages, {} failures, {} of them refused and {} without an answer in time{}",
                 self.plan.deadline,
                 board.complete(),
                 board.size(),
                 board.messages.load(Relaxed),
                 board.failures.load(Relaxed),
+                board.refused.load(Relaxed),
+                board.timed_out.load(Relaxed),
                 board.failure_kinds(),
             );
         }

@@ -30,6 +30,10 @@ pub(crate) struct Crowd {
     pub(crate) audience: usize,
 }
 
+/// How long the server has for each step until the first message. Go clients give a connection ten
+/// seconds, but theirs do not share one processor.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// One node. Its identity outlives its connections.
 pub(crate) struct Node {
     pub(crate) number: usize,
@@ -67,12 +71,13 @@ impl Node {
 
     async fn follow(&self, crowd: &Crowd) -> anyhow::Result<()> {
         let permit = crowd.admission.acquire().await?;
-        let connection = self.client.connect().await?;
+        let connection = self.in_time(crowd, self.client.connect()).await?;
         self.registered
             .get_or_try_init(|| async {
                 let mut request = self.client.register_request();
                 request["Auth"] = json!({"AuthKey": self.auth_key});
-                let answer = connection.register(&request).await?;
+                let registering = connection.register(&request);
+                let answer = self.in_time(crowd, registering).await?;
                 let error = answer["Error"].as_str().unwrap_or_default();
                 ensure!(error.is_empty(), "registration refused: {error}");
                 let url = answer["AuthURL"].as_str().unwrap_or_default();
@@ -80,15 +85,33 @@ impl Node {
                 anyhow::Ok(())
             })
             .await?;
-        let mut frames = connection
-            .map(&self.client.map_request(crowd.compression))
-            .await?;
+        let request = self.client.map_request(crowd.compression);
+        let mut frames = self.in_time(crowd, connection.map(&request)).await?;
         let mut view = View::new(self.number, crowd);
-        let first = self.receive(&mut frames, &mut view).await?;
+        let receiving = self.receive(&mut frames, &mut view);
+        let first = self.in_time(crowd, receiving).await?;
         drop(permit);
         ensure!(first, "the stream ended before its first message");
         while self.receive(&mut frames, &mut view).await? {}
         anyhow::bail!("the server ended the stream")
+    }
+
+    /// A step until the first message, counted where it is refused or takes too long.
+    async fn in_time<T>(
+        &self,
+        crowd: &Crowd,
+        step: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let outcome = tokio::time::timeout(PATIENCE, step).await;
+        let counter = match &outcome {
+            Ok(Ok(_)) => None,
+            Ok(Err(_)) => Some(&crowd.board.refused),
+            Err(_) => Some(&crowd.board.timed_out),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Relaxed);
+        }
+        outcome.context("nothing came in time")?
     }
 
     async fn receive(&self, frames: &mut MapFrames, view: &mut View<'_>) -> anyhow::Result<bool> {

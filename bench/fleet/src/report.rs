@@ -51,6 +51,10 @@ pub(crate) struct Cost {
     wire_bytes: u64,
     decoded_bytes: u64,
     failures: u64,
+    /// Those of them that were refused.
+    refused: u64,
+    /// Those of them for which nothing came in time.
+    timed_out: u64,
     server_cpu_seconds: Option<f64>,
     /// Until the last node was done; what follows is not waited for by anybody.
     server_cpu_seconds_until_done: Option<f64>,
@@ -79,6 +83,8 @@ impl Cost {
             wire_bytes: board.wire_bytes.load(Relaxed),
             decoded_bytes: board.decoded_bytes.load(Relaxed),
             failures: board.failures.load(Relaxed),
+            refused: board.refused.load(Relaxed),
+            timed_out: board.timed_out.load(Relaxed),
             server_cpu_seconds: server_pid.map(process::cpu_seconds).transpose()?,
             server_cpu_seconds_until_done: None,
             simulator_cpu_seconds: process::cpu_seconds(std::process::id())?,
@@ -103,6 +109,8 @@ impl Cost {
             wire_bytes: now.wire_bytes - self.wire_bytes,
             decoded_bytes: now.decoded_bytes - self.decoded_bytes,
             failures: now.failures - self.failures,
+            refused: now.refused - self.refused,
+            timed_out: now.timed_out - self.timed_out,
             server_cpu_seconds: now
                 .server_cpu_seconds
                 .zip(self.server_cpu_seconds)
@@ -191,6 +199,8 @@ pub(crate) fn table(reports: &[Report]) -> String {
         "wire MiB",
         "JSON MiB",
         "failures",
+        "refused",
+        "timed out",
         "server MiB",
         "KiB/node",
     ]);
@@ -207,7 +217,9 @@ pub(crate) fn table(reports: &[Report]) -> String {
                 mib(cost.wire_bytes),
                 mib(cost.decoded_bytes),
             ]);
-            row.push(cost.failures.to_string());
+            row.extend(
+                [cost.failures, cost.refused, cost.timed_out].map(|count| count.to_string()),
+            );
             row.extend(memory);
             table.add_row(row);
         };

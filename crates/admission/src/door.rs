@@ -13,66 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alarm::{Alarms, Condition};
 use crate::bodies::{Bodies, BodyLimits};
+use crate::connection::{Ended, Listener, Open, Refused, Shown, State};
 use crate::crowd::Crowd;
 use crate::source::{networks, share};
 use crate::turns::Turns;
 
 /// How often silent connections are looked for that have had their time.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Where a connection came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Listener {
-    /// The main listener: the control protocol, and the API where it has none of its own.
-    Main,
-    /// The API's own.
-    Api,
-    /// The relay.
-    Relay,
-    /// Metrics.
-    Metrics,
-}
-
-impl Listener {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Main, Self::Api, Self::Relay, Self::Metrics];
-
-    /// Its name in metrics and the log.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Main => "main",
-            Self::Api => "api",
-            Self::Relay => "relay",
-            Self::Metrics => "metrics",
-        }
-    }
-}
-
-/// What a connection is at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
-    /// The peer has not shown who it is, and it is the peer's turn to say something.
-    HalfOpen,
-    /// The peer has not shown who it is, and it is the server's turn: a handshake that waits for
-    /// others of its source, a request that is being answered, a login that somebody must confirm.
-    Busy,
-    /// The peer has shown who it is: a machine key with a device, a valid credential.
-    Established,
-}
-
-impl State {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::HalfOpen, Self::Busy, Self::Established];
-
-    /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::HalfOpen => "half_open",
-            Self::Busy => "busy",
-            Self::Established => "established",
-        }
-    }
-}
 
 /// How many file descriptors the process may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,53 +65,6 @@ impl Default for Limits {
     }
 }
 
-/// Why a connection was refused as it came: it is closed without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refused {
-    /// There are no descriptors left for connections.
-    #[error("the process has no file descriptors left for connections")]
-    Descriptors,
-    /// The source has too many, and none of them is half-open.
-    #[error("the source has too many connections")]
-    Source,
-}
-
-/// Why a connection was ended that had been admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ended {
-    /// It was the oldest half-open one of the largest source, and a place was needed.
-    Crowded,
-    /// It was half-open and silent for too long.
-    Silent,
-    /// Its machine key had too many.
-    Machine,
-}
-
-impl Ended {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Crowded, Self::Silent, Self::Machine];
-
-    /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Crowded => "crowded",
-            Self::Silent => "silent",
-            Self::Machine => "machine",
-        }
-    }
-}
-
-/// Open connections of one listener in one state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Open {
-    /// Where they came in.
-    pub listener: Listener,
-    /// What they are.
-    pub state: State,
-    /// How many.
-    pub count: usize,
-}
-
 /// The admission layer of a server. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct Admission(Arc<Inner>);
@@ -188,6 +88,10 @@ struct Inside {
     half_open: Crowd<IpNet>,
     /// Those again, the one that is silent for longest first.
     silent: BTreeMap<u64, Silent>,
+    /// Established connections that ask nothing and have shown a credential only.
+    idle: Crowd<IpNet>,
+    /// Those again, with their places.
+    idle_places: HashMap<u64, u64>,
     by_source: HashMap<IpNet, usize>,
     by_machine: HashMap<MachineKey, VecDeque<u64>>,
 }
@@ -206,9 +110,11 @@ struct Place {
     is_proxy: bool,
     /// How many requests are the server's turn.
     busy: usize,
-    is_established: bool,
+    shown: Shown,
     /// Its number among the half-open ones.
     silent: Option<u64>,
+    /// Its number among those that make room after them.
+    idle: Option<u64>,
     machine: Option<MachineKey>,
     end: CancellationToken,
 }
@@ -220,8 +126,8 @@ impl Place {
         source.into_iter().flat_map(networks)
     }
 
-    const fn state(&self) -> State {
-        if self.is_established {
+    fn state(&self) -> State {
+        if self.shown != Shown::Nothing {
             State::Established
         } else if self.busy > 0 {
             State::Busy
@@ -294,8 +200,9 @@ impl Admission {
             source: source.to_canonical(),
             is_proxy,
             busy: 0,
-            is_established: false,
+            shown: Shown::Nothing,
             silent: None,
+            idle: None,
             machine: None,
             end: end.clone(),
         };
@@ -308,7 +215,8 @@ impl Admission {
                     .raise(Condition::Descriptors, Some(place.source));
                 // One that nobody vouches for makes room; the last half of the reserve is for the
                 // time until its socket is closed.
-                let made_room = self.end_first(&mut inside, None);
+                let made_room =
+                    self.end_first(&mut inside, None) || self.end_idle(&mut inside, None);
                 if !made_room || number >= limit.saturating_sub(reserve / 2) {
                     return Err(self.refuse(Refused::Descriptors));
                 }
@@ -320,7 +228,9 @@ impl Admission {
         });
         if let Some(network) = full {
             self.0.alarms.raise(Condition::Source, Some(place.source));
-            if !self.end_first(&mut inside, Some(&network)) {
+            let made_room = self.end_first(&mut inside, Some(&network))
+                || self.end_idle(&mut inside, Some(&network));
+            if !made_room {
                 return Err(self.refuse(Refused::Source));
             }
         }
@@ -342,7 +252,7 @@ impl Admission {
         self.0.alarms.raise(Condition::Descriptors, None);
         self.refuse(Refused::Descriptors);
         let mut inside = self.inside();
-        self.end_first(&mut inside, None);
+        let _ = self.end_first(&mut inside, None) || self.end_idle(&mut inside, None);
     }
 
     /// The descriptors of the process, where they are known.
@@ -431,6 +341,21 @@ impl Admission {
         }
     }
 
+    /// Ends the idle connection that goes first; false where there is none.
+    fn end_idle(&self, inside: &mut Inside, within: Option<&IpNet>) -> bool {
+        let Some(number) = inside.idle.first_to_go(within) else {
+            return false;
+        };
+        inside.idle.remove(number);
+        let place = inside.idle_places.remove(&number);
+        if let Some(place) = place.and_then(|place| inside.places.get_mut(&place)) {
+            place.idle = None;
+            place.end.cancel();
+            self.0.ended[Ended::Crowded as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
     /// Ends a half-open connection. Whoever serves it sees that and drops its ticket.
     fn end(&self, inside: &mut Inside, number: u64, reason: Ended) {
         inside.half_open.remove(number);
@@ -444,12 +369,30 @@ impl Admission {
         }
     }
 
-    /// Puts a connection among the half-open ones where it belongs there, and takes it out where
-    /// it does not.
+    /// Puts a connection among those of its state where it belongs there, and takes it out where it
+    /// does not.
     fn settle(&self, inside: &mut Inside, number: u64) {
         let Some(place) = inside.places.get_mut(&number) else {
             return;
         };
+        let is_idle =
+            place.shown == Shown::Credential && place.busy == 0 && !place.end.is_cancelled();
+        match (place.idle, is_idle) {
+            (Some(_), true) | (None, false) => {}
+            (Some(idle), false) => {
+                place.idle = None;
+                inside.idle.remove(idle);
+                inside.idle_places.remove(&idle);
+            }
+            (None, true) => {
+                inside.counter += 1;
+                place.idle = Some(inside.counter);
+                inside
+                    .idle
+                    .insert(inside.counter, networks(place.source), 1);
+                inside.idle_places.insert(inside.counter, number);
+            }
+        }
         let belongs = place.state() == State::HalfOpen && !place.end.is_cancelled();
         match (place.silent, belongs) {
             (Some(_), true) | (None, false) => {}
@@ -492,13 +435,10 @@ impl Admission {
 
     fn leave(&self, number: u64) {
         let mut inside = self.inside();
-        let Some(place) = inside.places.remove(&number) else {
+        let Some(mut place) = inside.places.remove(&number) else {
             return;
         };
-        if let Some(silent) = place.silent {
-            inside.silent.remove(&silent);
-            inside.half_open.remove(silent);
-        }
+        inside.take_out(&mut place);
         inside.discount(&place);
         if let Some(key) = place.machine {
             inside.leave_machine(&key, number);
@@ -507,6 +447,18 @@ impl Admission {
 }
 
 impl Inside {
+    /// Takes a connection out of those of its state.
+    fn take_out(&mut self, place: &mut Place) {
+        if let Some(silent) = place.silent.take() {
+            self.silent.remove(&silent);
+            self.half_open.remove(silent);
+        }
+        if let Some(idle) = place.idle.take() {
+            self.idle.remove(idle);
+            self.idle_places.remove(&idle);
+        }
+    }
+
     fn count(&mut self, place: &Place) {
         for network in place.counted() {
             *self.by_source.entry(network).or_default() += 1;
@@ -579,12 +531,12 @@ impl Ticket {
         Busy(self.clone())
     }
 
-    /// Whether the peer has shown who it is. To be said again when that may have changed.
-    pub fn establish(&self, is_known: bool) {
+    /// What the peer has shown. To be said again when that may have changed.
+    pub fn establish(&self, shown: Shown) {
         let Held {
             admission, number, ..
         } = &*self.0;
-        admission.change(*number, |place| place.is_established = is_known);
+        admission.change(*number, |place| place.shown = shown);
     }
 
     /// Whose connection it is, where a reverse proxy says so.
@@ -598,10 +550,7 @@ impl Ticket {
             return;
         };
         if place.is_proxy || place.source != source {
-            if let Some(silent) = place.silent.take() {
-                inside.silent.remove(&silent);
-                inside.half_open.remove(silent);
-            }
+            inside.take_out(&mut place);
             inside.discount(&place);
             place.source = source;
             place.is_proxy = false;

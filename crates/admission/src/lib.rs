@@ -28,15 +28,15 @@
 
 mod alarm;
 mod bodies;
+mod connection;
 mod crowd;
 mod door;
 mod source;
 mod turns;
 
 pub use bodies::{Bodies, BodyLimits, BodyRefused, Share};
+pub use connection::{Ended, Listener, Open, Refused, Shown, State};
 pub use crowd::Crowd;
-pub use door::{
-    Admission, Busy, Descriptors, Ended, Limits, Listener, Open, Origin, Refused, State, Ticket,
-};
+pub use door::{Admission, Busy, Descriptors, Limits, Origin, Ticket};
 pub use source::{networks, share};
 pub use turns::{Turn, Turns};

@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bowline_admission::Origin;
+use bowline_admission::{Origin, Shown};
 use bowline_engine::{Access, Actor, Scope, StoreFailure};
 use bowline_model::id::{DeviceId, TailnetId};
 use http::StatusCode;
@@ -148,7 +148,7 @@ async fn actor(parts: &mut Parts, api: &Api) -> Result<Actor, ApiError> {
         }
     })?;
     if let Some(origin) = parts.extensions.get::<Origin>() {
-        origin.ticket.establish(true);
+        origin.ticket.establish(Shown::Credential);
     }
     note(parts, &actor);
     // Whether another tailnet exists is not told.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bowline_admission::{BodyRefused, Busy, Share, Ticket};
+use bowline_admission::{BodyRefused, Busy, Share, Shown, Ticket};
 use bowline_engine::Engine;
 use bowline_model::key::MachineKey;
 use bowline_model::text::shown;
@@ -346,7 +346,11 @@ impl Control {
     /// counts as that from now on.
     fn is_known(&self, peer: &Peer) -> bool {
         let is_known = self.0.engine.knows_machine(peer.machine_key);
-        peer.ticket.establish(is_known);
+        peer.ticket.establish(if is_known {
+            Shown::Device
+        } else {
+            Shown::Nothing
+        });
         is_known
     }
 

@@ -37,7 +37,7 @@ fn where_the_pool_is_full_the_largest_source_loses_its_oldest() {
     assert_eq!(gone, [true, false, false, false]);
     assert!(!bystander.has_ended());
     // One that has become known counts no longer, and neither does one whose turn is not its own.
-    attacker[1].establish(true);
+    attacker[1].establish(Shown::Device);
     let busy = attacker[2].busy();
     let more = [come(&admission, "192.0.2.7"), come(&admission, "192.0.2.8")];
     assert!(attacker.iter().skip(1).all(|ticket| !ticket.has_ended()));
@@ -60,14 +60,14 @@ fn a_source_has_a_limit_beyond_which_it_loses_its_own() {
     let admission = admission(100);
     let tickets: Vec<Ticket> = (0..4).map(|_| come(&admission, "192.0.2.1")).collect();
     for ticket in &tickets[1..] {
-        ticket.establish(true);
+        ticket.establish(Shown::Device);
     }
     let source: IpAddr = "192.0.2.1".parse().unwrap();
     let fifth = admission
         .admit(Listener::Relay, source, false, None)
         .unwrap();
     assert!(tickets[0].has_ended(), "the half-open one makes room");
-    fifth.establish(true);
+    fifth.establish(Shown::Device);
     let refused = admission.admit(Listener::Main, source, false, None);
     assert_eq!(refused.unwrap_err(), Refused::Source);
     let _other = come(&admission, "192.0.2.2");
@@ -85,24 +85,49 @@ fn near_the_end_of_the_descriptors_half_open_ones_make_room_and_then_all_are_ref
     let first = at(79).unwrap();
     let second = at(80).unwrap();
     assert!(first.has_ended() && !second.has_ended());
-    second.establish(true);
+    second.establish(Shown::Device);
     assert_eq!(at(80).unwrap_err(), Refused::Descriptors);
     let _third = at(79).unwrap();
     assert_eq!(at(90).unwrap_err(), Refused::Descriptors);
     assert_eq!(admission.refused()[0], ("descriptors", 2));
 }
 
+#[test]
+fn idle_connections_of_a_credential_make_room_where_descriptors_are_short() {
+    let admission = admission(100);
+    let at = |source: &str, descriptor| {
+        let source: IpAddr = source.parse().unwrap();
+        admission.admit(Listener::Api, source, false, Some(descriptor))
+    };
+    let many: Vec<Ticket> = (0..3).map(|n| at("192.0.2.1", 10 + n).unwrap()).collect();
+    let bystander = at("192.0.2.2", 20).unwrap();
+    for ticket in many.iter().chain([&bystander]) {
+        ticket.establish(Shown::Credential);
+    }
+    let asks = many[0].busy();
+    let newcomer = at("192.0.2.3", 80).unwrap();
+    newcomer.establish(Shown::Device);
+    let gone: Vec<bool> = many.iter().map(Ticket::has_ended).collect();
+    assert_eq!(gone, [false, true, false], "the oldest that asks nothing");
+    assert!(!bystander.has_ended());
+    drop(asks);
+    drop((many, bystander));
+    assert_eq!(at("192.0.2.3", 80).unwrap_err(), Refused::Descriptors);
+    let inside = admission.inside();
+    assert!(inside.idle.is_empty() && inside.idle_places.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn silence_ends_what_is_half_open_and_nothing_else() {
     let admission = admission(100);
     let [silent, known, busy] = [1, 2, 3].map(|n| come(&admission, &format!("192.0.2.{n}")));
-    known.establish(true);
+    known.establish(Shown::Device);
     let turn = busy.busy();
     tokio::time::advance(Duration::from_secs(11)).await;
     admission.sweep(Instant::now());
     assert!(silent.has_ended() && !known.has_ended() && !busy.has_ended());
     drop(turn);
-    known.establish(false);
+    known.establish(Shown::Nothing);
     tokio::time::advance(Duration::from_secs(9)).await;
     admission.sweep(Instant::now());
     assert!(
@@ -125,7 +150,7 @@ fn a_machine_key_keeps_its_newest_connections() {
     let tickets: Vec<Ticket> = (0..3)
         .map(|_| {
             let ticket = come(&admission, "192.0.2.1");
-            ticket.establish(true);
+            ticket.establish(Shown::Device);
             ticket.identify(key);
             ticket
         })

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bowline_admission::Ticket;
+use bowline_admission::{Shown, Ticket};
 use bowline_model::{id::TailnetId, key::NodeKey};
 use bytes::BytesMut;
 use tokio::{
@@ -119,7 +119,9 @@ where
         }
         registered = handshake => registered,
     };
-    ticket.establish(registered.is_ok());
+    if registered.is_ok() {
+        ticket.establish(Shown::Device);
+    }
     let mut session = registered.inspect_err(|error| count_failed_handshake(relay, error))?;
 
     let link = Arc::clone(&session.link);

@@ -65,9 +65,11 @@ section! {
         /// confirm`, or before the clock comes back. `0`: the clock is always believed.
         clock_jump_hours: Whole<0, 876_000>, default "24" { Whole::new(24) };
 
-        /// The networks of reverse proxies whose `X-Forwarded-For` header is believed.
+        /// The networks of reverse proxies whose `X-Forwarded-For` or `Forwarded` header is believed.
         ///
-        /// From everyone else the header is ignored, and the address of the connection counts.
+        /// The list is read from its end, past addresses of these networks. From everyone else the
+        /// headers are ignored, and the address of the connection counts. Behind a proxy that is
+        /// not named here all clients are one source, so that one of them can use up what all have.
         trusted_proxies: Vec<IpNet>, default "none" { Vec::new() };
     }
 }
