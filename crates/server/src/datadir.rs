@@ -127,9 +127,13 @@ impl DataDir {
         if let Some(mode) = open_to_others {
             close_to_others(path, mode)?;
         }
-        lock.set_len(0)
-            .and_then(|()| write!(lock, "{}", std::process::id()))
-            .context("cannot write the lock file")?;
+        let written = lock
+            .set_len(0)
+            .and_then(|()| write!(lock, "{}", std::process::id()));
+        // The number only helps a person; a full disk must not keep the server from starting.
+        if let Err(error) = written {
+            tracing::warn!(%error, "could not write the process id into the lock file");
+        }
         Ok(Self {
             path: path.to_owned(),
             lock,

@@ -22,6 +22,7 @@ mod greeting;
 mod health;
 pub mod holder;
 pub mod listen;
+mod memory;
 pub mod open;
 mod pages;
 pub mod relay;

@@ -29,7 +29,7 @@ use crate::listen::{self, Site};
 use crate::signals::{Signals, watch_signals};
 use crate::telemetry::{self, Metrics, serve_metrics};
 use crate::tls::{self, Certificate};
-use crate::{accept, descriptors, holder, open, relay};
+use crate::{accept, descriptors, holder, memory, open, relay};
 
 /// Name of the operator's socket in the data directory.
 pub const SOCKET: &str = "bowline.sock";
@@ -310,6 +310,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         stop.clone(),
     ));
     tasks.spawn(listen::serve_operator(operator, operator_api, stop.clone()));
+    tasks.spawn(memory::give_back(stop.clone()));
     tasks.spawn(relay::end_revoked(
         engine.events(),
         relay.clone(),

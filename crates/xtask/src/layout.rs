@@ -3,7 +3,8 @@
 use crate::workspace::{Dependency, Package};
 
 /// Each crate with the crates of this workspace that it may use.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
+    ("memory", &[]),
     ("model", &[]),
     ("policy", &["model"]),
     ("wire", &["model"]),
@@ -42,6 +43,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     (
         "server",
         &[
+            "memory",
             "model",
             "admission",
             "policy",
@@ -160,6 +162,9 @@ fn refusal(short: &str, allowed: &[&str], dependency: &Dependency) -> Option<Str
         .then(|| format!("{short} does no IO and may not use {used}"))
 }
 
+/// The manifest of the crate with a call that the compiler cannot check.
+const UNCHECKED: &str = "crates/memory/Cargo.toml";
+
 /// What a member's manifest, parsed, lacks: lints and package data come from the workspace.
 #[must_use]
 pub fn manifest_violations(file: &str, manifest: &toml::Table) -> Vec<String> {
@@ -175,7 +180,8 @@ pub fn manifest_violations(file: &str, manifest: &toml::Table) -> Vec<String> {
             == Some(true)
     };
     let mut broken = Vec::new();
-    if !inherits("lints", None) {
+    // One crate may call what the compiler cannot check, which the workspace's lints forbid.
+    if !inherits("lints", None) && file != UNCHECKED {
         broken.push(format!("{file}: [lints] does not have workspace = true"));
     }
     for key in ["version", "edition", "rust-version", "license", "publish"] {

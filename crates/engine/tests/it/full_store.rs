@@ -1,7 +1,7 @@
 //! A store that has no room.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bowline_engine::credential::NewAuthKey;
@@ -136,4 +136,84 @@ async fn a_change_whose_caller_has_gone_is_done_all_the_same() {
         (net.device(device).name == "other").then_some(())
     })
     .await;
+}
+
+/// Counts the lines of the log that people are to look at.
+#[derive(Default)]
+struct Lines {
+    errors: AtomicUsize,
+    warnings: AtomicUsize,
+}
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let count = if *event.metadata().level() == tracing::Level::ERROR {
+            &self.errors
+        } else {
+            &self.warnings
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_thousand_failed_changes_are_one_line_when_it_begins_and_one_when_it_ends() {
+    let lines = Arc::new(Lines::default());
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    let count = |lines: &Lines| {
+        (
+            lines.errors.load(Ordering::Relaxed),
+            lines.warnings.load(Ordering::Relaxed),
+        )
+    };
+    let (net, full) = net().await;
+    let device = net.join(7).await;
+    assert_eq!(count(&lines), (0, 0));
+    full.store(true, Ordering::Relaxed);
+    for number in 0..1000 {
+        let name = format!("other{number}");
+        let refused = net.engine.rename_device(&net.admin, device, &name).await;
+        assert!(
+            matches!(
+                refused,
+                Err(Refusal::Store(StoreFailure::Unavailable(ref trouble)))
+                    if trouble.condition == Condition::Full
+            ),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(count(&lines), (1, 0));
+    let report = net.engine.store_report();
+    let trouble = report.trouble.unwrap();
+    assert_eq!((trouble.condition, trouble.failed), (Condition::Full, 1000));
+    let failed = report.failed.iter().find(|(one, _)| *one == Condition::Full);
+    assert_eq!(failed.unwrap().1, 1000);
+    full.store(false, Ordering::Relaxed);
+    // Nobody writes: the server finds out by itself.
+    until("changes can be stored again", || {
+        net.engine.store_report().trouble.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(count(&lines), (1, 1));
+    net.engine
+        .rename_device(&net.admin, device, "again")
+        .await
+        .unwrap();
+    assert!(net.engine.store_report().committed >= 3);
 }

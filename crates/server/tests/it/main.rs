@@ -6,11 +6,13 @@
 )]
 
 mod commands;
+mod database;
 mod devices;
 mod documents;
 mod elsewhere;
 mod home;
 mod logins;
+mod memory;
 mod nothing_new;
 mod placement;
 mod policy;

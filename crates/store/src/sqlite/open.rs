@@ -51,8 +51,43 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     }
     drop(file);
 
+    let connected = match connections(path, options, metadata.len(), &Index::File) {
+        // The index of the log is a file that needs room, and nothing else here does: it can be in
+        // memory, and then what is stored can be read and served.
+        Err(OpenError::Full) if metadata.len() > 0 => {
+            tracing::warn!(
+                "no space is left beside the database: it is opened for this process alone, and other programs cannot read it until the next start"
+            );
+            connections(path, options, metadata.len(), &Index::Memory)
+        }
+        connected => connected,
+    };
+    let (writer, readers, is_new) = connected?;
+    Ok(Opened {
+        writer,
+        readers,
+        lock,
+        is_new,
+    })
+}
+
+/// Where the index of the write-ahead log is.
+enum Index {
+    /// In a file, which other programs share.
+    File,
+    /// In this process's memory.
+    Memory,
+}
+
+/// The writer's connection, those for reading, and whether the database was made now.
+fn connections(
+    path: &Path,
+    options: &Options,
+    length: u64,
+    index: &Index,
+) -> Result<(Connection, Vec<Connection>, bool), OpenError> {
     let failed = |error| fail::opening(error, path);
-    let mut writer = connect(path).map_err(failed)?;
+    let mut writer = connect(path, index).map_err(failed)?;
     let is_new = refuse_foreign(&writer, path)?;
     match options.opening {
         Opening::Existing if is_new => return Err(OpenError::Empty { place: place(path) }),
@@ -80,27 +115,25 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     if !is_new {
         refuse_damaged(&writer, path)?;
     }
-    if metadata.len() == 0 {
+    if length == 0 {
         // The file's own entry in its directory must be durable too.
         File::open(parent(path))
             .and_then(|parent| parent.sync_all())
-            .map_err(not_writable)?;
+            .map_err(|source| OpenError::NotWritable {
+                path: path.to_owned(),
+                source,
+            })?;
     }
 
     let readers = (0..options.connections.max(1))
         .map(|_| {
-            let reader = connect(path)?;
+            let reader = connect(path, index)?;
             reader.pragma_update(None, "query_only", true)?;
             Ok(reader)
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
-    Ok(Opened {
-        writer,
-        readers,
-        lock,
-        is_new,
-    })
+    Ok((writer, readers, is_new))
 }
 
 fn place(path: &Path) -> String {
@@ -144,9 +177,12 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+fn connect(path: &Path, index: &Index) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = match index {
+        Index::File => Connection::open_with_flags(path, flags)?,
+        Index::Memory => Connection::open_with_flags_and_vfs(path, flags, "unix-excl")?,
+    };
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)

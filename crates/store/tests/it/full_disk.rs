@@ -181,3 +181,52 @@ async fn opening_on_a_full_disk_says_so_and_works_later() {
     store.commit(putting(1, 0, device(1, "a"))).await.unwrap();
     store.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_is_read_from_a_disk_that_is_full_at_the_start() {
+    let Some(disk) = Disk::mount() else { return };
+    let path = disk.place.join("bowline.db");
+    let store = open(&path).await;
+    let seq = store
+        .commit(putting(1, 0, device(1, "first")))
+        .await
+        .unwrap();
+    store.close().await;
+    disk.fill();
+    let store = open(&path).await;
+    assert_eq!(store.seq(tailnet(1)).await.unwrap(), seq);
+    assert_eq!(store.load(tailnet(1)).await.unwrap().rows.len(), 1);
+    let mut newest = seq;
+    let refused = loop {
+        match store.commit(big(1, newest)).await {
+            Ok(seq) => newest = seq,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.condition(), Some(Condition::Full), "{refused:?}");
+    let probed = store.probe(true).await;
+    assert!(
+        probed
+            .as_ref()
+            .err()
+            .is_none_or(|error| error.condition() == Some(Condition::Full)),
+        "{probed:?}"
+    );
+    // Reading goes on, on all connections.
+    for _ in 0..20 {
+        assert_eq!(store.seq(tailnet(1)).await.unwrap(), newest);
+    }
+    disk.free();
+    newest = store
+        .commit(putting(1, newest, device(1, "again")))
+        .await
+        .unwrap();
+    store.probe(true).await.unwrap();
+    assert!(store.size().await.unwrap() > 0);
+    let before = store.load(tailnet(1)).await.unwrap();
+    store.close().await;
+    let store = open(&path).await;
+    assert_eq!(store.seq(tailnet(1)).await.unwrap(), newest);
+    assert_eq!(store.load(tailnet(1)).await.unwrap(), before);
+    store.close().await;
+}

@@ -1,0 +1,88 @@
+//! A server whose database cannot be written.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use bowline_testkit::client::{Compression, Server};
+use http::Method;
+use serde_json::Value;
+
+use crate::home::{Home, patiently};
+
+async fn health(server: &Server, path: &str) -> (u16, Value) {
+    let answer = server.request(Method::GET, path, &[], "").await.unwrap();
+    let status = answer.status.as_u16();
+    (status, answer.json().unwrap_or(Value::Null))
+}
+
+/// Keeps everybody else from writing to the database, until it is dropped.
+fn lock(home: &Home) -> rusqlite::Connection {
+    let lock = rusqlite::Connection::open(home.data().join("bowline.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    lock
+}
+
+#[tokio::test]
+async fn health_fails_while_changes_cannot_be_stored_and_devices_stay_connected() {
+    let home = Home::new();
+    let serving = home.serve().await;
+    let server = serving.server().await;
+    let laptop = serving.device(&home, 1, "laptop").await;
+    assert_eq!(
+        health(&server, "/health").await,
+        (200, serde_json::json!({"status": "pass"}))
+    );
+    let lock = lock(&home);
+    let refused = home.run(&["key", "create"]).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let (status, body) = health(&server, "/health").await;
+    assert_eq!((status, &body["status"]), (503, &"fail".into()), "{body}");
+    assert!(body["checks"]["database"][0]["observedValue"].is_string());
+    assert_eq!(health(&server, "/health/live").await.0, 200);
+    // A known device comes back, and reads are answered.
+    let mut stream = patiently(laptop.stream(Compression::Zstd)).await.unwrap();
+    assert!(patiently(stream.next()).await.unwrap().is_some());
+    let devices = home.prints_json(&["device", "list"]).await;
+    assert_eq!(devices["devices"].as_array().unwrap().len(), 1);
+    drop(lock);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while health(&server, "/health").await.0 != 200 {
+        assert!(Instant::now() < deadline, "it stays unready");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    home.prints(&["key", "create"]).await;
+}
+
+#[tokio::test]
+async fn sigterm_ends_a_server_whose_database_hangs_and_says_so() {
+    let home = Home::with_tailnet().await.0;
+    let log = home.file("log", "");
+    let file = std::fs::File::create(&log).unwrap();
+    let args = Home::serve_args(&["--json"]);
+    let mut command = home.command(&args);
+    command
+        .env("BOWLINE_LOG_LEVEL", "warn")
+        .env("BOWLINE_LIMITS_DRAIN_SECONDS", "1")
+        .stdout(Stdio::piped())
+        .stderr(file);
+    let mut child = command.spawn().unwrap();
+    let mut out = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    patiently(tokio::io::AsyncBufReadExt::read_line(&mut out, &mut line))
+        .await
+        .unwrap();
+    let _lock = lock(&home);
+    let mut waiting = home.command(&["key", "create"]).spawn().unwrap();
+    // Until the change hangs: it is the only thing that the server does.
+    let began = Instant::now();
+    while std::fs::read_to_string(&log).unwrap().is_empty() && began.elapsed().as_secs() < 3 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+    let asked = Instant::now();
+    rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::TERM).unwrap();
+    let status = patiently(child.wait()).await.unwrap();
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}, {status:?}");
+    let _ = waiting.kill().await;
+}
