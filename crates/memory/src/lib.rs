@@ -11,17 +11,15 @@
 //! bowline_memory::release();
 //! ```
 
-/// Gives free pages of all heaps back to the system. Returns whether there were any; always `false`
-/// where the allocator is not glibc's.
+/// Gives free pages of all heaps back to the system. Does nothing where the allocator is not glibc's.
 ///
 /// It walks the heaps, some milliseconds for 100 MiB, and threads that allocate meanwhile may wait for
 /// it: call it from a thread on which nobody waits, and not often.
-pub fn release() -> bool {
+pub fn release() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "no kept crate wraps it")]
     // SAFETY: it takes no pointer, touches no memory that is in use, and may be called from any thread.
-    let released = unsafe { libc::malloc_trim(0) } != 0;
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    let released = false;
-    released
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bowline_store::Store;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether there was work.
@@ -10,7 +11,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(20);
 const WORK: u64 = 30;
 
 /// Gives memory back after times of work, until the server stops.
-pub(crate) async fn give_back(stop: CancellationToken) {
+pub(crate) async fn give_back(store: Store, stop: CancellationToken) {
     let mut before = ticks();
     let mut was_busy = true; // the start frees as well
     loop {
@@ -23,8 +24,9 @@ pub(crate) async fn give_back(stop: CancellationToken) {
         before = now;
         // Once more after the last time: what a storm leaves behind is freed a little later.
         if is_busy || was_busy {
-            let released = tokio::task::spawn_blocking(bowline_memory::release).await;
-            tracing::debug!(released = released.unwrap_or(false), "gave memory back");
+            // Where the database hangs, its pages stay.
+            let _ = tokio::time::timeout(LOOK_EVERY, store.shed()).await;
+            let _ = tokio::task::spawn_blocking(bowline_memory::release).await;
         }
         was_busy = is_busy;
     }

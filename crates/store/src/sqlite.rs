@@ -228,6 +228,16 @@ impl Sqlite {
             .await
     }
 
+    /// The writer's pages: all that is worth it, since it alone touches every page that changes.
+    pub(crate) async fn shed(&self) {
+        let shed = self.writer.write(false, |conn| {
+            Ok::<_, rusqlite::Error>(Ok::<_, Error>(conn.execute_batch("PRAGMA shrink_memory")?))
+        });
+        if let Err(error) = shed.await {
+            tracing::debug!(%error, "could not give up memory of the database");
+        }
+    }
+
     pub(crate) async fn size(&self) -> Result<u64, Error> {
         self.read(|conn| Ok(read::size(conn))).await
     }

@@ -242,6 +242,14 @@ impl Store {
         on_engine!(self, engine => engine.probe(write).await)
     }
 
+    /// Gives up memory that only saves reading again, where the engine is in this process.
+    pub async fn shed(&self) {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.shed().await,
+            Engine::Postgres(_) => {}
+        }
+    }
+
     /// The size of the database in bytes, with its write-ahead log on SQLite.
     pub async fn size(&self) -> Result<u64, Error> {
         on_engine!(self, engine => engine.size().await)

@@ -202,7 +202,10 @@ async fn a_thousand_failed_changes_are_one_line_when_it_begins_and_one_when_it_e
     let report = net.engine.store_report();
     let trouble = report.trouble.unwrap();
     assert_eq!((trouble.condition, trouble.failed), (Condition::Full, 1000));
-    let failed = report.failed.iter().find(|(one, _)| *one == Condition::Full);
+    let failed = report
+        .failed
+        .iter()
+        .find(|(one, _)| *one == Condition::Full);
     assert_eq!(failed.unwrap().1, 1000);
     full.store(false, Ordering::Relaxed);
     // Nobody writes: the server finds out by itself.

@@ -155,10 +155,19 @@ impl Net {
 
     pub(crate) async fn with(settings: Settings, options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let store = open_store(directory.path(), options).await;
+        Self::made(store, directory, settings).await
+    }
+
+    /// On another store than a file of its own. It cannot be restarted.
+    pub(crate) async fn on(store: Store, settings: Settings) -> Self {
+        Self::made(store, tempfile::tempdir().unwrap(), settings).await
+    }
+
+    async fn made(store: Store, directory: tempfile::TempDir, settings: Settings) -> Self {
         let start = "2026-11-26T12:00:00Z".parse().unwrap();
         let clock = Arc::new(TestClock(Mutex::new((start, Duration::ZERO))));
         let random = Arc::new(TestRandom(AtomicU64::new(1)));
-        let store = open_store(directory.path(), options).await;
         let engine = Engine::open(store, settings.clone(), clock.clone(), random.clone())
             .await
             .unwrap();

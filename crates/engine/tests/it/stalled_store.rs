@@ -345,3 +345,126 @@ fn rules() -> Rules {
         ..Rules::default()
     }
 }
+
+/// PostgreSQL's processes for one database, stopped until this is dropped.
+struct Stopped(Vec<i32>);
+
+impl Stopped {
+    async fn all_of(client: &tokio_postgres::Client, database: &str) -> Self {
+        let rows = client
+            .query(
+                "SELECT pid FROM pg_stat_activity WHERE datname = $1",
+                &[&database],
+            )
+            .await
+            .unwrap();
+        let stopped = Self(rows.iter().map(|row| row.get(0)).collect());
+        stopped.signal("-STOP");
+        stopped
+    }
+
+    fn signal(&self, signal: &str) {
+        for process in &self.0 {
+            let status = std::process::Command::new("kill")
+                .args([signal, &process.to_string()])
+                .status();
+            assert!(status.unwrap().success());
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_postgresql_is_stopped_devices_reconnect_and_what_is_unknown_is_resolved() {
+    let Some(server) = bowline_testdata::postgres() else {
+        return;
+    };
+    let (client, connection) = tokio_postgres::connect(&server, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let name = format!("bowline_test_stalled_{}", std::process::id());
+    let drop_it = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+    client.batch_execute(&drop_it).await.unwrap();
+    let make = format!("CREATE DATABASE {name}");
+    client.batch_execute(&make).await.unwrap();
+    let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+    let store =
+        bowline_store::Store::open(&bowline_store::StoreUrl::Postgres(url), Options::default())
+            .await
+            .unwrap();
+    let settings = Settings {
+        commit_timeout: Duration::from_secs(2),
+        ..quick()
+    };
+    let net = Net::on(store, settings).await;
+    let key = net.reusable().await;
+    let mut devices = Vec::new();
+    for number in 0..10 {
+        devices.push(net.register(request(number, &key)).await);
+    }
+    let stopped = Stopped::all_of(&client, &name).await;
+    let began = std::time::Instant::now();
+    let changes = join_all((0..3).map(|index| {
+        net.engine
+            .rename_device(&net.admin, devices[index], ["x", "y", "z"][index])
+    }));
+    let back = async {
+        let mut streams = Vec::new();
+        for number in 0..10 {
+            let device = net.register(request(number, &key)).await;
+            let stream = net.engine.open_stream(net.tailnet, device).await;
+            streams.push(stream.unwrap());
+            net.engine.report(net.tailnet, device, report(9)).await;
+        }
+        until("all are back", || {
+            let mut all = devices.iter();
+            all.all(|device| net.is_online(*device) && port(&net, *device) == Some(9))
+                .then_some(())
+        })
+        .await;
+        streams
+    };
+    let (changes, streams) = tokio::join!(changes, back);
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    for change in &changes {
+        assert!(
+            matches!(change, Err(Refusal::Store(failure)) if failure.is_condition()),
+            "{change:?}"
+        );
+    }
+    drop(stopped);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    while let Err(error) = net
+        .engine
+        .rename_device(&net.admin, devices[9], "last")
+        .await
+    {
+        assert!(tokio::time::Instant::now() < deadline, "{error:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // What is shown is what is stored, whichever way each of the changes went.
+    let stored = net.engine.store().load(net.tailnet).await.unwrap();
+    for device in &devices {
+        let shown = net.device(*device).name.clone();
+        let row = stored
+            .rows
+            .iter()
+            .find(|row| row.kind == bowline_store::Kind::Device && row.id == device.get());
+        let row: bowline_model::device::Device =
+            bowline_model::record::decode(&row.unwrap().body).unwrap();
+        assert_eq!(row.name, shown);
+    }
+    drop(streams);
+    assert!(net.engine.close_within(Duration::from_secs(20)).await);
+    client.batch_execute(&drop_it).await.unwrap();
+}

@@ -81,15 +81,15 @@ async fn the_measured_process() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bowline.db");
-    let store = Store::open(&path.as_path().into(), Options::default());
+    let store = Store::open(&path.as_path().into(), Options::default())
+        .await
+        .unwrap();
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let settings = Settings {
         offline_grace: std::time::Duration::from_millis(1),
         ..Settings::default()
     };
-    let engine = Engine::open(store.await.unwrap(), settings, clock, random)
-        .await
-        .unwrap();
+    let engine = Engine::open(store, settings, clock, random).await.unwrap();
     let made = engine.create_tailnet("ann@example.com", None).await;
     let admin = engine.authenticate(made.unwrap().token.expose()).unwrap();
     let new = NewAuthKey {
@@ -100,6 +100,7 @@ async fn the_measured_process() {
     for number in 0..STORMS {
         storm(&engine, &admin, auth_key.expose(), number * DEVICES).await;
         let busy = resident_bytes();
+        engine.store().shed().await;
         bowline_memory::release();
         println!("\nstorm {number} {busy} {}", resident_bytes());
     }
