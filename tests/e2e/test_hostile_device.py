@@ -19,13 +19,14 @@ from harness.wait import until
 HOSTILE: list[dict[str, Any]] = [
     {"Hostname": "evil", "OS": 5},
     {"Hostname": {"a": 1}, "OS": ["linux"], "App": True},
-    {"Hostname": "evil", "Services": [{"Proto": "peerapi4", "Port": 70000}, {"Proto": "peerapi6", "Port": "1"}]},
+    {"Services": [{"Proto": "peerapi4", "Port": 70000}, {"Proto": "peerapi6", "Port": "1"}]},
     {"Hostname": "evil", "Services": "none", "sshHostKeys": {"a": 1}},
     {"Hostname": "evil", "sshHostKeys": [1, "ssh-ed25519 AAAA\nother ssh-ed25519 BBBB"]},
     {"Hostname": "evil", "ShareeNode": "yes", "AppConnector": 1, "IngressEnabled": [], "WireIngress": "x"},
     {"Hostname": "evil", "Location": [1, 2]},
     {"Hostname": "evil", "Location": {"Latitude": "north", "Priority": 2**63}},
-    {"Hostname": "evil\n\u202e\x1b[31m", "NetInfo": {"PreferredDERP": 2**32 - 1, "DERPLatency": {"900-v4": 1e306}}},
+    {"Hostname": "evil\n\u202e\x1b[31m", "NetInfo": {"PreferredDERP": 2**32 - 1}},
+    {"Hostname": "evil", "NetInfo": {"DERPLatency": {"900-v4": 1e306, "900-v6": -1}}},
     {"Hostname": "evil", "NetInfo": {"PreferredDERP": 2**31, "UPnP": "x", "DERPLatency": [1]}},
 ]
 
@@ -128,6 +129,7 @@ def test_a_client_is_told_that_its_tags_are_refused(tailnet: Tailnet, set_policy
         assert device.state == "Running"
         assert tailnet.api.device(device.device_id)["tags"] == ["tag:a"]
         ask_for_tags(device, "tag:b")
-        until("it has its new tag", lambda device=device: tailnet.api.device(device.device_id)["tags"] == ["tag:b"])
+        shown = f"/device/{device.device_id}"
+        until("it has its new tag", lambda shown=shown: tailnet.api.ok("GET", shown)["tags"] == ["tag:b"])
         until(f"{version} is content", lambda device=device: "tag:typo" not in " ".join(device.health))
         assert device.state == "Running"
