@@ -101,7 +101,7 @@ class Server:
         return (self.directory / "bowline.log").read_text(errors="replace")
 
     def metric(self, name: str) -> int:
-        """The value of a metric without labels."""
+        """The value of a metric; labels are a part of its name, as in `name{label="value"}`."""
         text = self.host.run("curl", "-fsS", "--max-time", "5", "http://127.0.0.1:9090/metrics").stdout
         line = next(line for line in text.splitlines() if line.startswith(f"{name} "))
         return int(line.split()[1])
