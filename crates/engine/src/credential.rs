@@ -122,7 +122,7 @@ pub(crate) fn mint_token(
         description: description.to_owned(),
         created: now,
         expires: now + lifetime(seconds)?,
-        expired: false,
+        expired: None,
         revoked: None,
     };
     draft.audit(
@@ -175,7 +175,7 @@ impl Engine {
                 description: new.description.clone(),
                 created: now,
                 expires: now + lifetime(new.expiry_seconds)?,
-                expired: false,
+                expired: None,
                 revoked: None,
             };
             draft.audit(

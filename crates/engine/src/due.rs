@@ -19,9 +19,8 @@ use serde_json::{Value, json};
 use crate::draft::Draft;
 use crate::session::Sessions;
 
-/// How long a posture attribute whose time is over is kept, should the clock have been wrong.
-const ATTRIBUTE_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// The most of them that one device keeps: the newest.
+/// The most posture attributes whose time is over that one device keeps, should the clock have been
+/// wrong: the newest.
 const ENDED_ATTRIBUTES_MAX: usize = 100;
 /// How long a revoked or expired credential can still be read.
 const CREDENTIAL_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -163,7 +162,7 @@ fn credential_moments(id: KeyId, credential: Option<&Credential>) -> Moments {
         key: Key::Credential(id),
         due: credential.and_then(credential_due),
         told: credential
-            .filter(|credential| credential.expired)
+            .filter(|credential| credential.expired.is_some())
             .map(|credential| credential.expires),
     }
 }
@@ -215,12 +214,7 @@ fn device_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
         .attributes
         .values()
         .filter_map(|attribute| attribute.expires);
-    let forgotten = device
-        .ended_attributes
-        .values()
-        .filter_map(|attribute| attribute.expires?.checked_add(ATTRIBUTE_RETENTION).ok());
     attributes
-        .chain(forgotten)
         .chain(expiry)
         .chain(ephemeral_due(entry, silence))
         .min()
@@ -239,10 +233,9 @@ fn device_told(device: &Device) -> Option<Timestamp> {
 }
 
 fn credential_due(credential: &Credential) -> Option<Timestamp> {
-    match (credential.revoked, credential.expired) {
-        (Some(ended), _) => ended.checked_add(CREDENTIAL_RETENTION).ok(),
-        (None, true) => credential.expires.checked_add(CREDENTIAL_RETENTION).ok(),
-        (None, false) => Some(credential.expires),
+    match credential.revoked.or(credential.expired) {
+        Some(ended) => ended.checked_add(CREDENTIAL_RETENTION).ok(),
+        None => Some(credential.expires),
     }
 }
 
@@ -304,21 +297,14 @@ fn expire(draft: &mut Draft<'_>, device: &mut Device) -> bool {
     true
 }
 
-/// Sets attributes aside whose time is over, brings those back whose time is not, and forgets those
-/// that have been kept long enough.
+/// Sets attributes aside whose time is over, and brings those back whose time is not.
 fn end_attributes(draft: &mut Draft<'_>, device: &mut Device) -> bool {
     let now = draft.now();
     let target = device_target(device, Some("ATTRIBUTES"));
     let is_over = |attribute: &Attribute| attribute.expires.is_some_and(|at| at <= now);
     let early = extract(&mut device.ended_attributes, |one| !is_over(one));
     let over = extract(&mut device.attributes, is_over);
-    let old = extract(&mut device.ended_attributes, |one| {
-        let kept_until = one
-            .expires
-            .and_then(|at| at.checked_add(ATTRIBUTE_RETENTION).ok());
-        kept_until.is_some_and(|until| until <= now)
-    });
-    let changed = !(early.is_empty() && over.is_empty() && old.is_empty());
+    let changed = !(early.is_empty() && over.is_empty());
     for (key, attribute) in early {
         // One that was set since stands.
         if let MapEntry::Vacant(vacant) = device.attributes.entry(key) {
@@ -342,7 +328,7 @@ fn end_attributes(draft: &mut Draft<'_>, device: &mut Device) -> bool {
         device.ended_attributes.remove(&key);
     }
     if changed {
-        // Forgetting one is no event: its end was.
+        // One that does not come back because another was set since is no event.
         draft.changes.audited = true;
     }
     changed
@@ -370,12 +356,12 @@ fn run_credential(draft: &mut Draft<'_>, id: KeyId) {
         return;
     };
     let is_expired = credential.expires <= now;
-    let ended = credential.revoked.is_some() || credential.expired;
+    let ended = credential.revoked.is_some() || credential.expired.is_some();
     if ended && credential_due(&credential).is_some_and(|due| due <= now) {
         draft.remove_credential(id);
         return;
     }
-    if credential.revoked.is_some() && is_expired || credential.expired == is_expired {
+    if credential.revoked.is_some() && is_expired || credential.expired.is_some() == is_expired {
         return;
     }
     let target = crate::credential::target(&credential);
@@ -387,7 +373,7 @@ fn run_credential(draft: &mut Draft<'_>, id: KeyId) {
         draft.audit_with("RESTORED", target, Value::Null, expires, why);
     }
     draft.put_credential(Credential {
-        expired: is_expired,
+        expired: is_expired.then_some(now),
         ..(*credential).clone()
     });
 }

@@ -34,10 +34,11 @@ pub struct Credential {
     pub created: Timestamp,
     /// When it stops being good.
     pub expires: Timestamp,
-    /// Whether a timer has noted that this moment has come, in an audit event. What the credential is
-    /// good for follows from `expires`, so that a clock which was wrong for a while ends nothing.
-    #[serde(default)]
-    pub expired: bool,
+    /// When a timer noted that this moment has come, in an audit event. What the credential is good for
+    /// follows from `expires`, so that a clock which was wrong for a while ends nothing; how long it
+    /// is kept follows from this, so that no jump forgets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired: Option<Timestamp>,
     /// When somebody revoked it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Timestamp>,

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,14 @@ class Server:
     """One data directory and, while started, one `bowline serve` on it."""
 
     def __init__(
-        self, binary: Path, host: Host, directory: Path, authority: Authority | None = None
+        self,
+        binary: Path,
+        host: Host,
+        directory: Path,
+        authority: Authority | None = None,
+        **env: str,
     ) -> None:
+        """`env`: more of the environment of the running server."""
         self.host = host
         self.directory = directory
         self._authority = authority
@@ -31,6 +38,7 @@ class Server:
         self._env = environment(
             directory, RUST_BACKTRACE="1", BOWLINE_TAILNET_MAGIC_DNS_NEEDS_NAMESERVER="true"
         )
+        self._own_env = env
         directory.mkdir(parents=True, exist_ok=True)
         if authority is not None:
             self._env["BOWLINE_TLS_CERTIFICATE_FILE"] = str(directory / "certificate.pem")
@@ -77,7 +85,7 @@ class Server:
             "--listen", f"{address}:8080", "--url", self.url,
             "--derp-listen", f"{address}:8443", "--stun-listen", f"{address}:3478",
         )  # fmt: skip
-        self._daemon = Daemon(command, self.directory / "bowline.log", self._env, self.directory)
+        self._daemon = Daemon(command, self.directory / "bowline.log", {**self._env, **self._own_env}, self.directory)
         until("bowline answers /health", self._healthy, deadline=20, also=self.tail)
 
     def stop(self) -> None:
@@ -95,6 +103,18 @@ class Server:
 
     def tail(self) -> str:
         return self._daemon.tail() if self._daemon else "bowline is not running"
+
+    def cli(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """One command on the data directory, whatever becomes of it."""
+        return subprocess.run(
+            self.host.enter(self._binary, *arguments, "--data", self._data),
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=30,
+            env={**self._env, **env},
+            stdin=subprocess.DEVNULL,
+        )
 
     def log(self) -> str:
         """All that it logged so far."""

@@ -174,9 +174,10 @@ async fn what_a_confirmed_clock_ended_is_good_again_when_it_was_wrong_after_all(
         .expire_device(&net.admin, logged_out)
         .await
         .unwrap();
-    net.set_clock(right + DAY * 179).await;
+    net.set_clock(right + DAY * 400).await;
     net.engine.confirm_clock(net.now()).await.unwrap();
-    net.pass(DAY).await;
+    assert!(net.engine.authenticate(&all.token).is_none());
+    net.pass(DAY * 50).await;
     assert!(net.device(all.person).expired && !net.engine.admits(&node_key(1)));
     assert!(net.device(all.person).attributes.is_empty());
     assert!(net.snapshot().credential(all.revoked).is_none());
@@ -188,6 +189,8 @@ async fn what_a_confirmed_clock_ended_is_good_again_when_it_was_wrong_after_all(
             .attributes
             .contains_key("custom:ends")
     );
+    assert!(net.engine.authenticate(&all.token).is_some());
+    assert!(net.snapshot().credential(all.key_id).is_some());
     assert!(
         net.device(logged_out).expired,
         "what somebody ended stays ended"
