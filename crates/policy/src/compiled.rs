@@ -25,12 +25,15 @@ pub use class::ClassId;
 pub use diff::{
     AccessChange, AttributeChange, Connection, Described, Diff, Direction, RouteChange, SshChange,
 };
-pub use explain::{End, Explanation, FailedPosture, Named, Pair, Question, Reason, Verdict};
+pub use explain::{
+    End, Explanation, FailedPosture, Named, Pair, Question, Reason, Unanswered, Verdict,
+};
 pub use filter::{CapGrant, DstPorts, FilterRule};
 pub use preview::{Match, PreviewTarget};
 pub use ssh::{SshAction, SshDecision, SshPolicyRule};
 pub use tags::Principal;
 
+use crate::budget::{Budget, Exhausted};
 use crate::policy::Policy;
 use crate::program::{AtomId, Program, RuleId, SourceId};
 use crate::set::{DeviceSet, Slot};
@@ -112,8 +115,10 @@ pub struct Impact {
 }
 
 /// What was touched while changes are applied.
-#[derive(Debug, Default)]
-struct Touched {
+#[derive(Debug)]
+struct Touched<'a> {
+    /// What applying them may take. Where it does not suffice the sets are not whole.
+    budget: &'a Budget,
     devices: BTreeSet<Slot>,
     atoms: BTreeSet<AtomId>,
     /// Sources whose devices changed.
@@ -127,13 +132,59 @@ struct Touched {
     /// Services whose addresses changed.
     services: bool,
     routes: bool,
+    /// There are other subnet routes than before.
+    subnets: bool,
     gone: BTreeSet<DeviceId>,
+}
+
+impl<'a> Touched<'a> {
+    fn new(budget: &'a Budget) -> Self {
+        Self {
+            budget,
+            devices: BTreeSet::new(),
+            atoms: BTreeSet::new(),
+            sources: BTreeSet::new(),
+            wires: BTreeSet::new(),
+            patches: StdHashMap::new(),
+            users: BTreeSet::new(),
+            services: false,
+            routes: false,
+            subnets: false,
+            gone: BTreeSet::new(),
+        }
+    }
 }
 
 impl Compiled {
     /// Applies a policy to a tailnet.
+    ///
+    /// Takes whatever it takes: for policies that were accepted within a budget.
     pub fn new(policy: Arc<Policy>, topology: &Topology) -> Self {
-        let program = Arc::new(Program::new(&policy));
+        Self::build(policy, topology, &Budget::unlimited(), None)
+    }
+
+    /// Applies a policy to a tailnet within a budget.
+    ///
+    /// # Errors
+    /// The budget does not suffice.
+    pub fn new_within(
+        policy: Arc<Policy>,
+        topology: &Topology,
+        budget: &Budget,
+    ) -> Result<Self, Exhausted> {
+        let compiled = Self::build(policy, topology, budget, None);
+        budget.check().map(|()| compiled)
+    }
+
+    /// Where the budget does not suffice, what is made is not whole. With another state, devices
+    /// have the same indexes as there.
+    fn build(
+        policy: Arc<Policy>,
+        topology: &Topology,
+        budget: &Budget,
+        like: Option<&Self>,
+    ) -> Self {
+        let program = Arc::new(Program::new(&policy, budget));
         let mut compiled = Self {
             users: HashMap::new(),
             logins: HashMap::new(),
@@ -141,9 +192,11 @@ impl Compiled {
             groups: HashMap::new(),
             services: HashMap::new(),
             https_enabled: topology.https_enabled,
-            slots: HashMap::new(),
-            devices: Vector::new(),
-            free: Vector::new(),
+            slots: like.map(|like| like.slots.clone()).unwrap_or_default(),
+            devices: like
+                .map(|like| like.devices.iter().map(|_| None).collect())
+                .unwrap_or_default(),
+            free: like.map(|like| like.free.clone()).unwrap_or_default(),
             addresses: OrdMap::new(),
             atoms: program.atoms.iter().map(|_| Arc::default()).collect(),
             sources: program.sources.iter().map(|_| Arc::default()).collect(),
@@ -158,8 +211,8 @@ impl Compiled {
             policy,
             program,
         };
-        compiled.refresh_fixed_wires();
-        let mut touched = Touched::default();
+        compiled.refresh_fixed_wires(budget);
+        let mut touched = Touched::new(budget);
         for user in &topology.users {
             compiled.put_user(user.clone(), &mut touched);
         }
@@ -172,7 +225,10 @@ impl Compiled {
         for device in &topology.devices {
             compiled.put_device(device.clone(), &mut touched);
         }
-        compiled.settle(&touched);
+        // Nobody has seen anything of this state: there is no impact to find out.
+        compiled.refresh_subnets(&mut touched);
+        compiled.refresh_prints(&touched);
+        compiled.elect_leaders(budget);
         compiled
     }
 
@@ -183,7 +239,8 @@ impl Compiled {
 
     /// Applies several changes as one.
     pub fn apply_all(&mut self, changes: impl IntoIterator<Item = Change>) -> Impact {
-        let mut touched = Touched::default();
+        let budget = Budget::unlimited();
+        let mut touched = Touched::new(&budget);
         for change in changes {
             match change {
                 Change::Device(device) => self.put_device(*device, &mut touched),
@@ -200,7 +257,7 @@ impl Compiled {
                 }
             }
         }
-        self.settle(&touched)
+        self.settle(&mut touched)
     }
 
     /// The policy.
@@ -256,7 +313,7 @@ impl Compiled {
         self.users.get(self.logins.get(&login.to_lowercase())?)
     }
 
-    fn put_user(&mut self, user: User, touched: &mut Touched) {
+    fn put_user(&mut self, user: User, touched: &mut Touched<'_>) {
         let old = self.users.get(&user.id).cloned();
         if old.as_deref() == Some(&user) {
             return;
@@ -270,14 +327,14 @@ impl Compiled {
         self.evaluate_devices_of(id, touched);
     }
 
-    fn remove_user(&mut self, id: UserId, touched: &mut Touched) {
+    fn remove_user(&mut self, id: UserId, touched: &mut Touched<'_>) {
         if let Some(old) = self.users.remove(&id) {
             self.logins.remove(&old.login.to_lowercase());
             self.evaluate_devices_of(id, touched);
         }
     }
 
-    fn evaluate_devices_of(&mut self, id: UserId, touched: &mut Touched) {
+    fn evaluate_devices_of(&mut self, id: UserId, touched: &mut Touched<'_>) {
         let slots: Vec<Slot> = self
             .devices_of(id)
             .map(|set| set.iter().collect())
@@ -292,7 +349,7 @@ impl Compiled {
         touched.users.insert(id);
     }
 
-    fn put_group(&mut self, name: &str, members: &[String], touched: &mut Touched) {
+    fn put_group(&mut self, name: &str, members: &[String], touched: &mut Touched<'_>) {
         let new: BTreeSet<String> = members.iter().map(|login| login.to_lowercase()).collect();
         let old = self.groups.get(name).cloned().unwrap_or_default();
         if new.is_empty() {
@@ -310,7 +367,7 @@ impl Compiled {
         }
     }
 
-    fn put_service(&mut self, name: &str, addresses: &[IpAddr], touched: &mut Touched) {
+    fn put_service(&mut self, name: &str, addresses: &[IpAddr], touched: &mut Touched<'_>) {
         if addresses.is_empty() {
             self.services.remove(name);
         } else {
@@ -321,27 +378,35 @@ impl Compiled {
             touched.services = true;
             let sources = self.program.sources_of_atom.get(*atom as usize);
             for source in sources.cloned().unwrap_or_default() {
-                self.refresh_fixed_wire(source);
+                self.refresh_fixed_wire(source, touched.budget);
                 touched.wires.insert(source);
             }
         }
     }
 
     /// Brings what is derived up to date after the sets have changed.
-    fn settle(&mut self, touched: &Touched) -> Impact {
-        self.refresh_prints(&touched.users);
+    fn settle(&mut self, touched: &mut Touched<'_>) -> Impact {
+        self.refresh_subnets(touched);
+        self.refresh_prints(touched);
         let moved = if touched.wires.is_empty() && !self.leaders.by_rule.is_empty() {
             (BTreeSet::new(), BTreeSet::new())
         } else {
-            self.elect_leaders()
+            self.elect_leaders(touched.budget)
         };
         self.impact(touched, &moved.0, &moved.1)
     }
 
     /// Groups the rules by sources and protocol. Returns the rules whose place changed, and the
     /// kinds of groups that did.
-    fn elect_leaders(&mut self) -> (BTreeSet<RuleId>, BTreeSet<(u128, Option<u8>)>) {
+    fn elect_leaders(
+        &mut self,
+        budget: &Budget,
+    ) -> (BTreeSet<RuleId>, BTreeSet<(u128, Option<u8>)>) {
         let mut leaders = Leaders::default();
+        // The tables here, and those of what moved.
+        if budget.elements(self.program.rules.len(), 120).is_err() {
+            return (BTreeSet::new(), BTreeSet::new());
+        }
         leaders.by_rule.reserve(self.program.rules.len());
         for (rule, id) in self.program.rules.iter().zip(0..) {
             let leader = match (&rule.allows, rule.is_local()) {

@@ -1,5 +1,7 @@
 //! Errors and warnings about a policy, with their places.
 
+use crate::budget::Exhausted;
+use crate::hujson::Unreadable;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -25,6 +27,20 @@ pub struct Diagnostic {
     /// Failed tests, for `data` of the API's answer. Empty for other errors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
+    /// The work was given up: nothing is known about what the policy says.
+    #[serde(skip)]
+    pub exhausted: Option<Exhausted>,
+}
+
+/// What is odd about a policy file and does not keep it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is.
+    pub message: String,
+    /// Where it stands.
+    pub place: Place,
+    /// Something is written twice, and one of the two has no effect.
+    pub is_repetition: bool,
 }
 
 /// One entry of `data` in the API's answer: a failed test or a warning.
@@ -51,6 +67,7 @@ impl Diagnostic {
             message: message.into(),
             place,
             failures: Vec::new(),
+            exhausted: None,
         }
     }
 }
@@ -70,5 +87,24 @@ impl From<crate::hujson::Error> for Diagnostic {
             column: error.column,
         };
         Self::new(place, error.to_string())
+    }
+}
+
+impl From<Unreadable> for Diagnostic {
+    fn from(reason: Unreadable) -> Self {
+        match reason {
+            Unreadable::Syntax(error) => error.into(),
+            Unreadable::Exhausted(exhausted) => exhausted.into(),
+        }
+    }
+}
+
+impl From<Exhausted> for Diagnostic {
+    fn from(exhausted: Exhausted) -> Self {
+        let start = Place { line: 1, column: 1 };
+        Self {
+            exhausted: Some(exhausted),
+            ..Self::new(start, exhausted.to_string())
+        }
     }
 }

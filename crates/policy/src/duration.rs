@@ -63,7 +63,7 @@ pub(crate) fn parse(text: &str) -> Result<i64, String> {
         let mut scale = *scale;
         for digit in fraction.bytes() {
             scale /= 10;
-            part += i128::from(digit - b'0') * scale;
+            part = part.saturating_add(i128::from(digit - b'0') * scale);
         }
         total = total.checked_add(part).ok_or_else(invalid)?;
         rest = behind;

@@ -19,11 +19,14 @@
 
 mod format;
 mod literal;
+mod outline;
 mod parse;
 mod patch;
 
 pub use literal::quote;
-pub use parse::MAX_DEPTH;
+pub use outline::MAX_DEPTH;
+pub use outline::Unreadable;
+pub(crate) use outline::{Index, Outline};
 
 use literal::decode_string;
 
@@ -318,6 +321,17 @@ impl Value {
     }
 }
 
+/// Whether a text is an object or an array; `None` for other values. Checks the grammar, and takes
+/// no more memory than that needs.
+///
+/// # Errors
+/// A syntax error, or what the budget lacks.
+pub fn kind(text: &str, budget: &crate::Budget) -> Result<Option<Kind>, Unreadable> {
+    let outline = Outline::parse(text.as_bytes(), budget)?;
+    budget.give_back(outline.bytes());
+    Ok(outline.kind(0))
+}
+
 /// Formats a document canonically. The `ETag` of a policy file is the SHA-256 of this text.
 ///
 /// # Errors
@@ -363,8 +377,8 @@ pub fn to_json(text: &str) -> Result<String, Error> {
 /// Finds lines and columns of offsets.
 #[derive(Debug, Clone)]
 pub struct LineIndex {
-    /// Offset of the first byte of each line.
-    starts: Vec<usize>,
+    /// Offset of the first byte of each line. A text can be nothing but newlines.
+    starts: Vec<u32>,
 }
 
 impl LineIndex {
@@ -373,16 +387,24 @@ impl LineIndex {
         let newlines = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
         Self {
             starts: std::iter::once(0)
-                .chain(newlines.map(|(at, _)| at + 1))
+                .chain(newlines.map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX)))
                 .collect(),
         }
     }
 
     /// Line and column of an offset, both from 1, the column in bytes.
     pub fn locate(&self, offset: usize) -> (usize, usize) {
-        let line = self.starts.partition_point(|start| *start <= offset);
+        let line = self
+            .starts
+            .partition_point(|start| *start as usize <= offset);
         let start = line.checked_sub(1).and_then(|index| self.starts.get(index));
-        (line, offset - start.copied().unwrap_or(0) + 1)
+        let start = start.map_or(0, |start| *start as usize);
+        (line, offset - start + 1)
+    }
+
+    /// Estimated memory, in bytes, of the lookup for a text.
+    pub(crate) fn bytes(text: &[u8]) -> usize {
+        count_newlines(text).saturating_mul(size_of::<u32>())
     }
 }
 
@@ -419,7 +441,7 @@ fn has_newline(extra: &[u8]) -> bool {
 
 #[expect(
     clippy::naive_bytecount,
-    reason = "white space between two values is a few bytes"
+    reason = "white space between two values is a few bytes, and whole texts are counted once"
 )]
 fn count_newlines(extra: &[u8]) -> usize {
     extra.iter().filter(|byte| **byte == b'\n').count()

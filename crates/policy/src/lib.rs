@@ -38,6 +38,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+mod budget;
 mod compiled;
 mod decode;
 mod diagnostic;
@@ -54,16 +55,18 @@ mod set;
 mod topology;
 mod topology_file;
 
+pub use budget::{Budget, Cancel, Exhausted, Limits};
 pub use compiled::{
     AccessChange, AttributeChange, CapGrant, CapabilityMap, ClassId, Compiled, Connection,
     Described, Diff, Direction, DstPorts, End, Explanation, FailedPosture, FilterRule, Impact,
     Match, Named, Pair, PreviewTarget, Principal, Question, Reason, RouteChange, SshAction,
-    SshChange, SshDecision, SshPolicyRule, Verdict,
+    SshChange, SshDecision, SshPolicyRule, Unanswered, Verdict,
 };
-pub use diagnostic::{Diagnostic, Failure, Place};
+pub use diagnostic::{Diagnostic, Failure, Place, Warning};
 pub use policy::Policy;
 pub use port::PortRange;
 pub use section::attr_config::AttributeConfig;
+pub use section::derp_map::{RelayMap, RelayNode, RelayRegion};
 pub use section::postures::{AttributeValue, Attributes};
 pub use section::settings::Settings;
 pub use section::ssh::CheckPeriod;

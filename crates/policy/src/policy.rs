@@ -1,12 +1,13 @@
 //! A policy: parsed and checked, not yet applied to a tailnet.
 
-use crate::decode::{Part, Text};
-use crate::diagnostic::{Diagnostic, Place};
-use crate::hujson::{self, LineIndex};
+use crate::budget::Budget;
+use crate::decode::{Part, Reading, Text};
+use crate::diagnostic::{Diagnostic, Place, Warning};
 use crate::range::Ranges;
 use crate::section::acls::{self, Acl};
 use crate::section::attr_config::{self, AttributeConfig};
 use crate::section::auto_approvers::{self, AutoApprovers};
+use crate::section::derp_map;
 use crate::section::grants::{self, Grant};
 use crate::section::groups;
 use crate::section::hosts;
@@ -41,7 +42,14 @@ pub struct Policy {
     pub(crate) tests: Vec<AccessTest>,
     pub(crate) ssh_tests: Vec<SshTest>,
     pub(crate) settings: Settings,
+    warnings: Vec<Warning>,
 }
+
+/// Errors of one file that are told at most.
+const ERRORS_MAX: usize = 1000;
+
+/// Estimated memory of a value in a tree of [`crate::hujson`], in bytes.
+const TREE_VALUE: usize = 200;
 
 const SECTIONS: &[&str] = &[
     "grants",
@@ -94,18 +102,26 @@ impl<'a> Sections<'a> {
         read: impl Fn(Part<'a>) -> Result<T, Diagnostic>,
         errors: &mut Vec<Diagnostic>,
     ) -> Option<Vec<T>> {
-        let list = match self.get(name)?.list() {
+        let section = self.get(name)?;
+        let list = match section.list() {
             Ok(list) => list,
             Err(error) => {
                 errors.push(error);
                 return None;
             }
         };
-        let mut rules = Vec::with_capacity(list.len());
+        let mut rules = Vec::new();
         for part in list {
-            match read(part) {
+            let taken = section.budget().elements(1, size_of::<T>());
+            match taken.map_err(Diagnostic::from).and_then(|()| read(part)) {
                 Ok(rule) => rules.push(rule),
-                Err(error) => errors.push(error),
+                Err(error) => {
+                    let is_last = error.exhausted.is_some() || errors.len() >= ERRORS_MAX;
+                    errors.push(error);
+                    if is_last {
+                        break;
+                    }
+                }
             }
         }
         Some(rules)
@@ -119,16 +135,52 @@ impl Policy {
     /// At least one diagnostic. The first is the one whose message the policy API answers; the
     /// others are what else could be found.
     pub fn parse(text: &str) -> Result<Self, Vec<Diagnostic>> {
-        let document = hujson::Value::parse(text.as_bytes()).map_err(|error| vec![error.into()])?;
-        let lines = LineIndex::new(text.as_bytes());
-        let root = Part::new(&document, &lines);
+        Self::parse_within(text, &Budget::default())
+    }
+
+    /// The same with a budget that is shared with the work that follows.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); where the budget did not suffice the first diagnostic says so.
+    pub fn parse_within(text: &str, budget: &Budget) -> Result<Self, Vec<Diagnostic>> {
+        let one = |error: Diagnostic| vec![error];
+        let reading = Reading::new(text, budget).map_err(one)?;
+        let values = reading.values();
+        // A file that is accepted is formatted for its ETag, as a tree.
+        let tree = values
+            .saturating_mul(TREE_VALUE)
+            .saturating_add(text.len().saturating_mul(3));
+        budget.bytes(tree).map_err(Diagnostic::from).map_err(one)?;
+        budget.give_back(tree);
+        budget
+            .bytes(text.len())
+            .map_err(Diagnostic::from)
+            .map_err(one)?;
         let mut sections = Sections::default();
-        root.members(SECTIONS, |name, part| {
-            sections.0.push((name, part));
-            Ok(())
-        })
-        .map_err(|error| vec![error])?;
-        read_sections(text, &sections)
+        let mut read = || {
+            reading.root().members(SECTIONS, |name, part| {
+                sections.0.retain(|(known, _)| *known != name);
+                sections.0.push((name, part));
+                Ok(())
+            })
+        };
+        read().map_err(one)?;
+        let outcome = read_sections(text, &sections, budget);
+        // Where the work was given up, what was found so far is not the point.
+        budget.check().map_err(Diagnostic::from).map_err(one)?;
+        let mut policy = outcome?;
+        drop(sections);
+        policy.warnings = reading.finish(text);
+        policy
+            .warnings
+            .sort_by_key(|warning| (warning.place.line, warning.place.column));
+        Ok(policy)
+    }
+
+    /// What is odd about the file itself, in its order: what is written twice, and what has no
+    /// effect. Not more than a hundred.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// The file as it was written.
@@ -171,9 +223,9 @@ impl Policy {
     /// # Errors
     /// What is wrong with the tests.
     pub fn with_tests(&self, text: &str) -> Result<Self, Diagnostic> {
-        let document = hujson::Value::parse(text.as_bytes())?;
-        let lines = LineIndex::new(text.as_bytes());
-        let given = tests::read_given(Part::new(&document, &lines), &self.names)?;
+        let budget = Budget::default();
+        let reading = Reading::new(text, &budget)?;
+        let given = tests::read_given(reading.root(), &self.names)?;
         Ok(Self {
             tests: given.access,
             ssh_tests: given.ssh,
@@ -241,11 +293,15 @@ impl Policy {
     }
 }
 
-fn read_sections(text: &str, sections: &Sections<'_>) -> Result<Policy, Vec<Diagnostic>> {
+fn read_sections(
+    text: &str,
+    sections: &Sections<'_>,
+    budget: &Budget,
+) -> Result<Policy, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     // What other sections refer to comes first. An error here would bring others in its train.
     let (names, ipsets, owner_texts, postures) =
-        read_names(sections).map_err(|error| vec![error])?;
+        read_names(sections, budget).map_err(|error| vec![error])?;
     let mut keep = |error: Diagnostic| errors.push(error);
     let tag_owners = tag_owners::check(&owner_texts, &names).map_err(&mut keep);
     let default_posture = sections
@@ -315,6 +371,7 @@ fn read_sections(text: &str, sections: &Sections<'_>) -> Result<Policy, Vec<Diag
         tests: tests.unwrap_or_default(),
         ssh_tests: ssh_tests.unwrap_or_default(),
         settings,
+        warnings: Vec::new(),
     })
 }
 
@@ -325,7 +382,7 @@ type NameSections = (
     Postures,
 );
 
-fn read_names(sections: &Sections<'_>) -> Result<NameSections, Diagnostic> {
+fn read_names(sections: &Sections<'_>, budget: &Budget) -> Result<NameSections, Diagnostic> {
     let group_list = sections.read("groups", groups::read)?;
     let groups = groups::check(&group_list)?;
     let hosts = sections.read("hosts", hosts::read)?;
@@ -340,7 +397,7 @@ fn read_names(sections: &Sections<'_>) -> Result<NameSections, Diagnostic> {
             .collect(),
         ipsets: sets.iter().map(|(name, _)| name.text.clone()).collect(),
     };
-    let ipsets = ipsets::resolve(&sets, &names)?;
+    let ipsets = ipsets::resolve(&sets, &names, budget)?;
     let postures = sections.read("postures", postures::read)?;
     Ok((names, ipsets, owner_texts, postures))
 }
@@ -354,7 +411,7 @@ fn read_settings(sections: &Sections<'_>) -> Result<Settings, Diagnostic> {
         ));
     }
     Ok(Settings {
-        derp_map: sections.read("derpMap", |part| settings::derp_map(part).map(Some))?,
+        derp_map: sections.read("derpMap", |part| derp_map::read(part).map(Some))?,
         disable_ipv4: sections.read("disableIPv4", Part::bool)?,
         one_cgnat_route: sections.read("OneCGNATRoute", settings::one_cgnat_route)?,
         randomize_client_port: sections.read("randomizeClientPort", Part::bool)?,

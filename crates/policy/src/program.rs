@@ -3,17 +3,18 @@
 
 mod build;
 mod ownership;
+mod prefixes;
 
 pub(crate) use build::{KUBERNETES, recorder_tags};
 pub(crate) use ownership::{Owners, Ownership};
+pub(crate) use prefixes::Prefixes;
 
 use crate::port::PortRange;
 use crate::section::grants::Capabilities;
 use crate::section::postures::Posture;
 use crate::section::ssh::SshRule;
 use crate::selector::{Role, Selector};
-use ipnet::IpNet;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -113,9 +114,9 @@ pub(crate) struct Matchers {
     pub(crate) tags: HashMap<String, AtomId>,
     pub(crate) services: HashMap<String, AtomId>,
     /// Single addresses.
-    pub(crate) addresses: HashMap<IpAddr, AtomId>,
+    pub(crate) addresses: BTreeMap<IpAddr, AtomId>,
     /// Wider prefixes.
-    pub(crate) prefixes: Vec<(IpNet, AtomId)>,
+    pub(crate) prefixes: Prefixes,
 }
 
 /// A policy's rules, ready to be applied.
@@ -137,17 +138,27 @@ pub(crate) struct Program {
     pub(crate) steering: Vec<Vec<RuleId>>,
     /// Sources that reach a selector by rules without `via`, ascending, by selector.
     pub(crate) reaching: Vec<Vec<SourceId>>,
-    /// Selectors of those sources, ascending, by selector.
-    pub(crate) reaching_atoms: Vec<Vec<AtomId>>,
     /// Raw rules for `autogroup:self`.
     pub(crate) own_rules: Vec<RuleId>,
+    /// Whether an atom is in the sources of such a rule, by atom.
+    pub(crate) own_atoms: Vec<bool>,
     /// Whether an atom decides anything about the network, by atom.
     pub(crate) network_atoms: Vec<bool>,
     pub(crate) postures: Vec<(String, Posture)>,
+    /// Steps that looking at all postures takes for one device.
+    pub(crate) posture_steps: usize,
     /// Whether a posture decides anything about the network, by posture.
     pub(crate) network_postures: Vec<bool>,
     pub(crate) ssh: Vec<SshProgram>,
     pub(crate) node_attrs: Vec<Vec<AtomId>>,
+    /// Targets of the attribute that hides IPv4 addresses, ascending.
+    pub(crate) without_ipv4: Vec<AtomId>,
+    /// Who approves subnet routes: numbers of [`Program::route_approvers`] by prefix.
+    pub(crate) approved_prefixes: Prefixes,
+    /// Selectors, ascending.
+    pub(crate) route_approvers: Vec<Vec<AtomId>>,
+    /// Selectors of those whose exit nodes are approved, ascending.
+    pub(crate) exit_approvers: Vec<AtomId>,
     /// Which tags own which.
     pub(crate) ownership: Ownership,
 }

@@ -1,7 +1,9 @@
 //! Sets of addresses as sorted, disjoint ranges.
 
-use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+use ipnet::{IpNet, IpSubnets, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 /// A set of addresses of both families.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,59 +12,57 @@ pub(crate) struct Ranges {
     v6: Vec<(u128, u128)>,
 }
 
-impl Ranges {
-    fn family(&mut self, is_v4: bool) -> &mut Vec<(u128, u128)> {
-        if is_v4 { &mut self.v4 } else { &mut self.v6 }
-    }
+/// One step in building a set: these addresses come in, or go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// The first address.
+    pub(crate) first: IpAddr,
+    /// The last one, of the same family.
+    pub(crate) last: IpAddr,
+    pub(crate) removes: bool,
+}
 
-    /// Adds all addresses from `first` to `last`, which are of one family.
-    pub(crate) fn add(&mut self, first: IpAddr, last: IpAddr) {
-        let (start, end) = (number(first), number(last));
-        let ranges = self.family(first.is_ipv4());
-        let from = ranges.partition_point(|(_, old)| old.saturating_add(1) < start);
-        let to = ranges.partition_point(|(old, _)| *old <= end.saturating_add(1));
-        let joined = ranges.get(from..to).unwrap_or_default();
-        let start = joined.first().map_or(start, |(old, _)| start.min(*old));
-        let end = joined.last().map_or(end, |(_, old)| end.max(*old));
-        ranges.splice(from..to.max(from), [(start, end)]);
-    }
-
-    /// Takes all addresses from `first` to `last` away.
-    pub(crate) fn remove(&mut self, first: IpAddr, last: IpAddr) {
-        let (start, end) = (number(first), number(last));
-        let ranges = self.family(first.is_ipv4());
-        let mut kept = Vec::with_capacity(ranges.len() + 1);
-        for (old_start, old_end) in ranges.drain(..) {
-            if old_end < start || old_start > end {
-                kept.push((old_start, old_end));
-                continue;
-            }
-            if old_start < start {
-                kept.push((old_start, start - 1));
-            }
-            if old_end > end {
-                kept.push((end + 1, old_end));
-            }
+impl Step {
+    /// The addresses of a prefix come in, or go out.
+    pub(crate) fn prefix(prefix: IpNet, removes: bool) -> Self {
+        Self {
+            first: prefix.network(),
+            last: prefix.broadcast(),
+            removes,
         }
-        *ranges = kept;
+    }
+}
+
+/// A step on the addresses of one family: start, place among the steps, end, whether it removes.
+type Interval = (u128, usize, u128, bool);
+
+impl Ranges {
+    /// Memory that building takes for each step, in bytes.
+    pub(crate) const STEP: usize = 2 * size_of::<Interval>() + size_of::<Step>();
+    /// Memory of each range, in bytes.
+    pub(crate) const RANGE: usize = size_of::<(u128, u128)>();
+
+    /// The set after all steps, each on the outcome of those before it. Takes `n log n` for `n`
+    /// steps in whatever order, since the last step that has an address decides about it.
+    pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        let (mut v4, mut v6): (Vec<Interval>, Vec<Interval>) = (Vec::new(), Vec::new());
+        for (place, step) in steps.into_iter().enumerate() {
+            let family = if step.first.is_ipv4() {
+                &mut v4
+            } else {
+                &mut v6
+            };
+            family.push((number(step.first), place, number(step.last), step.removes));
+        }
+        Self {
+            v4: sweep(v4),
+            v6: sweep(v6),
+        }
     }
 
-    pub(crate) fn add_all(&mut self, other: &Self) {
-        other.each().for_each(|(first, last)| self.add(first, last));
-    }
-
-    pub(crate) fn remove_all(&mut self, other: &Self) {
-        other
-            .each()
-            .for_each(|(first, last)| self.remove(first, last));
-    }
-
-    pub(crate) fn add_prefix(&mut self, prefix: IpNet) {
-        self.add(prefix.network(), prefix.broadcast());
-    }
-
-    pub(crate) fn remove_prefix(&mut self, prefix: IpNet) {
-        self.remove(prefix.network(), prefix.broadcast());
+    /// How many ranges the set has.
+    pub(crate) const fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
     }
 
     /// The ranges, IPv4 first, ascending.
@@ -79,20 +79,16 @@ impl Ranges {
     }
 
     /// The fewest prefixes that are the same set, IPv4 first, ascending.
-    pub(crate) fn prefixes(&self) -> Vec<IpNet> {
-        self.each()
-            .flat_map(|(first, last)| -> Vec<IpNet> {
-                match (first, last) {
-                    (IpAddr::V4(first), IpAddr::V4(last)) => {
-                        Ipv4Subnets::new(first, last, 0).map(IpNet::from).collect()
-                    }
-                    (IpAddr::V6(first), IpAddr::V6(last)) => {
-                        Ipv6Subnets::new(first, last, 0).map(IpNet::from).collect()
-                    }
-                    _ => Vec::new(),
-                }
-            })
-            .collect()
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let v4 = self
+            .v4
+            .iter()
+            .map(|(first, last)| IpSubnets::V4(Ipv4Subnets::new(v4(*first), v4(*last), 0)));
+        let v6 = self
+            .v6
+            .iter()
+            .map(|(first, last)| IpSubnets::V6(Ipv6Subnets::new(v6(*first), v6(*last), 0)));
+        v4.chain(v6).flatten()
     }
 
     /// Whether some address of the prefix is in the set.
@@ -110,6 +106,48 @@ impl Ranges {
     /// Whether the address is in the set.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.overlaps(IpNet::from(address))
+    }
+}
+
+/// Goes along the addresses from the lowest to the highest. Of the steps that have an address the
+/// last decides; it is on top of the heap, where those that ended are left until they come up.
+fn sweep(mut intervals: Vec<Interval>) -> Vec<(u128, u128)> {
+    intervals.sort_unstable();
+    let mut intervals = intervals.into_iter().peekable();
+    let mut open: BinaryHeap<(usize, u128, bool)> = BinaryHeap::new();
+    let mut ranges: Vec<(u128, u128)> = Vec::new();
+    let mut at = 0;
+    loop {
+        if open.is_empty() {
+            match intervals.peek() {
+                Some((start, ..)) => at = *start,
+                None => return ranges,
+            }
+        }
+        while let Some((_, place, end, removes)) = intervals.next_if(|(start, ..)| *start <= at) {
+            open.push((place, end, removes));
+        }
+        let Some((_, end, removes)) = open.peek().copied() else {
+            continue;
+        };
+        if end < at {
+            open.pop();
+            continue;
+        }
+        let stop = match intervals.peek() {
+            Some((next, ..)) => end.min(next - 1),
+            None => end,
+        };
+        if !removes {
+            match ranges.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(at) => *last = stop,
+                _ => ranges.push((at, stop)),
+            }
+        }
+        match stop.checked_add(1) {
+            Some(next) => at = next,
+            None => return ranges,
+        }
     }
 }
 
@@ -159,21 +197,29 @@ pub(crate) fn in_tailnet(prefix: IpNet) -> bool {
 }
 
 /// The addresses of `autogroup:internet`: the public ones.
-pub(crate) fn internet() -> Ranges {
-    let mut ranges = Ranges::default();
-    ranges.add(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into());
-    for (address, length) in [
-        ([10, 0, 0, 0], 8),
-        ([100, 64, 0, 0], 10),
-        ([169, 254, 0, 0], 16),
-        ([172, 16, 0, 0], 12),
-        ([192, 168, 0, 0], 16),
-    ] {
-        ranges.remove_prefix(Ipv4Net::new_assert(Ipv4Addr::from(address), length).into());
-    }
-    let global = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0);
-    ranges.add_prefix(Ipv6Net::new_assert(global, 3).into());
-    ranges
+pub(crate) fn internet() -> &'static Ranges {
+    static INTERNET: LazyLock<Ranges> = LazyLock::new(|| {
+        let all = Step {
+            first: Ipv4Addr::UNSPECIFIED.into(),
+            last: Ipv4Addr::BROADCAST.into(),
+            removes: false,
+        };
+        let private = [
+            ([10, 0, 0, 0], 8),
+            ([100, 64, 0, 0], 10),
+            ([169, 254, 0, 0], 16),
+            ([172, 16, 0, 0], 12),
+            ([192, 168, 0, 0], 16),
+        ];
+        let private = private.map(|(address, length)| {
+            let prefix = Ipv4Net::new_assert(Ipv4Addr::from(address), length);
+            Step::prefix(prefix.into(), true)
+        });
+        let global = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0);
+        let global = Step::prefix(Ipv6Net::new_assert(global, 3).into(), false);
+        Ranges::new(std::iter::once(all).chain(private).chain([global]))
+    });
+    &INTERNET
 }
 
 /// A prefix as policies and filters show it: a single address without its length.
@@ -187,8 +233,9 @@ pub(crate) fn show(prefix: IpNet) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ranges, internet};
+    use super::{Ranges, Step, internet};
     use ipnet::IpNet;
+    use std::net::{IpAddr, Ipv4Addr};
 
     fn net(text: &str) -> IpNet {
         text.parse().unwrap()
@@ -214,19 +261,86 @@ mod tests {
         );
     }
 
+    fn add(text: &str) -> Step {
+        Step::prefix(net(text), false)
+    }
+
+    fn remove(text: &str) -> Step {
+        Step::prefix(net(text), true)
+    }
+
     #[test]
     fn ranges_join_and_split() {
-        let mut ranges = Ranges::default();
-        ranges.add_prefix(net("10.0.0.0/9"));
-        ranges.add_prefix(net("10.128.0.0/9"));
-        assert_eq!(ranges.prefixes(), [net("10.0.0.0/8")]);
-        ranges.remove_prefix(net("10.1.0.0/16"));
-        ranges.add_prefix(net("10.1.2.0/24"));
+        let prefixes = |steps: &[Step]| {
+            let ranges = Ranges::new(steps.iter().copied());
+            ranges.prefixes().collect::<Vec<_>>()
+        };
+        let mut steps = vec![add("10.0.0.0/9"), add("10.128.0.0/9")];
+        assert_eq!(prefixes(&steps), [net("10.0.0.0/8")]);
+        steps.extend([remove("10.1.0.0/16"), add("10.1.2.0/24")]);
+        let ranges = Ranges::new(steps.iter().copied());
         assert!(ranges.overlaps(net("10.1.2.3/32")));
         assert!(!ranges.overlaps(net("10.1.3.0/24")));
         assert!(ranges.overlaps(net("0.0.0.0/0")));
         assert!(!ranges.overlaps(net("::/0")));
-        ranges.add_prefix(net("0.0.0.0/0"));
-        assert_eq!(ranges.prefixes(), [net("0.0.0.0/0")]);
+        steps.extend([
+            add("0.0.0.0/0"),
+            add("::/0"),
+            remove("::/1"),
+            remove("ff00::/8"),
+        ]);
+        let all = prefixes(&steps);
+        assert_eq!(all.first(), Some(&net("0.0.0.0/0")));
+        assert!(all.contains(&net("8000::/2")) && !all.contains(&net("ff00::/8")));
+    }
+
+    proptest::proptest! {
+        /// The same as looking for the last step of each address.
+        #[test]
+        fn the_last_step_that_has_an_address_decides(
+            steps in proptest::collection::vec((0u32..40, 0u32..12, proptest::bool::ANY), 0..30),
+        ) {
+            let address = |number: u32| IpAddr::from(Ipv4Addr::from(number));
+            let steps: Vec<Step> = steps
+                .into_iter()
+                .map(|(first, length, removes)| Step {
+                    first: address(first),
+                    last: address(first + length),
+                    removes,
+                })
+                .collect();
+            let ranges = Ranges::new(steps.iter().copied());
+            for number in 0..60 {
+                let last = steps
+                    .iter()
+                    .rev()
+                    .find(|step| (step.first..=step.last).contains(&address(number)));
+                let wanted = last.is_some_and(|step| !step.removes);
+                proptest::prop_assert_eq!(ranges.contains(address(number)), wanted);
+            }
+            // Disjoint, and with something between them.
+            for pair in ranges.v4.windows(2) {
+                proptest::prop_assert!(pair[0].1 + 1 < pair[1].0);
+            }
+        }
+    }
+
+    #[test]
+    fn neither_order_nor_alternation_makes_building_slow() {
+        // Each of these took a time that was the square of the count.
+        const COUNT: u32 = 200_000;
+        let one = |number: u32, removes| Step {
+            first: Ipv4Addr::from(number).into(),
+            last: Ipv4Addr::from(number).into(),
+            removes,
+        };
+        let descending = Ranges::new((0..COUNT).rev().map(|number| one(2 * number, false)));
+        assert_eq!(descending.len(), COUNT as usize);
+        let holes = std::iter::once(add("0.0.0.0/0"));
+        let holes = Ranges::new(holes.chain((1..COUNT).map(|number| one(2 * number, true))));
+        assert_eq!(holes.len(), COUNT as usize);
+        let by_turns =
+            (0..COUNT).flat_map(|number| [one(4 * number, false), one(4 * number + 1, true)]);
+        assert_eq!(Ranges::new(by_turns).len(), COUNT as usize);
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod acls;
 pub(crate) mod attr_config;
 pub(crate) mod auto_approvers;
+pub(crate) mod derp_map;
 pub(crate) mod grants;
 pub(crate) mod groups;
 pub(crate) mod hosts;
@@ -88,14 +89,14 @@ fn destination(names: &Names, text: &Text, host: &str) -> Result<Target, Diagnos
 }
 
 /// `autogroup:self` needs sources that are people. `acls` also let `*` stand for them.
-fn check_self(
+fn check_self<'a>(
     place: Place,
     sources: &[Target],
-    destinations: &[Target],
+    mut destinations: impl Iterator<Item = &'a Target>,
     everything: bool,
 ) -> Result<(), Diagnostic> {
     let own = Selector::Auto(Autogroup::SelfDevices);
-    if destinations.iter().all(|target| target.selector != own) {
+    if destinations.all(|target| target.selector != own) {
         return Ok(());
     }
     let person = |target: &Target| match &target.selector {

@@ -2,6 +2,7 @@
 
 use super::membership::{Standing, is_identity};
 use super::{Compiled, user_of};
+use crate::budget::Budget;
 use crate::hujson::quote;
 use crate::port;
 use crate::program::{Allows, AtomId, RawRule, RuleId, touch};
@@ -30,7 +31,7 @@ pub(super) type Wrong = String;
 
 impl Compiled {
     /// The rules about ports that have a subject as source.
-    pub(crate) fn rules_from(&self, source: &Subject) -> Vec<RuleId> {
+    pub(crate) fn rules_from(&self, source: &Subject, budget: &Budget) -> Vec<RuleId> {
         let program = &self.program;
         let atoms = source.standing.atoms.iter();
         let mut sources: Vec<_> = atoms
@@ -40,10 +41,11 @@ impl Compiled {
             .collect();
         sources.sort_unstable();
         sources.dedup();
+        let _ = budget.elements(sources.len().saturating_mul(4), 0);
         sources.retain(|id| {
-            program
-                .source(*id)
-                .is_some_and(|def| program.part(def, &source.standing).touch)
+            program.source(*id).is_some_and(|def| {
+                budget.allows(def.atoms.len()) && program.part(def, &source.standing).touch
+            })
         });
         let mut rules: Vec<RuleId> = sources
             .into_iter()
@@ -55,6 +57,7 @@ impl Compiled {
                 rule.is_some_and(|rule| matches!(rule.allows, Allows::Ports(_)))
             })
             .collect();
+        let _ = budget.elements(rules.len().saturating_mul(4), 0);
         rules.sort_unstable();
         rules
     }
@@ -106,25 +109,30 @@ impl Compiled {
         &self,
         text: &str,
         attributes: Option<&Attributes>,
+        budget: &Budget,
     ) -> Result<Vec<Subject>, Wrong> {
         if text.is_empty() {
             return Err("test has no src".to_owned());
         }
         let mut subjects = match self.policy.names.selector(text)? {
             Selector::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
+                let _ = budget.elements(self.routes.len(), 0);
                 vec![self.address_subject(prefix.addr(), false)]
             }
             Selector::User(login) => {
                 if self.user_of_login(&login).is_none() {
                     return Err(format!("user not found: {}", quote(text)));
                 }
-                self.identity_subjects(&Selector::User(login))
+                self.identity_subjects(&Selector::User(login), budget)
             }
-            selector if is_identity(&selector) => self.identity_subjects(&selector),
+            selector if is_identity(&selector) => self.identity_subjects(&selector, budget),
             _ => return Err(format!("invalid src {}", quote(text))),
         };
         if let Some(attributes) = attributes {
             for subject in &mut subjects {
+                if !budget.allows(self.program.posture_steps) {
+                    break;
+                }
                 let owner = subject
                     .user
                     .map_or_else(|| Owner::Tags(Vec::new()), Owner::User);
@@ -154,14 +162,25 @@ impl Compiled {
     }
 
     /// The devices of an identity, one for each class, or the bare identity if it has none.
-    pub(super) fn identity_subjects(&self, selector: &Selector) -> Vec<Subject> {
+    pub(super) fn identity_subjects(&self, selector: &Selector, budget: &Budget) -> Vec<Subject> {
+        // Of a selector that no rule has, each device is asked.
+        let count = self.devices.len();
+        let is_known = self.program.index.contains_key(selector);
+        let _ = budget.elements(if is_known { count / 64 } else { count }, 0);
         let devices = self.identity_devices(selector);
         let mut classes = BTreeSet::new();
         let subjects: Vec<Subject> = devices
             .iter()
+            .take_while(|_| budget.allows(1))
             .filter(|slot| {
                 self.state(*slot)
                     .is_some_and(|state| classes.insert(state.class))
+            })
+            .take_while(|slot| {
+                let atoms = self
+                    .state(*slot)
+                    .map_or(0, |state| state.standing.atoms.len());
+                budget.elements(4 + atoms, 8).is_ok()
             })
             .filter_map(|slot| self.device_subject(slot))
             .collect();

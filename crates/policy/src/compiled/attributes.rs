@@ -14,6 +14,17 @@ const FUNNEL_PORTS: &str = "https://tailscale.com/cap/funnel-ports?ports=443,844
 const FUNNEL_WITHOUT_HTTPS: &str = "https://tailscale.com/cap/warn-funnel-no-https";
 
 impl Compiled {
+    /// Steps that finding a device's capabilities takes at most.
+    pub(super) fn attribute_steps(&self) -> usize {
+        let entries = self.policy.node_attrs.iter().zip(&self.program.node_attrs);
+        let steps = entries.map(|(entry, atoms)| {
+            let values = entry.app.iter().flat_map(|(_, values)| values);
+            let parsed: usize = values.map(|text| 1 + text.len() / 8).sum();
+            atoms.len() + 4 * entry.attributes.len() + parsed
+        });
+        steps.sum()
+    }
+
     /// The capabilities that the policy gives a device in its own view. `None` if there is no
     /// such device. What every node has, and what follows from settings, is not in it.
     pub fn caps_for(&self, device: DeviceId) -> Option<CapabilityMap> {
@@ -88,10 +99,14 @@ impl Compiled {
     /// Whether a device's IPv4 address is hidden from it and from its peers, and its peers' IPv4
     /// addresses from it. Routes and filters stay.
     pub fn ipv4_disabled(&self, device: DeviceId) -> bool {
+        let hidden = &self.program.without_ipv4;
         self.policy.settings.disable_ipv4
-            || self
-                .caps_for(device)
-                .is_some_and(|caps| caps.contains_key("disable-ipv4"))
+            || self.state_of(device).is_some_and(|(_, state)| {
+                let mut own = state.standing.atoms.iter();
+                own.any(|(atom, flags)| {
+                    flags & touch::OWN != 0 && hidden.binary_search(atom).is_ok()
+                })
+            })
     }
 
     /// The pools from which a device that joins gets its IPv4 address; empty for the default one.
@@ -117,7 +132,9 @@ impl Compiled {
         let mut atoms = Vec::new();
         self.identity_atoms(owner, &mut atoms);
         let everything = &self.program.matchers.everything;
-        self.pools(|atom| everything.contains(&atom) || atoms.iter().any(|(own, _)| *own == atom))
+        let own: std::collections::HashSet<AtomId> =
+            atoms.into_iter().map(|(atom, _)| atom).collect();
+        self.pools(|atom| everything.contains(&atom) || own.contains(&atom))
     }
 
     fn pools(&self, is_target: impl Fn(AtomId) -> bool) -> Vec<IpNet> {

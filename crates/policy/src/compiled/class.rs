@@ -2,11 +2,12 @@
 
 use super::membership::Standing;
 use super::{Compiled, Impact, Touched, user_of};
+use crate::budget::Budget;
 use crate::program::{Allows, AtomId, RawRule, RuleId, SourceId, touch};
 use crate::set::{DeviceSet, Slot};
 use crate::topology::{Device, DeviceId, UserId};
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 /// Number of a class. Never used for another one.
@@ -118,18 +119,10 @@ impl Compiled {
             .copied()
             .collect();
         let postures = standing.postures.iter().zip(&program.network_postures);
+        let is_own = |atom: &AtomId| program.own_atoms.get(*atom as usize) == Some(&true);
         let user = user_of(&device.owner).filter(|_| {
-            program.own_rules.iter().any(|rule| {
-                let source = program
-                    .rule(*rule)
-                    .and_then(|rule| program.source(rule.source));
-                source.is_some_and(|source| {
-                    source
-                        .atoms
-                        .iter()
-                        .any(|atom| standing.flags(*atom) & touch::OWN != 0)
-                })
-            })
+            let mut own = standing.atoms.iter();
+            own.any(|(atom, flags)| flags & touch::OWN != 0 && is_own(atom))
         });
         ClassKey {
             atoms,
@@ -147,10 +140,11 @@ impl Compiled {
         slot: Slot,
         old: Option<ClassId>,
         key: Option<ClassKey>,
+        budget: &Budget,
     ) -> ClassId {
         let new = key.map(|key| match self.class_index.get(&key) {
             Some(id) => *id,
-            None => self.add_class(key),
+            None => self.add_class(key, budget),
         });
         if old == new {
             return new.unwrap_or_default();
@@ -174,11 +168,13 @@ impl Compiled {
         new.unwrap_or_default()
     }
 
-    fn add_class(&mut self, key: ClassKey) -> ClassId {
+    fn add_class(&mut self, key: ClassKey, budget: &Budget) -> ClassId {
         let id = self.next_class;
         self.next_class += 1;
         let key = Arc::new(key);
-        let rules = Arc::new(self.class_rules(&key));
+        let size = 500 + 2 * key.atoms.len() * size_of::<(AtomId, u8)>() + key.postures.len();
+        let _ = budget.elements(1, size);
+        let rules = Arc::new(self.class_rules(&key, budget));
         let class = Class {
             key: Arc::clone(&key),
             members: DeviceSet::default(),
@@ -189,7 +185,7 @@ impl Compiled {
         id
     }
 
-    fn class_rules(&self, key: &ClassKey) -> ClassRules {
+    fn class_rules(&self, key: &ClassKey, budget: &Budget) -> ClassRules {
         let program = &self.program;
         let standing = Standing {
             atoms: key.atoms.as_slice().into(),
@@ -212,6 +208,13 @@ impl Compiled {
             let Some(def) = program.source(id) else {
                 continue;
             };
+            if budget
+                .elements(def.atoms.len(), 0)
+                .and_then(|()| budget.bytes(2 * size_of::<SourceId>()))
+                .is_err()
+            {
+                break;
+            }
             let part = program.part(def, &standing);
             if part.touch {
                 rules.sources.push(id);
@@ -350,7 +353,7 @@ impl Compiled {
     /// From what was touched to the classes that may have changed. Forgets what they computed.
     pub(super) fn impact(
         &mut self,
-        touched: &Touched,
+        touched: &Touched<'_>,
         moved: &BTreeSet<RuleId>,
         keys: &BTreeSet<(u128, Option<u8>)>,
     ) -> Impact {
@@ -499,10 +502,20 @@ impl Compiled {
     }
 
     /// Notes what the own devices of these users look like as sources.
-    pub(super) fn refresh_prints(&mut self, users: &BTreeSet<UserId>) {
-        let sources: BTreeSet<SourceId> = self.own_port_rules().into_keys().collect();
-        for user in users.iter().filter(|_| !sources.is_empty()) {
+    pub(super) fn refresh_prints(&mut self, touched: &Touched<'_>) {
+        let own = self.program.own_rules.iter();
+        let own = own.filter_map(|rule| self.program.rule(*rule));
+        let sources: BTreeSet<SourceId> = own
+            .filter(|rule| matches!(rule.allows, Allows::Ports(_)))
+            .map(|rule| rule.source)
+            .collect();
+        for user in touched.users.iter().filter(|_| !sources.is_empty()) {
             let devices = self.devices_of(*user).cloned().unwrap_or_default();
+            let steps = sources.len().saturating_mul(2 + devices.len());
+            let size = sources.len().saturating_mul(PRINT);
+            if !touched.budget.allows(steps) || !touched.budget.allows_bytes(size) {
+                return;
+            }
             let prints: BTreeSet<u128> = sources
                 .iter()
                 .filter_map(|source| self.source_state(*source))
@@ -524,23 +537,10 @@ impl Compiled {
             }
         }
     }
-
-    /// Sources and protocols of the rules about ports for `autogroup:self`.
-    fn own_port_rules(&self) -> BTreeMap<SourceId, Vec<Option<u8>>> {
-        let mut own: BTreeMap<SourceId, Vec<Option<u8>>> = BTreeMap::new();
-        for rule in self
-            .program
-            .own_rules
-            .iter()
-            .filter_map(|rule| self.program.rule(*rule))
-        {
-            if let Allows::Ports(protocol) = rule.allows {
-                own.entry(rule.source).or_default().push(protocol);
-            }
-        }
-        own
-    }
 }
+
+/// Estimated memory of what one user's devices look like to one rule, in bytes.
+const PRINT: usize = 150;
 
 /// Marks on numbered things.
 struct Marks(Vec<bool>);

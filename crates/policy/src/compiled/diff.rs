@@ -3,6 +3,7 @@
 mod access;
 
 use super::{Compiled, SshDecision, user_of};
+use crate::budget::{Budget, Exhausted};
 use crate::program::touch;
 use crate::section::ssh::SshUser;
 use crate::selector::{Autogroup, Selector};
@@ -138,12 +139,35 @@ impl Compiled {
     ///
     /// The cost follows the number of classes of devices, not of pairs.
     pub fn diff(&self, proposed: &Arc<crate::Policy>, connections: &[Connection]) -> Diff {
-        let new = self.with_policy(proposed);
+        self.diff_budgeted(proposed, connections, &Budget::unlimited())
+    }
+
+    /// The same within a budget.
+    ///
+    /// # Errors
+    /// The budget does not suffice.
+    pub fn diff_within(
+        &self,
+        proposed: &Arc<crate::Policy>,
+        connections: &[Connection],
+        budget: &Budget,
+    ) -> Result<Diff, Exhausted> {
+        let diff = self.diff_budgeted(proposed, connections, budget);
+        budget.check().map(|()| diff)
+    }
+
+    fn diff_budgeted(
+        &self,
+        proposed: &Arc<crate::Policy>,
+        connections: &[Connection],
+        budget: &Budget,
+    ) -> Diff {
+        let new = self.under(proposed, budget);
         let mut diff = Diff {
-            access: self.access_changes(&new),
-            ssh: self.ssh_changes(&new),
-            approvals: self.approval_changes(&new),
-            attributes: self.attribute_changes(&new),
+            access: self.access_changes(&new, budget),
+            ssh: self.ssh_changes(&new, budget),
+            approvals: self.approval_changes(&new, budget),
+            attributes: self.attribute_changes(&new, budget),
             cut: Vec::new(),
         };
         let open = |net: &Self, connection: &Connection| {
@@ -153,18 +177,36 @@ impl Compiled {
                 protocol,
                 port,
             } = *connection;
-            net.allows_connection(src, dst, protocol, port)
+            net.connects(src, dst, protocol, port, budget)
         };
         diff.cut = connections
             .iter()
+            .take_while(|_| budget.allows(1))
             .filter(|connection| open(self, connection) && !open(&new, connection))
             .copied()
             .collect();
         diff
     }
 
-    /// The same tailnet under another policy. Devices keep their indexes.
+    /// The same tailnet under another policy. Devices keep their indexes. Takes whatever it takes.
     pub fn with_policy(&self, policy: &Arc<crate::Policy>) -> Self {
+        self.under(policy, &Budget::unlimited())
+    }
+
+    /// The same within a budget.
+    ///
+    /// # Errors
+    /// The budget does not suffice.
+    pub fn with_policy_within(
+        &self,
+        policy: &Arc<crate::Policy>,
+        budget: &Budget,
+    ) -> Result<Self, Exhausted> {
+        let compiled = self.under(policy, budget);
+        budget.check().map(|()| compiled)
+    }
+
+    fn under(&self, policy: &Arc<crate::Policy>, budget: &Budget) -> Self {
         let mut topology = crate::Topology {
             users: self.users.values().map(|user| (**user).clone()).collect(),
             https_enabled: self.https_enabled,
@@ -178,13 +220,8 @@ impl Compiled {
         for (name, addresses) in &self.services {
             topology.services.insert(name.clone(), addresses.to_vec());
         }
-        let mut fresh = Self::new(Arc::clone(policy), &topology);
-        fresh.devices = self.devices.iter().map(|_| None).collect();
-        fresh.free = self.free.clone();
-        fresh.slots = self.slots.clone();
-        let devices: Vec<_> = self.devices().cloned().map(Box::new).collect();
-        fresh.apply_all(devices.into_iter().map(crate::Change::Device));
-        fresh
+        topology.devices = self.devices().cloned().collect();
+        Self::build(Arc::clone(policy), &topology, budget, Some(self))
     }
 
     /// Devices that are the same to both policies.
@@ -203,7 +240,7 @@ impl Compiled {
         groups.into_values().filter_map(first).collect()
     }
 
-    fn ssh_changes(&self, new: &Self) -> Vec<SshChange> {
+    fn ssh_changes(&self, new: &Self, budget: &Budget) -> Vec<SshChange> {
         type Key = (Direction, &'static str, String, Vec<Slot>);
         let mut changes: BTreeMap<Key, DeviceSet> = BTreeMap::new();
         let slots = self
@@ -212,7 +249,7 @@ impl Compiled {
             .zip(0..)
             .filter(|(state, _)| state.is_some());
         for slot in slots.map(|(_, slot)| slot) {
-            let (before, after) = (self.logins_on(slot), new.logins_on(slot));
+            let (before, after) = (self.logins_on(slot, budget), new.logins_on(slot, budget));
             let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
             for key in keys {
                 let set =
@@ -223,6 +260,11 @@ impl Compiled {
                     (Direction::Lost, old.difference(&new)),
                 ] {
                     if !rest.is_empty() {
+                        // The sources are a part of the key.
+                        let sources = rest.len().saturating_mul(size_of::<Slot>());
+                        if budget.elements(1, 200 + sources).is_err() {
+                            return Vec::new();
+                        }
                         let key = (direction, key.0, key.1.clone(), rest.iter().collect());
                         changes.entry(key).or_default().insert(slot);
                     }
@@ -231,8 +273,11 @@ impl Compiled {
         }
         let mut list: Vec<SshChange> = Vec::new();
         for ((direction, action, user, sources), targets) in changes {
-            let src = self.describe(new, &sources.into_iter().collect());
-            let dst = self.describe(new, &targets);
+            let src = self.describe(new, &sources.into_iter().collect(), budget);
+            let dst = self.describe(new, &targets, budget);
+            if !budget.allows(8 * list.len()) {
+                return list;
+            }
             let known = list.iter_mut().find(|change| {
                 change.direction == direction
                     && change.action == action
@@ -255,12 +300,20 @@ impl Compiled {
 
     /// Who may log in on a device, by action and name. Rules for `autogroup:self` name the user's
     /// devices here.
-    fn logins_on(&self, slot: Slot) -> BTreeMap<(&'static str, String), DeviceSet> {
+    fn logins_on(
+        &self,
+        slot: Slot,
+        budget: &Budget,
+    ) -> BTreeMap<(&'static str, String), DeviceSet> {
         let mut logins: BTreeMap<(&'static str, String), DeviceSet> = BTreeMap::new();
         let Some(state) = self.state(slot) else {
             return logins;
         };
         for program in &self.program.ssh {
+            let steps = 8 + program.dst.len() + 8 * program.rule.users.len();
+            if !budget.allows(steps) {
+                break;
+            }
             let Some(source) = self.source_state(program.source) else {
                 continue;
             };
@@ -295,7 +348,7 @@ impl Compiled {
         logins
     }
 
-    fn approval_changes(&self, new: &Self) -> Vec<RouteChange> {
+    fn approval_changes(&self, new: &Self, budget: &Budget) -> Vec<RouteChange> {
         let mut changes: BTreeMap<(Direction, ipnet::IpNet), DeviceSet> = BTreeMap::new();
         for (slot, state) in self
             .devices
@@ -304,6 +357,11 @@ impl Compiled {
             .filter_map(|(state, slot)| Some((slot, state.as_ref()?)))
         {
             let id = state.device.id;
+            let routes = state.device.advertised.len();
+            let atoms = state.standing.atoms.len();
+            if !budget.allows(1 + routes.saturating_mul(8 + routes + 8 * atoms)) {
+                break;
+            }
             let (before, after) = (self.auto_approved_routes(id), new.auto_approved_routes(id));
             for route in after.iter().filter(|route| !before.contains(route)) {
                 changes
@@ -323,12 +381,13 @@ impl Compiled {
             .map(|((direction, route), devices)| RouteChange {
                 direction,
                 route: route.to_string(),
-                devices: self.describe(new, &devices),
+                devices: self.describe(new, &devices, budget),
             });
         changes.collect()
     }
 
-    fn attribute_changes(&self, new: &Self) -> Vec<AttributeChange> {
+    fn attribute_changes(&self, new: &Self, budget: &Budget) -> Vec<AttributeChange> {
+        let steps = self.attribute_steps() + new.attribute_steps();
         let mut changes: BTreeMap<(Direction, String), DeviceSet> = BTreeMap::new();
         for (slot, state) in self
             .devices
@@ -336,6 +395,9 @@ impl Compiled {
             .zip(0..)
             .filter_map(|(state, slot)| Some((slot, state.as_ref()?)))
         {
+            if !budget.allows(1 + steps) {
+                break;
+            }
             let id = state.device.id;
             let before = self.caps_for(id).unwrap_or_default();
             let after = new.caps_for(id).unwrap_or_default();
@@ -357,13 +419,23 @@ impl Compiled {
             .map(|((direction, attribute), devices)| AttributeChange {
                 direction,
                 attribute,
-                devices: self.describe(new, &devices),
+                devices: self.describe(new, &devices, budget),
             });
         changes.collect()
     }
 
     /// Says what a set is, in selectors of either policy where that is possible.
-    fn describe(&self, new: &Self, set: &DeviceSet) -> Described {
+    fn describe(&self, new: &Self, set: &DeviceSet, budget: &Budget) -> Described {
+        // Each selector's devices are held against the set's.
+        let selectors = self.program.index.len() + new.program.index.len();
+        let chunks = 2 + self.devices.len() / 1024;
+        if !budget.allows(selectors.saturating_mul(chunks)) {
+            return Described {
+                selectors: Vec::new(),
+                devices: Vec::new(),
+                count: set.len(),
+            };
+        }
         let mut rest = set.clone();
         let mut selectors = Vec::new();
         let mut candidates: Vec<(usize, String, DeviceSet)> = Vec::new();

@@ -2,6 +2,7 @@
 
 use super::access::Subject;
 use super::{Compiled, user_of};
+use crate::budget::{Budget, Exhausted};
 use crate::hujson::quote;
 use crate::port;
 use crate::program::{Allows, Origin, RawRule, touch};
@@ -141,8 +142,30 @@ pub struct FailedPosture {
 const PAIRS: usize = 100;
 /// Rules that come close, shown at most.
 const NEAR: usize = 10;
+/// Rules that allow one pair, shown at most.
+const ALLOWING: usize = 100;
 /// Members of a group shown at most.
 const MEMBERS: usize = 20;
+
+/// Why there is no explanation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// The question makes no sense, for this reason.
+    #[error("{0}")]
+    Senseless(String),
+    /// The budget does not suffice.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+}
+
+/// One connection that is asked about.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    source: &'a Subject,
+    target: &'a Subject,
+    protocol: u8,
+    port: u16,
+}
 
 /// The texts of a rule as the file has it.
 struct Written<'a> {
@@ -154,11 +177,33 @@ struct Written<'a> {
 }
 
 impl Compiled {
-    /// Answers why a connection is allowed or denied.
+    /// Answers why a connection is allowed or denied. Takes whatever it takes.
     ///
     /// # Errors
     /// What about the question makes no sense.
     pub fn explain(&self, question: &Question) -> Result<Explanation, String> {
+        self.explain_budgeted(question, &Budget::unlimited())
+    }
+
+    /// Answers why a connection is allowed or denied, within a budget.
+    ///
+    /// # Errors
+    /// The budget does not suffice, or the question makes no sense.
+    pub fn explain_within(
+        &self,
+        question: &Question,
+        budget: &Budget,
+    ) -> Result<Explanation, Unanswered> {
+        let answer = self.explain_budgeted(question, budget);
+        budget.check()?;
+        answer.map_err(Unanswered::Senseless)
+    }
+
+    fn explain_budgeted(
+        &self,
+        question: &Question,
+        budget: &Budget,
+    ) -> Result<Explanation, String> {
         let (host, port) = port::split_host_port(&question.dst)?;
         let protocol = match &question.protocol {
             None => 6,
@@ -169,20 +214,39 @@ impl Compiled {
             Err(_) if port == "*" && !port::has_ports(protocol) => 0,
             Err(_) => return Err(format!("invalid port {}: give one number", quote(port))),
         };
-        let sources = self.ends(&question.src, false)?;
-        let targets = self.ends(host, true)?;
-        let mut pairs = Vec::new();
+        let sources = self.ends(&question.src, false, budget)?;
+        let targets = self.ends(host, true, budget)?;
+        // What is denied is what the question is about.
+        let (mut denied, mut pairs) = (Vec::new(), Vec::new());
+        let mut count = 0;
         let mut allowed = true;
         for source in &sources {
             for target in &targets {
-                let pair = self.explain_pair(source, target, protocol, number, question, host);
+                if !budget.allows(1) {
+                    break;
+                }
+                let asked = Asked {
+                    source,
+                    target,
+                    protocol,
+                    port: number,
+                };
+                let pair = self.explain_pair(&asked, question, host, budget);
                 allowed &= pair.allowed;
-                pairs.push(pair);
+                count += 1;
+                let list = if pair.allowed {
+                    &mut pairs
+                } else {
+                    &mut denied
+                };
+                if list.len() < PAIRS {
+                    list.push(pair);
+                }
             }
         }
-        let truncated = pairs.len() > PAIRS;
-        // What is denied is what the question is about.
-        pairs.sort_by_key(|pair| pair.allowed);
+        let truncated = count > PAIRS;
+        denied.append(&mut pairs);
+        let mut pairs = denied;
         pairs.truncate(PAIRS);
         Ok(Explanation {
             allowed,
@@ -199,15 +263,29 @@ impl Compiled {
         protocol: u8,
         port: u16,
     ) -> bool {
+        self.connects(source, target, protocol, port, &Budget::unlimited())
+    }
+
+    pub(super) fn connects(
+        &self,
+        source: IpAddr,
+        target: IpAddr,
+        protocol: u8,
+        port: u16,
+        budget: &Budget,
+    ) -> bool {
+        let _ = budget.elements(100 + 2 * self.routes.len(), 0);
         let source = self.address_subject(source, false);
         let target = self.address_subject(target, true);
-        self.rules_from(&source)
+        self.rules_from(&source, budget)
             .iter()
             .filter_map(|rule| self.program.rule(*rule))
+            .take_while(|rule| budget.allows(1 + 2 * rule.entries.len()))
             .any(|rule| self.allows(rule, &source, &target, &[protocol], port))
     }
 
-    fn ends(&self, text: &str, destination: bool) -> Result<Vec<Subject>, String> {
+    fn ends(&self, text: &str, destination: bool, budget: &Budget) -> Result<Vec<Subject>, String> {
+        let _ = budget.elements(self.devices.len() + self.routes.len(), 0);
         let named = self.devices.iter().zip(0..).find(|(state, _)| {
             state
                 .as_ref()
@@ -216,12 +294,24 @@ impl Compiled {
         if let Some((_, slot)) = named {
             return Ok(self.device_subject(slot).into_iter().collect());
         }
-        match self.policy.names.selector(text)? {
+        let selector = self.policy.names.selector(text).map_err(|error| {
+            // A word that could be a name was meant as one.
+            let is_word = !text.is_empty() && !text.contains([':', '/', '@', '*']);
+            if is_word {
+                format!(
+                    "there is no device, user, tag, group or host {}",
+                    quote(text)
+                )
+            } else {
+                error
+            }
+        });
+        match selector? {
             Selector::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
                 Ok(vec![self.address_subject(prefix.addr(), destination)])
             }
             Selector::User(_) | Selector::Group(_) | Selector::Tag(_) | Selector::Auto(_) => {
-                self.subjects(text, None)
+                self.subjects(text, None, budget)
             }
             _ => Err(format!(
                 "{} is not one device, address, user, group or tag",
@@ -232,13 +322,12 @@ impl Compiled {
 
     fn explain_pair(
         &self,
-        source: &Subject,
-        target: &Subject,
-        protocol: u8,
-        port: u16,
+        asked: &Asked<'_>,
         question: &Question,
         host: &str,
+        budget: &Budget,
     ) -> Pair {
+        let (source, target) = (asked.source, asked.target);
         let mut allowing = Vec::new();
         let mut near: Vec<(usize, Reason)> = Vec::new();
         let mut seen: Option<Origin> = None;
@@ -246,7 +335,14 @@ impl Compiled {
             if !matches!(rule.allows, Allows::Ports(_)) {
                 continue;
             }
-            let verdict = self.verdict(rule, source, target, protocol, port);
+            let atoms = self
+                .program
+                .source(rule.source)
+                .map_or(0, |def| def.atoms.len());
+            if !budget.allows(2 + atoms + 2 * rule.entries.len()) {
+                break;
+            }
+            let verdict = self.verdict(rule, asked);
             let rank = match &verdict {
                 Verdict::Allows => 0,
                 Verdict::PostureFailed { .. } => 1,
@@ -255,10 +351,17 @@ impl Compiled {
                 Verdict::SourceNotIncluded => 4,
                 Verdict::DestinationNotIncluded => 5,
             };
-            let reason = || self.reason(rule, source, target, verdict.clone());
+            let reason = || {
+                // The rule's texts are gone through, and what fits is kept.
+                let size = self.shown_size(rule.origin);
+                let _ = budget.elements(size / 4, 0);
+                let _ = budget.bytes(size);
+                self.reason(rule, source, target, verdict.clone())
+            };
             if rank == 0 {
                 // One rule of the file may be several raw ones.
-                if seen.replace(rule.origin) != Some(rule.origin) || allowing.is_empty() {
+                let is_new = seen.replace(rule.origin) != Some(rule.origin);
+                if allowing.is_empty() || (is_new && allowing.len() < ALLOWING) {
                     allowing.push(reason());
                 }
             } else if allowing.is_empty() && near.len() < 10 * NEAR {
@@ -286,14 +389,13 @@ impl Compiled {
         }
     }
 
-    fn verdict(
-        &self,
-        rule: &RawRule,
-        source: &Subject,
-        target: &Subject,
-        protocol: u8,
-        port: u16,
-    ) -> Verdict {
+    fn verdict(&self, rule: &RawRule, asked: &Asked<'_>) -> Verdict {
+        let Asked {
+            source,
+            target,
+            protocol,
+            port,
+        } = *asked;
         let Some(def) = self.program.source(rule.source) else {
             return Verdict::SourceNotIncluded;
         };
@@ -445,28 +547,29 @@ impl Compiled {
     }
 
     fn named(&self, target: &Target, text: String) -> Named {
-        let mut members: Vec<String> = match &target.selector {
+        fn first(members: impl Iterator<Item = String>) -> Vec<String> {
+            members.take(MEMBERS).collect()
+        }
+        let (members, count): (Vec<String>, usize) = match &target.selector {
             Selector::Group(name) => match self.policy.names.groups.get(name) {
-                Some(members) => members.clone(),
-                None => self
-                    .groups
-                    .get(name)
-                    .map(|group| group.iter().cloned().collect())
-                    .unwrap_or_default(),
+                Some(members) => (first(members.iter().cloned()), members.len()),
+                None => self.groups.get(name).map_or((Vec::new(), 0), |group| {
+                    (first(group.iter().cloned()), group.len())
+                }),
             },
-            Selector::IpSet(name) => {
-                let ranges = self.policy.ipsets.get(name);
-                let prefixes = ranges
-                    .map(crate::range::Ranges::prefixes)
-                    .unwrap_or_default();
-                prefixes.into_iter().map(crate::range::show).collect()
-            }
+            Selector::IpSet(name) => match self.policy.ipsets.get(name) {
+                Some(ranges) => {
+                    let shown = ranges.prefixes().map(crate::range::show);
+                    (first(shown), ranges.prefixes().count())
+                }
+                None => (Vec::new(), 0),
+            },
             Selector::Prefix(prefix) => {
                 let shown = crate::range::show(*prefix);
                 if shown == target.text {
-                    Vec::new()
+                    (Vec::new(), 0)
                 } else {
-                    vec![shown]
+                    (vec![shown], 1)
                 }
             }
             Selector::Tag(_) => {
@@ -475,15 +578,14 @@ impl Compiled {
                     .and_then(|atom| self.atom_state(*atom))
                     .map(|atom| &atom.touch);
                 let slots = set.into_iter().flat_map(crate::set::DeviceSet::iter);
-                slots
-                    .filter_map(|slot| self.state(slot))
-                    .map(|state| state.device.name.clone())
-                    .collect()
+                let states = slots.filter_map(|slot| self.state(slot));
+                (
+                    first(states.map(|state| state.device.name.clone())),
+                    set.map_or(0, crate::set::DeviceSet::len),
+                )
             }
-            _ => Vec::new(),
+            _ => (Vec::new(), 0),
         };
-        let count = members.len();
-        members.truncate(MEMBERS);
         let member_count = (!members.is_empty()).then_some(count);
         Named {
             text,

@@ -177,22 +177,26 @@ impl Compiled {
     /// selectors now.
     pub fn rule_prints(&self) -> Vec<u64> {
         let program = &self.program;
+        // Rules share sources, and a source can have very many selectors.
+        let of_source = |source: &crate::program::SourceDef| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            for atom in &source.atoms {
+                program.atom(*atom).hash(&mut hasher);
+            }
+            for posture in &source.postures {
+                let named = program.postures.get(*posture);
+                named.map(|(name, _)| name).hash(&mut hasher);
+            }
+            hasher.finish()
+        };
+        let sources: Vec<u64> = program.sources.iter().map(of_source).collect();
         let print = |rule: &RawRule| {
             // The same in every run, so that tests do not depend on it.
             let mut hasher = std::hash::DefaultHasher::new();
             let selector = |atom: &crate::program::AtomId, hasher: &mut _| {
                 program.atom(*atom).hash(hasher);
             };
-            if let Some(source) = program.source(rule.source) {
-                source
-                    .atoms
-                    .iter()
-                    .for_each(|atom| selector(atom, &mut hasher));
-                for posture in &source.postures {
-                    let named = program.postures.get(*posture);
-                    named.map(|(name, _)| name).hash(&mut hasher);
-                }
-            }
+            sources.get(rule.source as usize).hash(&mut hasher);
             for entry in &rule.entries {
                 selector(&entry.atom, &mut hasher);
                 entry.ports.hash(&mut hasher);

@@ -2,6 +2,7 @@
 
 use super::wire::hash;
 use super::{Compiled, Touched, user_of};
+use crate::budget::Budget;
 use crate::program::{AtomId, Program, SourceDef, SourceId, touch};
 use crate::range;
 use crate::section::postures::Attributes;
@@ -124,7 +125,10 @@ pub(super) const fn is_identity(selector: &Selector) -> bool {
 }
 
 impl Compiled {
-    pub(super) fn put_device(&mut self, device: Device, touched: &mut Touched) {
+    pub(super) fn put_device(&mut self, device: Device, touched: &mut Touched<'_>) {
+        if touched.budget.elements(16, 0).is_err() || !touched.budget.allows_bytes(DEVICE) {
+            return;
+        }
         let slot = match self.slots.get(&device.id) {
             Some(slot) => *slot,
             None => match device.slot {
@@ -154,7 +158,7 @@ impl Compiled {
         self.evaluate_coverers(slot, old_device.as_deref(), Some(&device), touched);
     }
 
-    pub(super) fn remove_device(&mut self, id: DeviceId, touched: &mut Touched) {
+    pub(super) fn remove_device(&mut self, id: DeviceId, touched: &mut Touched<'_>) {
         let Some(slot) = self.slots.remove(&id) else {
             return;
         };
@@ -171,7 +175,7 @@ impl Compiled {
     }
 
     /// Evaluates a device that did not change itself.
-    pub(super) fn evaluate_again(&mut self, slot: Slot, touched: &mut Touched) {
+    pub(super) fn evaluate_again(&mut self, slot: Slot, touched: &mut Touched<'_>) {
         let old = self.state(slot).cloned();
         let device = old.as_ref().map(|old| Arc::clone(&old.device));
         self.place(slot, old, device, touched);
@@ -183,7 +187,7 @@ impl Compiled {
         slot: Slot,
         old: Option<&Device>,
         new: Option<&Device>,
-        touched: &mut Touched,
+        touched: &mut Touched<'_>,
     ) {
         let owner = |device: Option<&Device>| device.and_then(|device| user_of(&device.owner));
         let (old_owner, new_owner) = (owner(old), owner(new));
@@ -212,7 +216,7 @@ impl Compiled {
         changed: Slot,
         old: Option<&Device>,
         new: Option<&Device>,
-        touched: &mut Touched,
+        touched: &mut Touched<'_>,
     ) {
         let same =
             |old: &Device, new: &Device| old.addresses == new.addresses && old.owner == new.owner;
@@ -231,7 +235,7 @@ impl Compiled {
         &mut self,
         changed: Slot,
         addresses: &[IpAddr],
-        touched: &mut Touched,
+        touched: &mut Touched<'_>,
     ) {
         let covering: Vec<IpNet> = self
             .tailnet_routes
@@ -257,7 +261,7 @@ impl Compiled {
         slot: Slot,
         old: Option<Arc<DeviceState>>,
         device: Option<Arc<Device>>,
-        touched: &mut Touched,
+        touched: &mut Touched<'_>,
     ) {
         let old_standing = old.as_deref().map(|old| old.standing.clone());
         let strings: Vec<Arc<str>> = device.as_deref().map_or_else(Vec::new, |device| {
@@ -267,7 +271,9 @@ impl Compiled {
                 .map(|address| Arc::from(address.to_string()))
                 .collect()
         });
-        let standing = device.as_deref().map(|device| self.stand(slot, device));
+        let standing = device
+            .as_deref()
+            .map(|device| self.stand(slot, device, touched.budget));
         let readdressed = old.as_deref().is_some_and(|old| old.strings != strings);
         let old_device = old.as_deref().map(|old| Arc::clone(&old.device));
         let same = standing == old_standing;
@@ -291,7 +297,7 @@ impl Compiled {
             (Some(standing), Some(device)) => Some(self.class_key(slot, device, standing)),
             _ => None,
         };
-        let class = self.move_between_classes(slot, old_class, key);
+        let class = self.move_between_classes(slot, old_class, key, touched.budget);
         let state = standing.zip(device).map(|(standing, device)| {
             let hashes = strings.iter().map(|text| hash(text)).collect();
             Arc::new(DeviceState {
@@ -319,7 +325,7 @@ impl Compiled {
         slot: Slot,
         old: Option<&Standing>,
         new: Option<&Standing>,
-        touched: &mut Touched,
+        touched: &mut Touched<'_>,
     ) {
         let mut flags: BTreeMap<AtomId, (u8, u8)> = BTreeMap::new();
         for (atom, bits) in old.into_iter().flat_map(|old| old.atoms.iter()) {
@@ -342,7 +348,7 @@ impl Compiled {
         }
     }
 
-    fn move_between_sources(&mut self, changes: &Changes<'_>, touched: &mut Touched) {
+    fn move_between_sources(&mut self, changes: &Changes<'_>, touched: &mut Touched<'_>) {
         if !changes.everything {
             return;
         }
@@ -366,6 +372,14 @@ impl Compiled {
             let Some(literals) = program.literals.get(id as usize) else {
                 continue;
             };
+            // Each selector is looked up in where the device stands, before and after.
+            if touched
+                .budget
+                .elements(2 + def.atoms.len().saturating_mul(2), 0)
+                .is_err()
+            {
+                break;
+            }
             let part = |state: Option<&DeviceState>| {
                 state
                     .map(|state| program.part(def, &state.standing))
@@ -389,6 +403,7 @@ impl Compiled {
             let Some(state) = self.sources.get_mut(id as usize).map(Arc::make_mut) else {
                 continue;
             };
+            let _ = touched.budget.bytes(MEMBERSHIP);
             let slot = changes.slot;
             let listed = state.named.set(slot, new.named);
             state.own.set(slot, new.own);
@@ -428,7 +443,7 @@ impl Compiled {
     }
 
     /// Evaluates everything that a policy can ask of a device.
-    fn stand(&self, slot: Slot, device: &Device) -> Standing {
+    fn stand(&self, slot: Slot, device: &Device, budget: &Budget) -> Standing {
         let mut atoms = Vec::new();
         self.identity_atoms(&device.owner, &mut atoms);
         let matchers = &self.program.matchers;
@@ -455,11 +470,20 @@ impl Compiled {
         let mut covers = false;
         for subnet in &subnets {
             covers |= self.route_atoms(*subnet, Some(slot), &mut atoms);
+            if !budget.allows(4) {
+                break;
+            }
         }
         let exit = device.routes.iter().any(|route| is_exit_route(*route));
         if exit {
             atoms.extend(matchers.internet.map(|atom| (atom, touch::EXIT)));
         }
+        // Sorted here, and gone through by whatever follows.
+        let _ = budget.elements(atoms.len().saturating_mul(4), 0);
+        let _ = budget.bytes(atoms.len().saturating_mul(size_of::<(AtomId, u8)>()));
+        // Some nanoseconds for each posture, and as much again for each value in its lists.
+        let _ = budget.elements(self.program.posture_steps, 0);
+        let _ = budget.bytes(2 * self.program.postures.len());
         atoms.sort_unstable();
         let mut merged: Vec<(AtomId, u8)> = Vec::with_capacity(atoms.len());
         for (atom, flags) in atoms {
@@ -509,13 +533,19 @@ impl Compiled {
         let login = login.to_lowercase();
         let named = matchers.logins.get(&login).into_iter().flatten();
         atoms.extend(named.map(|atom| (*atom, touch::OWN)));
-        for (name, atom) in &matchers.directory_groups {
-            if self
-                .groups
-                .get(name)
-                .is_some_and(|members| members.contains(&login))
-            {
-                atoms.push((*atom, touch::OWN));
+        // Whichever are fewer: those that the directory has, or those that the policy names.
+        let groups = &matchers.directory_groups;
+        if self.groups.len() < groups.len() {
+            let mine = self.groups.iter();
+            let mine = mine.filter(|(_, members)| members.contains(&login));
+            let named = mine.filter_map(|(name, _)| groups.get(name));
+            atoms.extend(named.map(|atom| (*atom, touch::OWN)));
+        } else {
+            for (name, atom) in groups {
+                let members = self.groups.get(name);
+                if members.is_some_and(|members| members.contains(&login)) {
+                    atoms.push((*atom, touch::OWN));
+                }
             }
         }
         if role == Role::Shared {
@@ -541,11 +571,8 @@ impl Compiled {
             touch::V6
         };
         atoms.extend(matchers.addresses.get(&address).map(|atom| (*atom, flag)));
-        let wider = matchers
-            .prefixes
-            .iter()
-            .filter(|(prefix, _)| prefix.contains(&address));
-        atoms.extend(wider.map(|(_, atom)| (*atom, flag)));
+        let wider = matchers.prefixes.around(IpNet::from(address));
+        atoms.extend(wider.map(|atom| (atom, flag)));
     }
 
     /// The selectors that a subnet route overlaps. Whether devices other than `router` are in it.
@@ -557,25 +584,12 @@ impl Compiled {
     ) -> bool {
         let matchers = &self.program.matchers;
         atoms.extend(matchers.everything.iter().map(|atom| (*atom, touch::ROUTE)));
-        let prefixes = matchers
-            .prefixes
-            .iter()
-            .filter(|(prefix, _)| range::overlap(*prefix, route));
-        atoms.extend(prefixes.map(|(_, atom)| (*atom, touch::ROUTE)));
-        if route.prefix_len() == route.max_prefix_len() {
-            atoms.extend(
-                matchers
-                    .addresses
-                    .get(&route.addr())
-                    .map(|atom| (*atom, touch::ROUTE)),
-            );
-        } else {
-            let inside = matchers
-                .addresses
-                .iter()
-                .filter(|(address, _)| route.contains(*address));
-            atoms.extend(inside.map(|(_, atom)| (*atom, touch::ROUTE)));
-        }
+        let prefixes = matchers.prefixes.overlapping(route);
+        atoms.extend(prefixes.map(|atom| (atom, touch::ROUTE)));
+        let inside = matchers
+            .addresses
+            .range(route.network()..=route.broadcast());
+        atoms.extend(inside.map(|(_, atom)| (*atom, touch::ROUTE)));
         if let Some(internet) = matchers.internet
             && range::internet().overlaps(route)
         {
@@ -600,6 +614,11 @@ impl Compiled {
         covers
     }
 }
+
+/// Estimated memory of a device, and of a device in one source with its addresses in the source's
+/// list, in bytes.
+const DEVICE: usize = 1200;
+const MEMBERSHIP: usize = 24;
 
 /// After so many changes at once, a source's texts are collected anew.
 const PATCHES: u32 = 8;

@@ -1,6 +1,7 @@
 //! Previews: the rules that concern a user or an address.
 
 use super::Compiled;
+use crate::budget::{Budget, Exhausted};
 use crate::program::{Allows, Origin, touch};
 use crate::selector::Selector;
 use crate::topology::Owner;
@@ -37,12 +38,29 @@ pub struct Match {
 
 impl Compiled {
     /// The rules that concern a user or an address, in file order.
+    ///
+    /// # Errors
+    /// The budget does not suffice.
+    pub fn preview_within(
+        &self,
+        target: &PreviewTarget,
+        budget: &Budget,
+    ) -> Result<Vec<Match>, Exhausted> {
+        let found = self.preview_budgeted(target, budget);
+        budget.check().map(|()| found)
+    }
+
+    /// The rules that concern a user or an address, in file order. Takes whatever it takes.
     pub fn preview(&self, target: &PreviewTarget) -> Vec<Match> {
+        self.preview_budgeted(target, &Budget::unlimited())
+    }
+
+    fn preview_budgeted(&self, target: &PreviewTarget, budget: &Budget) -> Vec<Match> {
         let mut origins: BTreeSet<Origin> = BTreeSet::new();
         match target {
             PreviewTarget::User(login) => {
                 let selector = Selector::User(login.to_lowercase());
-                let mut subjects = self.identity_subjects(&selector);
+                let mut subjects = self.identity_subjects(&selector, budget);
                 // Rules may name the user although no device does.
                 if subjects.iter().all(|subject| subject.slot.is_some()) {
                     let mut atoms = Vec::new();
@@ -61,6 +79,10 @@ impl Compiled {
                     let Some(source) = self.program.source(rule.source) else {
                         continue;
                     };
+                    let steps = subjects.len().saturating_mul(1 + source.atoms.len());
+                    if !budget.allows(1 + steps) {
+                        break;
+                    }
                     let included = rule.companion_of.is_none()
                         && subjects
                             .iter()
@@ -76,6 +98,9 @@ impl Compiled {
                     let Allows::Ports(_) = rule.allows else {
                         continue;
                     };
+                    if !budget.allows(1 + 2 * rule.entries.len()) {
+                        break;
+                    }
                     let own = rule.own_devices && subject.user.is_some();
                     let included = rule.entries.iter().any(|entry| {
                         let reached = own || subject.standing.flags(entry.atom) & touch::OWN != 0;
@@ -89,10 +114,50 @@ impl Compiled {
         }
         let mut matches: Vec<Match> = origins
             .into_iter()
+            .take_while(|origin| {
+                // Twice: as texts, and as the answer.
+                let size = self.shown_size(*origin);
+                budget.elements(1, size.saturating_mul(2)).is_ok()
+            })
             .filter_map(|origin| self.show_rule(origin))
             .collect();
         matches.sort_by_key(|found| found.line_number);
         matches
+    }
+
+    /// Memory of the texts of a rule, in bytes.
+    pub(super) fn shown_size(&self, origin: Origin) -> usize {
+        let texts = |targets: &[crate::section::Target]| -> usize {
+            targets.iter().map(|target| 32 + target.text.len()).sum()
+        };
+        let own = |own: Option<&Vec<String>>| -> usize {
+            let names = self.policy.postures_of(own).iter();
+            names.map(|name| 32 + name.len()).sum()
+        };
+        match origin {
+            Origin::Implied => 0,
+            Origin::Acl(index) => {
+                let acl = self.policy.acls.as_ref().and_then(|acls| acls.get(index));
+                acl.map_or(0, |acl| {
+                    let ports = acl.dst_texts.iter().map(|text| 32 + text.len());
+                    texts(&acl.src) + ports.sum::<usize>() + own(acl.postures.as_ref())
+                })
+            }
+            Origin::Grant(index) => {
+                let grants = self.policy.grants.as_ref();
+                grants
+                    .and_then(|grants| grants.get(index))
+                    .map_or(0, |grant| {
+                        // Each destination with each entry of `ip`.
+                        let ip: usize = grant.ip_texts.iter().map(String::len).sum();
+                        let entries = grant.ip_texts.len().max(1);
+                        let pairs = texts(&grant.dst)
+                            .saturating_mul(entries)
+                            .saturating_add(ip.saturating_mul(grant.dst.len()));
+                        pairs + texts(&grant.src) + texts(&grant.via) + own(grant.postures.as_ref())
+                    })
+            }
+        }
     }
 
     /// The texts of a rule.

@@ -1,7 +1,7 @@
 //! Routes: who is primary, and who is told of which.
 
 use super::{Compiled, Touched};
-use crate::program::{AtomId, touch};
+use crate::program::{AtomId, SourceId, touch};
 use crate::selector::Selector;
 use crate::set::Slot;
 use crate::topology::{Device, DeviceId, Owner, is_exit_route};
@@ -15,6 +15,8 @@ pub(super) struct RouteState {
     pub(super) routers: Vec<Router>,
     /// Selectors that it overlaps, ascending.
     atoms: Arc<[AtomId]>,
+    /// Sources with one of those selectors, ascending.
+    sources: Arc<[SourceId]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +53,7 @@ impl Compiled {
         slot: Slot,
         old: Option<&Device>,
         new: Option<&Device>,
-        touched: &mut Touched,
+        touched: &mut Touched<'_>,
     ) {
         let before = old.map(subnets).unwrap_or_default();
         let after = new.map(subnets).unwrap_or_default();
@@ -99,15 +101,20 @@ impl Compiled {
                 self.refresh_route(*route);
             }
         }
-        if count != self.routes.len() || !same_routes {
-            // `*` as source lists all subnets.
-            let program = Arc::clone(&self.program);
-            for atom in &program.matchers.everything {
-                let sources = program.sources_of_atom.get(*atom as usize);
-                for source in sources.into_iter().flatten() {
-                    self.refresh_fixed_wire(*source);
-                    touched.wires.insert(*source);
-                }
+        touched.subnets |= count != self.routes.len() || !same_routes;
+    }
+
+    /// `*` as source lists all subnets: once for all that changed.
+    pub(super) fn refresh_subnets(&mut self, touched: &mut Touched<'_>) {
+        if !touched.subnets {
+            return;
+        }
+        let program = Arc::clone(&self.program);
+        for atom in &program.matchers.everything {
+            let sources = program.sources_of_atom.get(*atom as usize);
+            for source in sources.into_iter().flatten() {
+                self.refresh_fixed_wire(*source, touched.budget);
+                touched.wires.insert(*source);
             }
         }
     }
@@ -119,8 +126,16 @@ impl Compiled {
         let mut atoms: Vec<AtomId> = atoms.into_iter().map(|(atom, _)| atom).collect();
         atoms.sort_unstable();
         atoms.dedup();
+        let known = atoms
+            .iter()
+            .filter_map(|atom| self.program.sources_of_atom.get(*atom as usize));
+        let mut sources: Vec<SourceId> = known.flatten().copied().collect();
+        sources.sort_unstable();
+        sources.dedup();
         if let Some(state) = self.routes.get_mut(&route) {
-            Arc::make_mut(state).atoms = atoms.into();
+            let state = Arc::make_mut(state);
+            state.atoms = atoms.into();
+            state.sources = sources.into();
         }
     }
 
@@ -216,8 +231,8 @@ impl Compiled {
             .key
             .atoms()
             .iter()
-            .filter_map(|(atom, _)| program.reaching_atoms.get(*atom as usize))
-            .any(|reaching| intersect(reaching, &state.atoms));
+            .filter_map(|(atom, _)| program.reaching.get(*atom as usize))
+            .any(|reaching| intersect(reaching, &state.sources));
         if returns || class.key.subnets.contains(&route) {
             return Steering::Primary;
         }
@@ -238,22 +253,22 @@ impl Compiled {
         let Some((_, state)) = self.state_of(device) else {
             return Vec::new();
         };
-        let approvers = &self.policy.auto_approvers;
-        let selected = |targets: &[crate::section::Target]| {
-            targets.iter().any(|target| {
-                let atom = self.program.index.get(&target.selector);
-                atom.is_some_and(|atom| state.standing.flags(*atom) & touch::OWN != 0)
+        let program = &self.program;
+        let selected = |approvers: &[AtomId]| {
+            let mut own = state.standing.atoms.iter();
+            own.any(|(atom, flags)| {
+                flags & touch::OWN != 0 && approvers.binary_search(atom).is_ok()
             })
         };
         let approved = |route: &&IpNet| {
             if is_exit_route(**route) {
-                return selected(&approvers.exit_node);
+                return selected(&program.exit_approvers);
             }
-            let wider = approvers
-                .routes
-                .iter()
-                .filter(|(prefix, _)| prefix.contains(*route));
-            wider.into_iter().any(|(_, targets)| selected(targets))
+            let mut wider = program.approved_prefixes.around(**route);
+            wider.any(|number| {
+                let approvers = program.route_approvers.get(number as usize);
+                approvers.is_some_and(|approvers| selected(approvers))
+            })
         };
         let mut routes: Vec<IpNet> = state
             .device
@@ -307,7 +322,7 @@ fn subnets(device: &Device) -> Vec<IpNet> {
 }
 
 /// Whether two ascending lists have something in common.
-fn intersect(left: &[AtomId], right: &[AtomId]) -> bool {
+fn intersect(left: &[u32], right: &[u32]) -> bool {
     let (short, long) = if left.len() < right.len() {
         (left, right)
     } else {

@@ -292,7 +292,7 @@ impl Compiled {
     }
 
     /// The nodes whose SSH policy may have changed.
-    pub(super) fn ssh_impact(&self, touched: &Touched, impact: &mut Impact) {
+    pub(super) fn ssh_impact(&self, touched: &Touched<'_>, impact: &mut Impact) {
         let id = |slot: Slot| self.state(slot).map(|state| state.device.id);
         if !self.program.ssh.is_empty() {
             impact

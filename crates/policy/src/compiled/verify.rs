@@ -2,6 +2,8 @@
 
 use super::access::{Subject, Wrong};
 use super::{Compiled, SshDecision};
+use crate::budget::Budget;
+use crate::decode::Reading;
 use crate::diagnostic::{Diagnostic, Failure};
 use crate::hujson::quote;
 use crate::port;
@@ -10,23 +12,11 @@ use crate::selector::Selector;
 use crate::set::Slot;
 use std::collections::HashSet;
 
-/// The most pairs of devices (or addresses) that the tests of one policy ask about.
-const PAIRS_MAX: usize = 5_000_000;
 /// The most errors of one test that are told.
 const ERRORS_MAX: usize = 100;
-
-/// How many pairs may be asked about still.
-struct Budget(usize);
-
-impl Budget {
-    fn take(&mut self) -> Result<(), Wrong> {
-        self.0 = self
-            .0
-            .checked_sub(1)
-            .ok_or_else(|| format!("the tests ask about more than {PAIRS_MAX} pairs of devices"))?;
-        Ok(())
-    }
-}
+/// Steps of looking at one SSH rule for two devices, and of looking an address up.
+const SSH_RULE: usize = 16;
+const ADDRESS: usize = 100;
 
 impl Compiled {
     /// Runs the policy's `tests` and `sshTests`.
@@ -34,45 +24,68 @@ impl Compiled {
     /// # Errors
     /// The message for the API, with one failure for each test that failed.
     pub fn run_tests(&self) -> Result<(), Diagnostic> {
-        let mut budget = Budget(PAIRS_MAX);
-        let mut failures = self.failing_tests(&self.policy.tests, &mut budget);
+        self.run_tests_within(&Budget::default())
+    }
+
+    /// The same with a budget that is shared with other work.
+    ///
+    /// # Errors
+    /// As [`run_tests`](Self::run_tests), or that the budget does not suffice.
+    pub fn run_tests_within(&self, budget: &Budget) -> Result<(), Diagnostic> {
+        let mut failures = self.failing_tests(&self.policy.tests, budget);
         let ssh_tests = self.policy.ssh_tests.iter();
-        failures.extend(ssh_tests.filter_map(|test| self.ssh_test_failure(test, &mut budget)));
-        tests_failed(failures)
+        failures.extend(ssh_tests.filter_map(|test| self.ssh_test_failure(test, budget)));
+        tests_failed(failures, budget)
     }
 
     /// Runs tests that are not the policy's own: a HuJSON array like its `tests`.
     ///
     /// # Errors
-    /// A syntax error, or the failed tests.
+    /// A syntax error, the failed tests, or that they take too much.
     pub fn run_given_tests(&self, text: &str) -> Result<(), Diagnostic> {
-        let document = crate::hujson::Value::parse(text.as_bytes())?;
-        let lines = crate::hujson::LineIndex::new(text.as_bytes());
-        let parts = crate::decode::Part::new(&document, &lines).list()?;
-        let tests: Result<Vec<AccessTest>, Diagnostic> = parts
-            .into_iter()
-            .map(crate::section::tests::read_access)
-            .collect();
-        tests_failed(self.failing_tests(&tests?, &mut Budget(PAIRS_MAX)))
+        self.run_given_tests_within(text, &Budget::default())
     }
 
-    fn failing_tests(&self, tests: &[AccessTest], budget: &mut Budget) -> Vec<Failure> {
-        let failing = tests.iter().filter_map(|test| {
+    /// The same with a budget that is shared with other work.
+    ///
+    /// # Errors
+    /// As [`run_given_tests`](Self::run_given_tests).
+    pub fn run_given_tests_within(&self, text: &str, budget: &Budget) -> Result<(), Diagnostic> {
+        let reading = Reading::new(text, budget)?;
+        let parts = reading.root().list()?;
+        let tests: Result<Vec<AccessTest>, Diagnostic> =
+            parts.map(crate::section::tests::read_access).collect();
+        tests_failed(self.failing_tests(&tests?, budget), budget)
+    }
+
+    fn failing_tests(&self, tests: &[AccessTest], budget: &Budget) -> Vec<Failure> {
+        let mut failing = Vec::new();
+        for test in tests {
             let errors = self.test_errors(test, budget);
             let errors = errors.unwrap_or_else(|error| vec![error]);
-            let failure = Failure {
+            if budget.check().is_err() {
+                break;
+            }
+            if errors.is_empty() {
+                continue;
+            }
+            let size: usize = errors.iter().map(|error| 32 + error.len()).sum();
+            let size = size_of::<Failure>() + test.src.len() + size;
+            if budget.elements(1, size).is_err() {
+                break;
+            }
+            failing.push(Failure {
                 user: test.src.clone(),
                 errors,
                 place: test.place,
                 ..Failure::default()
-            };
-            (!failure.errors.is_empty()).then_some(failure)
-        });
-        failing.collect()
+            });
+        }
+        failing
     }
 
-    fn test_errors(&self, test: &AccessTest, budget: &mut Budget) -> Result<Vec<String>, Wrong> {
-        let sources = self.subjects(&test.src, test.attributes.as_ref())?;
+    fn test_errors(&self, test: &AccessTest, budget: &Budget) -> Result<Vec<String>, Wrong> {
+        let sources = self.subjects(&test.src, test.attributes.as_ref(), budget)?;
         if test.accept.is_empty() && test.deny.is_empty() {
             return Err("test has neither accept nor deny".to_owned());
         }
@@ -88,7 +101,7 @@ impl Compiled {
                 name => format!(" (protocol {})", quote(name)),
             };
             let address = format!("address {}{protocol}", quote(dst));
-            if errors.len() >= ERRORS_MAX {
+            if errors.len() >= ERRORS_MAX || !budget.allows(1) {
                 break;
             }
             match self.judge(&sources, dst, (&protocols, accept), budget) {
@@ -107,7 +120,7 @@ impl Compiled {
         sources: &[Subject],
         dst: &str,
         (protocols, accept): (&[u8], bool),
-        budget: &mut Budget,
+        budget: &Budget,
     ) -> Result<bool, Wrong> {
         let (host, port) = port::split_host_port(dst)?;
         let portless = protocols.iter().all(|protocol| !port::has_ports(*protocol));
@@ -115,16 +128,18 @@ impl Compiled {
             Ok(port) if port > 0 || portless => port,
             _ => return Err(format!("invalid port {}: must be one number", quote(port))),
         };
-        let targets = self.destination_subjects(host)?;
+        let targets = self.destination_subjects(host, budget)?;
         for source in sources {
-            let rules = self.rules_from(source);
+            let rules = self.rules_from(source, budget);
             for target in &targets {
-                budget.take()?;
-                let allowed = rules.iter().any(|rule| {
-                    self.program
-                        .rule(*rule)
-                        .is_some_and(|rule| self.allows(rule, source, target, protocols, port))
-                });
+                let allowed = rules
+                    .iter()
+                    .filter_map(|rule| self.program.rule(*rule))
+                    .take_while(|rule| budget.allows(1 + 2 * rule.entries.len()))
+                    .any(|rule| self.allows(rule, source, target, protocols, port));
+                if !budget.allows(1) {
+                    return Ok(accept);
+                }
                 if allowed != accept {
                     return Ok(false);
                 }
@@ -133,12 +148,13 @@ impl Compiled {
         Ok(true)
     }
 
-    fn destination_subjects(&self, host: &str) -> Result<Vec<Subject>, Wrong> {
+    fn destination_subjects(&self, host: &str, budget: &Budget) -> Result<Vec<Subject>, Wrong> {
         let selector = self.policy.names.selector(host)?;
         match selector {
             Selector::Prefix(prefix)
                 if prefix.prefix_len() == prefix.max_prefix_len() && !host.contains('/') =>
             {
+                let _ = budget.elements(ADDRESS + self.routes.len(), 0);
                 Ok(vec![self.address_subject(prefix.addr(), true)])
             }
             Selector::Service(ref name) => {
@@ -155,13 +171,13 @@ impl Compiled {
                 Err(format!("user not found: {}", quote(host)))
             }
             Selector::User(_) | Selector::Group(_) | Selector::Tag(_) => {
-                Ok(self.identity_subjects(&selector))
+                Ok(self.identity_subjects(&selector, budget))
             }
             _ => Err(format!("invalid destination {}", quote(host))),
         }
     }
 
-    fn ssh_test_failure(&self, test: &SshTest, budget: &mut Budget) -> Option<Failure> {
+    fn ssh_test_failure(&self, test: &SshTest, budget: &Budget) -> Option<Failure> {
         let errors = self
             .ssh_test_errors(test, budget)
             .unwrap_or_else(|error| vec![error]);
@@ -174,14 +190,14 @@ impl Compiled {
         (!failure.errors.is_empty()).then_some(failure)
     }
 
-    fn ssh_test_errors(&self, test: &SshTest, budget: &mut Budget) -> Result<Vec<String>, Wrong> {
+    fn ssh_test_errors(&self, test: &SshTest, budget: &Budget) -> Result<Vec<String>, Wrong> {
         if test.accept.is_empty() && test.check.is_empty() && test.deny.is_empty() {
             return Err("test has none of accept, check and deny".to_owned());
         }
         if test.dst.is_empty() {
             return Err("test has no dst".to_owned());
         }
-        let sources = self.ssh_devices(&test.src)?;
+        let sources = self.ssh_devices(&test.src, budget)?;
         let wanted = [
             ("accept", &test.accept),
             ("check", &test.check),
@@ -189,7 +205,7 @@ impl Compiled {
         ];
         let mut errors = Vec::new();
         for dst in &test.dst {
-            let targets = self.ssh_devices(dst)?;
+            let targets = self.ssh_devices(dst, budget)?;
             for (want, user) in wanted
                 .iter()
                 .flat_map(|(want, users)| users.iter().map(move |user| (*want, user)))
@@ -201,8 +217,9 @@ impl Compiled {
                     .iter()
                     .flat_map(|source| targets.iter().map(move |to| (source, to)))
                 {
-                    budget.take()?;
-                    if errors.len() >= ERRORS_MAX {
+                    // Each SSH rule is narrowed to the two devices.
+                    let steps = self.program.ssh.len().saturating_mul(SSH_RULE);
+                    if errors.len() >= ERRORS_MAX || !budget.allows(1 + steps) {
                         return Ok(errors);
                     }
                     let got = match self.ssh_decision_of(*source, *target, user) {
@@ -238,7 +255,7 @@ impl Compiled {
 
     /// The devices that a selector of an SSH test names, one for all that the SSH rules cannot
     /// tell apart. There must be some.
-    fn ssh_devices(&self, text: &str) -> Result<Vec<Slot>, Wrong> {
+    fn ssh_devices(&self, text: &str, budget: &Budget) -> Result<Vec<Slot>, Wrong> {
         let selector = self.policy.names.selector(text)?;
         let devices: Vec<Slot> = match &selector {
             Selector::Prefix(prefix) => self
@@ -259,8 +276,10 @@ impl Compiled {
                         ))
                     })
                 };
+                let _ = budget.elements(self.devices.len(), 0);
                 self.identity_devices(selector)
                     .iter()
+                    .take_while(|_| budget.allows(16 + self.program.postures.len() / 8))
                     .filter(alike)
                     .collect()
             }
@@ -272,7 +291,8 @@ impl Compiled {
     }
 }
 
-fn tests_failed(failures: Vec<Failure>) -> Result<(), Diagnostic> {
+fn tests_failed(failures: Vec<Failure>, budget: &Budget) -> Result<(), Diagnostic> {
+    budget.check()?;
     let Some(first) = failures.first() else {
         return Ok(());
     };
@@ -280,5 +300,6 @@ fn tests_failed(failures: Vec<Failure>) -> Result<(), Diagnostic> {
         message: "test(s) failed".to_owned(),
         place: first.place,
         failures,
+        exhausted: None,
     })
 }

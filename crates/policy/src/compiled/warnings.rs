@@ -6,19 +6,33 @@ use crate::hujson::quote;
 use crate::selector::Selector;
 use std::collections::BTreeSet;
 
+/// The most members of groups that are told.
+const UNKNOWN_MAX: usize = 1000;
+
 impl Compiled {
-    /// Members of groups who are not users of the tailnet, in the words of `GET …/acl?details=1`.
-    pub fn unknown_members(&self) -> Vec<String> {
-        let groups = self.policy.names.groups.iter();
-        groups
-            .flat_map(|(name, members)| {
-                let unknown = members
-                    .iter()
-                    .filter(|login| self.user_of_login(login).is_none());
-                unknown
-                    .map(move |login| format!("{}: user not found: {}", quote(name), quote(login)))
-            })
-            .collect()
+    /// Members of groups who are not users of the tailnet, in the words of `GET …/acl?details=1`:
+    /// an entry for each group, about a thousand members at most.
+    pub fn unknown_members(&self) -> Vec<Failure> {
+        let mut found = Vec::new();
+        let mut left = UNKNOWN_MAX;
+        for (name, members) in &self.policy.names.groups {
+            let unknown = members
+                .iter()
+                .filter(|login| self.user_of_login(login).is_none());
+            let warnings: Vec<String> = unknown
+                .take(left)
+                .map(|login| format!("user not found: {}", quote(login)))
+                .collect();
+            left -= warnings.len();
+            if !warnings.is_empty() {
+                found.push(Failure {
+                    user: name.clone(),
+                    warnings,
+                    ..Failure::default()
+                });
+            }
+        }
+        found
     }
 
     /// Groups that rules use and neither the file nor the directory has: what

@@ -1,12 +1,16 @@
 //! Sources as they are sent: sorted texts, each once.
 
 use super::Compiled;
+use crate::budget::Budget;
 use crate::program::SourceId;
 use crate::range;
 use crate::selector::{Autogroup, Selector};
 use crate::set::{DeviceSet, Slot};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, OnceLock};
+
+/// Estimated memory of a text, in bytes.
+const TEXT: usize = 80;
 
 /// A hash of a text that is the same in every process.
 pub(super) fn hash(text: &str) -> u128 {
@@ -59,14 +63,14 @@ impl Compiled {
     }
 
     /// Recomputes the texts of all sources that do not come from devices.
-    pub(super) fn refresh_fixed_wires(&mut self) {
+    pub(super) fn refresh_fixed_wires(&mut self, budget: &Budget) {
         for id in (0..).take(self.sources.len()) {
-            self.refresh_fixed_wire(id);
+            self.refresh_fixed_wire(id, budget);
         }
     }
 
-    pub(super) fn refresh_fixed_wire(&mut self, id: SourceId) {
-        let mut texts = self.fixed_texts(id);
+    pub(super) fn refresh_fixed_wire(&mut self, id: SourceId, budget: &Budget) {
+        let mut texts = self.fixed_texts(id, budget);
         texts.sort_unstable();
         texts.dedup();
         let sum = texts
@@ -79,7 +83,7 @@ impl Compiled {
         }
     }
 
-    fn fixed_texts(&self, id: SourceId) -> Vec<Arc<str>> {
+    fn fixed_texts(&self, id: SourceId, budget: &Budget) -> Vec<Arc<str>> {
         let Some(def) = self.program.source(id) else {
             return Vec::new();
         };
@@ -94,7 +98,18 @@ impl Compiled {
         }
         let mut texts: Vec<Arc<str>> = Vec::new();
         for atom in &def.atoms {
-            match self.program.atom(*atom) {
+            let selector = self.program.atom(*atom);
+            let count = match selector {
+                Some(Selector::Prefix(_)) => 1,
+                Some(Selector::Everything | Selector::Auto(Autogroup::DangerAll)) => {
+                    range::TAILNET_RANGES.len() + self.routes.len()
+                }
+                _ => 0,
+            };
+            if budget.elements(1 + 8 * count, 0).is_err() || !budget.allows_bytes(count * TEXT) {
+                break;
+            }
+            match selector {
                 // Under a posture, addresses of the tailnet are listed device by device.
                 Some(Selector::Prefix(prefix)) if conditional && range::in_tailnet(*prefix) => {}
                 Some(Selector::Prefix(prefix)) => texts.push(range::show(*prefix).into()),

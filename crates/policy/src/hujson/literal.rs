@@ -154,15 +154,23 @@ pub(super) fn is_printable(character: char) -> bool {
         || format!("a{character}").escape_debug().nth(1) == Some(character)
 }
 
+/// Characters that [`quote`] shows at most.
+const QUOTED_MAX: usize = 1000;
+
 /// Quotes a text the way Go's `%q` does, as error messages of the policy API show it.
 ///
 /// ```
 /// assert_eq!(bowline_policy::hujson::quote("tag:\u{7}\n\"x\""), r#""tag:\a\n\"x\"""#);
 /// ```
+///
+/// A text of more than 1,000 characters is cut, and `…` stands for the rest: nobody reads more, and
+/// a text from outside can have megabytes of characters that take ten each when quoted.
 pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
+    let end = text.char_indices().nth(QUOTED_MAX).map(|(end, _)| end);
+    let shown = end.and_then(|end| text.get(..end)).unwrap_or(text);
+    let mut out = String::with_capacity(shown.len() + 2);
     out.push('"');
-    for character in text.chars() {
+    for character in shown.chars() {
         match character {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
@@ -183,6 +191,9 @@ pub fn quote(text: &str) -> String {
                 };
             }
         }
+    }
+    if end.is_some() {
+        out.push('…');
     }
     out.push('"');
     out

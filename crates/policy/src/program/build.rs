@@ -1,12 +1,12 @@
 //! From a policy to its program.
 
 use super::{
-    Allows, AtomId, Entry, Matchers, Origin, Owners, Ownership, Program, RawRule, SourceDef,
-    SourceId, SshProgram,
+    Allows, AtomId, Entry, Matchers, Origin, Owners, Ownership, Prefixes, Program, RawRule, RuleId,
+    SourceDef, SourceId, SshProgram,
 };
+use crate::budget::Budget;
 use crate::policy::Policy;
 use crate::port::PortRange;
-use crate::range;
 use crate::section::Target;
 use crate::section::grants::Capabilities;
 use crate::section::postures::Posture;
@@ -19,10 +19,18 @@ struct Builder<'a> {
     program: Program,
     source_index: HashMap<SourceDef, SourceId>,
     posture_index: BTreeMap<&'a str, usize>,
+    /// The atoms of IP sets that were asked for.
+    set_atoms: HashMap<&'a str, Arc<[AtomId]>>,
+    budget: &'a Budget,
 }
 
+/// Estimated memory of a selector beside its text, of a source, and of one that a device is in.
+const ATOM: usize = 250;
+const SOURCE: usize = 900;
+
 impl Program {
-    pub(crate) fn new(policy: &Policy) -> Self {
+    /// Where the budget does not suffice, the program is not whole.
+    pub(crate) fn new(policy: &Policy, budget: &Budget) -> Self {
         let postures: Vec<(String, Posture)> = policy
             .postures
             .iter()
@@ -41,13 +49,18 @@ impl Program {
             reached: Vec::new(),
             steering: Vec::new(),
             reaching: Vec::new(),
-            reaching_atoms: Vec::new(),
             own_rules: Vec::new(),
+            own_atoms: Vec::new(),
             network_atoms: Vec::new(),
             network_postures: vec![false; postures.len()],
+            posture_steps: postures.iter().map(|(_, posture)| posture.steps()).sum(),
             postures,
             ssh: Vec::new(),
             node_attrs: Vec::new(),
+            without_ipv4: Vec::new(),
+            approved_prefixes: Prefixes::default(),
+            route_approvers: Vec::new(),
+            exit_approvers: Vec::new(),
             ownership: Ownership::default(),
         };
         let posture_index = policy
@@ -61,6 +74,8 @@ impl Program {
             program,
             source_index: HashMap::new(),
             posture_index,
+            set_atoms: HashMap::new(),
+            budget,
         };
         builder.access_rules();
         builder.mark_network();
@@ -77,11 +92,22 @@ fn next_id(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
     fn atom(&mut self, selector: &Selector) -> AtomId {
         if let Some(id) = self.program.index.get(selector) {
             return *id;
         }
+        let length = match selector {
+            Selector::User(text)
+            | Selector::Domain(text)
+            | Selector::Group(text)
+            | Selector::Tag(text)
+            | Selector::IpSet(text)
+            | Selector::Service(text) => text.len(),
+            _ => 0,
+        };
+        // Counted only: the work ends between two rules.
+        let _ = self.budget.elements(1, ATOM + 2 * length);
         let id = next_id(self.program.atoms.len());
         self.program.atoms.push(selector.clone());
         self.program.index.insert(selector.clone(), id);
@@ -91,26 +117,50 @@ impl Builder<'_> {
     }
 
     /// The atoms of a selector: an IP set is one for each of its prefixes.
-    fn atoms(&mut self, selector: &Selector) -> Vec<AtomId> {
-        match selector {
-            Selector::IpSet(name) => {
-                let prefixes = self.policy.ipsets.get(name).map(range::Ranges::prefixes);
-                let prefixes = prefixes.unwrap_or_default().into_iter();
-                prefixes
-                    .map(|prefix| self.atom(&Selector::Prefix(prefix)))
-                    .collect()
-            }
-            selector => vec![self.atom(selector)],
+    fn atoms(&mut self, selector: &Selector) -> Arc<[AtomId]> {
+        let Selector::IpSet(name) = selector else {
+            return Arc::from([self.atom(selector)]);
+        };
+        if let Some(atoms) = self.set_atoms.get(name.as_str()) {
+            return Arc::clone(atoms);
         }
+        let policy: &'a Policy = self.policy;
+        let Some((name, ranges)) = policy.ipsets.get_key_value(name) else {
+            return Arc::from([]);
+        };
+        let mut atoms = Vec::new();
+        for prefix in ranges.prefixes() {
+            if !self.budget.allows(1) {
+                break;
+            }
+            atoms.push(self.atom(&Selector::Prefix(prefix)));
+        }
+        let atoms: Arc<[AtomId]> = atoms.into();
+        self.set_atoms.insert(name, Arc::clone(&atoms));
+        atoms
+    }
+
+    /// The atoms of several selectors, ascending, each once.
+    fn atoms_of<'t>(&mut self, targets: impl IntoIterator<Item = &'t Target>) -> Vec<AtomId> {
+        let mut all = Vec::new();
+        for target in targets {
+            let atoms = self.atoms(&target.selector);
+            if self
+                .budget
+                .elements(atoms.len(), size_of::<AtomId>())
+                .is_err()
+            {
+                break;
+            }
+            all.extend_from_slice(&atoms);
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     fn source(&mut self, targets: &[Target], postures: Option<&Vec<String>>) -> SourceId {
-        let mut atoms: Vec<AtomId> = targets
-            .iter()
-            .flat_map(|target| self.atoms(&target.selector))
-            .collect();
-        atoms.sort_unstable();
-        atoms.dedup();
+        let atoms = self.atoms_of(targets);
         let names = self.policy.postures_of(postures);
         let mut indexes: Vec<usize> = names
             .iter()
@@ -129,11 +179,17 @@ impl Builder<'_> {
             return *id;
         }
         let id = next_id(self.program.sources.len());
+        // The definition is kept twice, and known to its selectors.
+        let _ = self
+            .budget
+            .elements(def.atoms.len() + 1, 3 * size_of::<AtomId>());
+        let _ = self.budget.bytes(SOURCE);
         let mut literals = HashSet::new();
         for atom in &def.atoms {
             if let Some(Selector::Prefix(prefix)) = self.program.atoms.get(*atom as usize)
                 && prefix.prefix_len() == prefix.max_prefix_len()
             {
+                let _ = self.budget.bytes(2 * size_of::<std::net::IpAddr>());
                 literals.insert(prefix.addr());
             }
             if let Some(list) = self.program.sources_of_atom.get_mut(*atom as usize) {
@@ -151,6 +207,11 @@ impl Builder<'_> {
         if rule.entries.is_empty() {
             return;
         }
+        let _ = self
+            .budget
+            .elements(rule.entries.len() + 1, size_of::<RuleId>());
+        let size = size_of::<RawRule>() + rule.via.len().saturating_mul(size_of::<AtomId>());
+        let _ = self.budget.bytes(size + 2 * size_of::<RuleId>());
         let id = next_id(self.program.rules.len());
         if let Some(list) = self.program.rules_of_source.get_mut(rule.source as usize) {
             list.push(id);
@@ -171,13 +232,18 @@ impl Builder<'_> {
 
     fn entries(&mut self, selector: &Selector, ports: &Arc<[PortRange]>) -> Vec<Entry> {
         let atoms = self.atoms(selector);
-        atoms
-            .into_iter()
-            .map(|atom| Entry {
-                atom,
-                ports: Arc::clone(ports),
-            })
-            .collect()
+        if self
+            .budget
+            .elements(atoms.len(), size_of::<Entry>())
+            .is_err()
+        {
+            return Vec::new();
+        }
+        let entry = |atom: &AtomId| Entry {
+            atom: *atom,
+            ports: Arc::clone(ports),
+        };
+        atoms.iter().map(entry).collect()
     }
 
     /// All grants in file order, then all `acls` in file order, wherever they stand.
@@ -203,9 +269,15 @@ impl Builder<'_> {
             });
         }
         for index in 0..policy.grants.as_ref().map_or(0, Vec::len) {
+            if !self.budget.allows(1) {
+                return;
+            }
             self.grant(index);
         }
         for index in 0..policy.acls.as_ref().map_or(0, Vec::len) {
+            if !self.budget.allows(1) {
+                return;
+            }
             self.acl(index);
         }
     }
@@ -343,12 +415,7 @@ impl Builder<'_> {
                     continue;
                 }
                 // The directions change places; postures stay with the original source.
-                let mut atoms: Vec<AtomId> = targets
-                    .iter()
-                    .flat_map(|target| self.atoms(&target.selector))
-                    .collect();
-                atoms.sort_unstable();
-                atoms.dedup();
+                let atoms = self.atoms_of(targets.iter().copied());
                 let reversed = self.intern(SourceDef {
                     atoms,
                     postures: Vec::new(),
@@ -398,6 +465,12 @@ impl Builder<'_> {
         let policy = self.policy;
         let own = Selector::Auto(Autogroup::SelfDevices);
         for rule in &policy.ssh {
+            let size = size_of::<SshProgram>() + rule.src.len().saturating_mul(size_of::<Target>());
+            if self.budget.elements(1 + rule.src.len(), 0).is_err()
+                || !self.budget.allows_bytes(size)
+            {
+                return;
+            }
             let source = self.source(&rule.src, rule.postures.as_ref());
             let own_devices = rule.dst.iter().any(|target| target.selector == own);
             let others = rule.dst.iter().filter(|target| target.selector != own);
@@ -421,19 +494,36 @@ impl Builder<'_> {
     fn other_sections(&mut self) {
         let policy = self.policy;
         for entry in &policy.node_attrs {
-            let atoms = entry
-                .target
+            let atoms = self.atoms_of(&entry.target);
+            let apps = entry.app.iter().map(|(name, _)| name);
+            if entry
+                .attributes
                 .iter()
-                .flat_map(|target| self.atoms(&target.selector));
-            let atoms = atoms.collect();
+                .chain(apps)
+                .any(|name| name == "disable-ipv4")
+            {
+                self.program.without_ipv4.extend_from_slice(&atoms);
+            }
             self.program.node_attrs.push(atoms);
         }
+        self.program.without_ipv4.sort_unstable();
+        self.program.without_ipv4.dedup();
         let approvers = &policy.auto_approvers;
-        let routes = approvers.routes.iter().flat_map(|(_, list)| list);
-        let services = approvers.services.iter().flat_map(|(_, list)| list);
-        for target in routes.chain(services).chain(&approvers.exit_node) {
+        for target in approvers.services.iter().flat_map(|(_, list)| list) {
             self.atom(&target.selector);
         }
+        // One prefix may be written in several ways.
+        let mut routes: BTreeMap<ipnet::IpNet, Vec<AtomId>> = BTreeMap::new();
+        for (prefix, targets) in &approvers.routes {
+            let atoms = self.atoms_of(targets);
+            routes.entry(*prefix).or_default().extend(atoms);
+        }
+        for ((prefix, mut atoms), number) in routes.into_iter().zip(0..) {
+            atoms.sort_unstable();
+            self.program.approved_prefixes.insert(prefix, number);
+            self.program.route_approvers.push(atoms);
+        }
+        self.program.exit_approvers = self.atoms_of(&approvers.exit_node);
         self.ownership();
         self.program
             .network_atoms
@@ -452,6 +542,7 @@ impl Builder<'_> {
         for (name, targets) in &policy.tag_owners {
             let mut owners = Owners::default();
             for target in targets {
+                let _ = self.budget.elements(1, size_of::<AtomId>());
                 let atom = self.atom(&target.selector);
                 match &target.selector {
                     Selector::Tag(tag) => owners.tags.extend(numbers.get(tag.as_str())),
@@ -469,7 +560,25 @@ impl Builder<'_> {
         program.reached = vec![Vec::new(); program.sources.len()];
         program.steering = vec![Vec::new(); program.sources.len()];
         program.reaching = vec![Vec::new(); program.atoms.len()];
+        program.own_atoms = vec![false; program.atoms.len()];
+        let mut own_sources: HashSet<SourceId> = HashSet::new();
+        let own = program.own_rules.iter();
+        for rule in own.filter_map(|rule| program.rules.get(*rule as usize)) {
+            let source = program.sources.get(rule.source as usize);
+            if !own_sources.insert(rule.source) {
+                continue;
+            }
+            for atom in source.iter().flat_map(|source| &source.atoms) {
+                if let Some(mark) = program.own_atoms.get_mut(*atom as usize) {
+                    *mark = true;
+                }
+            }
+        }
         for (rule, id) in program.rules.iter().zip(0..) {
+            let size = size_of::<AtomId>() + size_of::<SourceId>();
+            if self.budget.elements(rule.entries.len(), size).is_err() {
+                return;
+            }
             if rule.own_devices || rule.companion_of.is_some() {
                 continue;
             }
@@ -492,21 +601,6 @@ impl Builder<'_> {
             list.sort_unstable();
             list.dedup();
         }
-        program.reaching_atoms = program
-            .reaching
-            .iter()
-            .map(|sources| {
-                let sources = sources
-                    .iter()
-                    .filter_map(|source| program.sources.get(*source as usize));
-                let mut atoms: Vec<AtomId> = sources
-                    .flat_map(|source| source.atoms.iter().copied())
-                    .collect();
-                atoms.sort_unstable();
-                atoms.dedup();
-                atoms
-            })
-            .collect();
     }
 
     fn match_atoms(&mut self) {
@@ -521,6 +615,7 @@ impl Builder<'_> {
                 Selector::Group(name) => match self.policy.names.groups.get(name) {
                     Some(members) => {
                         for login in members {
+                            let _ = self.budget.elements(1, 80 + login.len());
                             let list = matchers.logins.entry(login.clone()).or_default();
                             if list.last() != Some(&id) {
                                 list.push(id);
@@ -540,7 +635,7 @@ impl Builder<'_> {
                 Selector::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
                     matchers.addresses.insert(prefix.addr(), id);
                 }
-                Selector::Prefix(prefix) => matchers.prefixes.push((*prefix, id)),
+                Selector::Prefix(prefix) => matchers.prefixes.insert(*prefix, id),
                 Selector::Auto(Autogroup::Member) => matchers.member = Some(id),
                 Selector::Auto(Autogroup::Tagged) => matchers.tagged = Some(id),
                 Selector::Auto(Autogroup::Shared) => matchers.shared = Some(id),

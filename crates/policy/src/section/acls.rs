@@ -87,10 +87,12 @@ pub(crate) fn read(part: Part<'_>, names: &Names, postures: &Postures) -> Result
             let reason = "only TCP, UDP and SCTP have ports; use '*'".to_owned();
             return Err(wrong(&text.text, reason));
         }
+        part.budget()
+            .elements(1, ports.len().saturating_mul(size_of::<PortRange>()))?;
         targets.push((destination(names, text, host)?, ports));
     }
-    let destinations: Vec<Target> = targets.iter().map(|(target, _)| target.clone()).collect();
-    check_self(place, &src, &destinations, true)?;
+    let destinations = targets.iter().map(|(target, _)| target);
+    check_self(place, &src, destinations, true)?;
     let postures = posture
         .map(|list| posture_names(&list, postures))
         .transpose()?;

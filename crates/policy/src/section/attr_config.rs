@@ -47,8 +47,14 @@ pub(crate) fn read(part: Part<'_>, names: &Names) -> Result<Vec<AttributeConfig>
                             }
                             config.kind = kind.text;
                         }
-                        "allowSetByNode" => config.allow_set_by_node = part.bool()?,
+                        "allowSetByNode" => {
+                            config.allow_set_by_node = part.bool()?;
+                            if config.allow_set_by_node {
+                                part.warn(|| format!("{context}allowSetByNode has no effect yet"));
+                            }
+                        }
                         _ => {
+                            part.warn(|| format!("{context}broadcastToPeers has no effect yet"));
                             for text in part.texts()? {
                                 names.selector(&text.text).map_err(|error| {
                                     Diagnostic::new(text.place, format!("{context}{error}"))

@@ -34,6 +34,9 @@ pub(crate) fn read(part: Part<'_>, names: &Names) -> Result<AutoApprovers, Diagn
                 approvers.exit_node = owners(names, &part.texts()?, "autoApprovers.exitNode: ")?;
             }
             _ => {
+                part.warn(|| {
+                    "autoApprovers.services has no effect yet: there are no services".to_owned()
+                });
                 for (key, value) in part.map()? {
                     let context = format!("autoApprovers.services[{}]: ", quote(&key.text));
                     let known = names.tags.contains(&tag_name(&key.text))

@@ -63,7 +63,7 @@ pub(crate) fn read(
     }
     let src = sources(names, &src)?;
     let dst = destinations(names, &dst, !app.is_empty())?;
-    check_self(place, &src, &dst, false)?;
+    check_self(place, &src, dst.iter(), false)?;
     let mut groups: Vec<PortGroup> = Vec::new();
     for text in &ip {
         let (protocol, range) =
@@ -141,9 +141,8 @@ fn capabilities(part: Part<'_>) -> Result<Capabilities, Diagnostic> {
             check_name(&name.text).map_err(|error| Diagnostic::new(name.place, error))?;
             let list = values
                 .list()?
-                .into_iter()
-                .map(|value| Arc::from(value.raw()))
-                .collect();
+                .map(|value| value.raw().map(Arc::from))
+                .collect::<Result<_, _>>()?;
             let list = if values.is_null() { None } else { Some(list) };
             Ok((Arc::from(name.text), list))
         })

@@ -38,13 +38,13 @@ pub(crate) fn check(groups: &[Group]) -> Result<BTreeMap<String, Vec<String>>, D
             return Err(Diagnostic::new(name.place, message));
         }
         for member in &group.members {
-            let text = quote(&member.text);
+            let text = || quote(&member.text);
             if member.text.starts_with("group:") {
-                let message = format!("{context}{text}: group members cannot be recursive");
+                let message = format!("{context}{}: group members cannot be recursive", text());
                 return Err(Diagnostic::new(member.place, message));
             }
             if !member.text.contains('@') {
-                let message = format!("{context}{text}: group members must be users");
+                let message = format!("{context}{}: group members must be users", text());
                 return Err(Diagnostic::new(member.place, message));
             }
         }

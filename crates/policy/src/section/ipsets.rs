@@ -1,24 +1,27 @@
 //! `ipsets`: named sets of addresses, built by adding and removing.
 
+use crate::budget::Budget;
 use crate::decode::{Part, Text};
 use crate::diagnostic::Diagnostic;
 use crate::hujson::quote;
-use crate::range::{self, Ranges};
+use crate::range::{self, Ranges, Step};
 use crate::selector::{Names, parse_prefix};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-/// An operation of a set.
-#[derive(Debug, Clone)]
-struct Step {
-    removes: bool,
-    operand: Operand,
+/// What a step of a set is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operand {
+    Addresses(IpAddr, IpAddr),
+    Internet,
+    /// The set of this number.
+    Set(usize),
 }
 
-#[derive(Debug, Clone)]
-enum Operand {
-    Ranges(Ranges),
-    Set(String),
+/// A set and its steps: whether they remove, and what.
+struct Set<'a> {
+    name: &'a Text,
+    steps: Vec<(bool, Operand)>,
 }
 
 /// Names and texts of all sets.
@@ -33,102 +36,178 @@ pub(crate) fn read(part: Part<'_>) -> Result<Sets, Diagnostic> {
 }
 
 /// Checks the section and resolves each set to its addresses.
-pub(crate) fn resolve(sets: &Sets, names: &Names) -> Result<BTreeMap<String, Ranges>, Diagnostic> {
-    let mut steps: BTreeMap<&str, (&Text, Vec<Step>)> = BTreeMap::new();
+pub(crate) fn resolve(
+    sets: &Sets,
+    names: &Names,
+    budget: &Budget,
+) -> Result<BTreeMap<String, Ranges>, Diagnostic> {
+    let numbers: HashMap<&str, usize> = sets
+        .iter()
+        .enumerate()
+        .map(|(number, (name, _))| (name.text.as_str(), number))
+        .collect();
+    let mut parsed: Vec<Set<'_>> = Vec::with_capacity(sets.len());
     for (name, texts) in sets {
-        let context = format!("ipsets[{}]: ", quote(&name.text));
+        let context = || format!("ipsets[{}]: ", quote(&name.text));
         if name.text.strip_prefix("ipset:").is_none_or(str::is_empty) {
-            let message = format!("{context}IP set names must start with 'ipset:'");
+            let message = format!("{}IP set names must start with 'ipset:'", context());
             return Err(Diagnostic::new(name.place, message));
         }
-        let parsed: Result<Vec<Step>, Diagnostic> = texts
-            .iter()
-            .map(|text| {
-                step(&text.text, names)
-                    .map_err(|error| Diagnostic::new(text.place, format!("{context}{error}")))
-            })
-            .collect();
-        steps.insert(&name.text, (name, parsed?));
+        let mut steps = Vec::with_capacity(texts.len());
+        for text in texts {
+            budget.elements(1, size_of::<(bool, Operand)>())?;
+            let step = step(&text.text, names, &numbers);
+            steps.push(step.map_err(|error| Diagnostic::new(text.place, context() + &error))?);
+        }
+        parsed.push(Set { name, steps });
     }
-    let mut resolved = BTreeMap::new();
-    for name in steps.keys() {
-        resolve_one(name, &steps, &mut Vec::new(), &mut resolved)?;
-    }
-    Ok(resolved)
+    let resolved = resolve_all(&parsed, budget)?;
+    let names = parsed.iter().map(|set| set.name.text.clone());
+    Ok(names.zip(resolved).collect())
 }
 
-fn resolve_one<'a>(
-    name: &str,
-    steps: &'a BTreeMap<&str, (&Text, Vec<Step>)>,
-    open: &mut Vec<&'a str>,
-    resolved: &mut BTreeMap<String, Ranges>,
-) -> Result<Ranges, Diagnostic> {
-    if let Some(ranges) = resolved.get(name) {
-        return Ok(ranges.clone());
-    }
-    let Some((text, list)) = steps.get(name) else {
-        return Ok(Ranges::default());
-    };
-    // The depth is bounded too: a chain of sets must not exhaust the stack.
-    if open.contains(&text.text.as_str()) || open.len() >= 100 {
-        let message = format!("ipsets[{}]: IP sets cannot be recursive", quote(name));
-        return Err(Diagnostic::new(text.place, message));
-    }
-    open.push(&text.text);
-    let mut ranges = Ranges::default();
-    for step in list {
-        let operand = match &step.operand {
-            Operand::Ranges(ranges) => ranges.clone(),
-            Operand::Set(other) => resolve_one(other, steps, open, resolved)?,
-        };
-        if step.removes {
-            ranges.remove_all(&operand);
-        } else {
-            ranges.add_all(&operand);
+/// Each set after those that it names. A chain of sets can be as long as a file, so that the way
+/// through them is kept in a list and not on the stack.
+fn resolve_all(sets: &[Set<'_>], budget: &Budget) -> Result<Vec<Ranges>, Diagnostic> {
+    let mut order: Vec<usize> = (0..sets.len()).collect();
+    order.sort_by_key(|number| sets.get(*number).map(|set| set.name.text.as_str()));
+    let mut resolved: Vec<Option<Ranges>> = vec![None; sets.len()];
+    let mut is_open = vec![false; sets.len()];
+    for start in order {
+        // Sets on the way, each with the number of its step that is looked at next.
+        let mut way: Vec<(usize, usize)> = vec![(start, 0)];
+        while let Some((number, next)) = way.last_mut() {
+            let number = *number;
+            let Some(set) = sets.get(number) else {
+                way.pop();
+                continue;
+            };
+            let is_missing = |number: usize| resolved.get(number).is_some_and(Option::is_none);
+            if !is_missing(number) {
+                way.pop();
+                continue;
+            }
+            if let Some(open) = is_open.get_mut(number) {
+                *open = true;
+            }
+            let rest = set.steps.iter().enumerate().skip(*next);
+            let named = rest.filter_map(|(at, (_, operand))| match operand {
+                Operand::Set(other) => Some((at, *other)),
+                _ => None,
+            });
+            let mut missing = named.filter(|(_, other)| is_missing(*other));
+            if let Some((at, other)) = missing.next() {
+                budget.steps(at + 1 - *next)?;
+                *next = at;
+                if is_open.get(other) == Some(&true) {
+                    let name = sets.get(other).unwrap_or(set).name;
+                    let message =
+                        format!("ipsets[{}]: IP sets cannot be recursive", quote(&name.text));
+                    return Err(Diagnostic::new(name.place, message));
+                }
+                way.push((other, 0));
+                continue;
+            }
+            let ranges = build(set, &resolved, budget)?;
+            if let (Some(place), Some(open)) = (resolved.get_mut(number), is_open.get_mut(number)) {
+                *place = Some(ranges);
+                *open = false;
+            }
+            way.pop();
         }
     }
-    open.pop();
-    resolved.insert(name.to_owned(), ranges.clone());
+    Ok(resolved
+        .into_iter()
+        .map(Option::unwrap_or_default)
+        .collect())
+}
+
+/// The addresses of one set, when those that it names are known.
+fn build(
+    set: &Set<'_>,
+    resolved: &[Option<Ranges>],
+    budget: &Budget,
+) -> Result<Ranges, Diagnostic> {
+    // A set that is named again later has the same addresses there, and the later step decides.
+    let mut last: HashMap<Option<usize>, usize> = HashMap::new();
+    for (place, (_, operand)) in set.steps.iter().enumerate() {
+        match operand {
+            Operand::Set(other) => last.insert(Some(*other), place),
+            Operand::Internet => last.insert(None, place),
+            Operand::Addresses(..) => None,
+        };
+    }
+    budget.elements(set.steps.len(), 0)?;
+    let mut steps: Vec<Step> = Vec::new();
+    let mut used = 0;
+    for (place, (removes, operand)) in set.steps.iter().enumerate() {
+        let removes = *removes;
+        let other = match operand {
+            Operand::Addresses(first, last) => {
+                used += Ranges::STEP;
+                budget.elements(1, Ranges::STEP)?;
+                steps.push(Step {
+                    first: *first,
+                    last: *last,
+                    removes,
+                });
+                continue;
+            }
+            Operand::Internet if last.get(&None) == Some(&place) => range::internet(),
+            Operand::Set(other) if last.get(&Some(*other)) == Some(&place) => {
+                match resolved.get(*other).and_then(Option::as_ref) {
+                    Some(ranges) => ranges,
+                    None => continue,
+                }
+            }
+            Operand::Internet | Operand::Set(_) => continue,
+        };
+        used += other.len().saturating_mul(Ranges::STEP);
+        budget.elements(other.len(), Ranges::STEP)?;
+        steps.extend(other.each().map(|(first, last)| Step {
+            first,
+            last,
+            removes,
+        }));
+    }
+    // Sorting takes a few steps for each.
+    budget.steps(steps.len().saturating_mul(8))?;
+    let ranges = Ranges::new(steps);
+    budget.give_back(used);
+    budget.bytes(ranges.len().saturating_mul(Ranges::RANGE))?;
     Ok(ranges)
 }
 
-fn step(text: &str, names: &Names) -> Result<Step, String> {
+fn step(
+    text: &str,
+    names: &Names,
+    numbers: &HashMap<&str, usize>,
+) -> Result<(bool, Operand), String> {
     let text = text.trim();
     let (removes, operand) = match text.split_once(char::is_whitespace) {
         Some(("add", operand)) => (false, operand.trim()),
         Some(("remove", operand)) => (true, operand.trim()),
         _ => (false, text),
     };
-    let mut ranges = Ranges::default();
-    if operand == "autogroup:internet" {
-        ranges = range::internet();
+    let whole = |prefix: ipnet::IpNet| Operand::Addresses(prefix.network(), prefix.broadcast());
+    let operand = if operand == "autogroup:internet" {
+        Operand::Internet
     } else if operand.starts_with("ipset:") {
-        if !names.ipsets.contains(operand) {
-            return Err(format!("ipset not found: {}", quote(operand)));
-        }
-        return Ok(Step {
-            removes,
-            operand: Operand::Set(operand.to_owned()),
-        });
+        let number = numbers.get(operand);
+        Operand::Set(*number.ok_or_else(|| format!("ipset not found: {}", quote(operand)))?)
     } else if let Some(host) = operand.strip_prefix("host:") {
-        let prefix = names
-            .hosts
-            .get(host)
-            .ok_or_else(|| format!("host not found: {}", quote(host)))?;
-        ranges.add_prefix(*prefix);
+        let prefix = names.hosts.get(host);
+        whole(*prefix.ok_or_else(|| format!("host not found: {}", quote(host)))?)
     } else if let Some((first, last)) = operand.split_once('-') {
         let address = |text: &str| text.trim().parse::<IpAddr>();
         match (address(first), address(last)) {
             (Ok(first), Ok(last)) if first.is_ipv4() == last.is_ipv4() && first <= last => {
-                ranges.add(first, last);
+                Operand::Addresses(first, last)
             }
             _ => return Err(format!("{}: invalid range", quote(operand))),
         }
     } else {
-        ranges.add_prefix(parse_prefix(operand)?);
-    }
-    Ok(Step {
-        removes,
-        operand: Operand::Ranges(ranges),
-    })
+        whole(parse_prefix(operand)?)
+    };
+    Ok((removes, operand))
 }

@@ -51,9 +51,9 @@ pub(crate) fn read(part: Part<'_>, names: &Names) -> Result<NodeAttrs, Diagnosti
                 for (name, values) in part.map()? {
                     let list = values
                         .list()?
-                        .into_iter()
-                        .map(|value| Arc::from(value.raw()));
-                    entry.app.push((name.text, list.collect()));
+                        .map(|value| value.raw().map(Arc::from))
+                        .collect::<Result<_, _>>()?;
+                    entry.app.push((name.text, list));
                 }
             }
             _ => {

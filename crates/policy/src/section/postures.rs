@@ -54,6 +54,18 @@ enum Test {
 }
 
 impl Posture {
+    /// Steps that looking at a device takes at most.
+    pub(crate) fn steps(&self) -> usize {
+        let steps = self
+            .assertions
+            .iter()
+            .map(|assertion| match &assertion.test {
+                Test::In(list) | Test::NotIn(list) => 4 + list.len(),
+                _ => 4 + assertion.text.len() / 16,
+            });
+        1 + steps.sum::<usize>()
+    }
+
     /// The first assertion that does not hold.
     pub(crate) fn failure(&self, attributes: &Attributes) -> Option<&Assertion> {
         self.assertions

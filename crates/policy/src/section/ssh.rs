@@ -166,8 +166,9 @@ fn user(text: Text) -> Result<SshUser, Diagnostic> {
         "root" => Ok(SshUser::Root),
         "autogroup:nonroot" => Ok(SshUser::NonRoot),
         other => Ok(match other.strip_prefix("localpart:*@") {
-            Some(domain) => SshUser::Localpart(domain.to_owned(), text.place),
-            None => SshUser::Name(text.text),
+            // Without a domain the real service takes it for a name like any other.
+            Some(domain) if !domain.is_empty() => SshUser::Localpart(domain.to_owned(), text.place),
+            _ => SshUser::Name(text.text),
         }),
     }
 }
@@ -231,9 +232,17 @@ fn destination(names: &Names, text: &Text) -> Result<Target, Diagnostic> {
 /// Devices of people are reached by people only, and a user's devices named as such only by that
 /// same user.
 fn check_pairs(src: &[Target], dst: &[Target]) -> Result<(), Diagnostic> {
+    let first = src.first().map(|source| &source.selector);
+    let one = first.filter(|first| src.iter().all(|source| source.selector == **first));
+    let tagged = src.iter().find(|source| {
+        matches!(
+            source.selector,
+            Selector::Tag(_) | Selector::Auto(Autogroup::Tagged)
+        )
+    });
     for target in dst {
         let own = match &target.selector {
-            Selector::User(_) => src.iter().all(|source| source.selector == target.selector),
+            Selector::User(_) => src.is_empty() || one == Some(&target.selector),
             _ => true,
         };
         if !own {
@@ -247,13 +256,7 @@ fn check_pairs(src: &[Target], dst: &[Target]) -> Result<(), Diagnostic> {
             target.selector,
             Selector::User(_) | Selector::Auto(Autogroup::SelfDevices | Autogroup::Member)
         );
-        let tagged = |source: &&Target| {
-            matches!(
-                source.selector,
-                Selector::Tag(_) | Selector::Auto(Autogroup::Tagged)
-            )
-        };
-        if let Some(source) = src.iter().find(tagged).filter(|_| of_people) {
+        if let Some(source) = tagged.filter(|_| of_people) {
             let message = format!(
                 "src {} cannot be used with dst {}: tagged devices cannot access devices of users",
                 quote(&source.text),

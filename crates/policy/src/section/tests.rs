@@ -40,7 +40,7 @@ pub(crate) fn read_access(part: Part<'_>) -> Result<AccessTest, Diagnostic> {
         place: part.place(),
         ..AccessTest::default()
     };
-    part.members(
+    part.members_with(
         &[
             "src",
             "user",
@@ -50,6 +50,7 @@ pub(crate) fn read_access(part: Part<'_>) -> Result<AccessTest, Diagnostic> {
             "proto",
             "srcPostureAttrs",
         ],
+        &[("user", "src"), ("allow", "accept")],
         |name, part| {
             match name {
                 "src" | "user" => test.src = part.text()?.text,
@@ -73,8 +74,7 @@ pub(crate) struct GivenTests {
 
 /// Reads given tests: an array like `tests`, or an object with `tests` and `sshTests`.
 pub(crate) fn read_given(part: Part<'_>, names: &Names) -> Result<GivenTests, Diagnostic> {
-    let access =
-        |part: Part<'_>| -> Result<_, _> { part.list()?.into_iter().map(read_access).collect() };
+    let access = |part: Part<'_>| -> Result<_, _> { part.list()?.map(read_access).collect() };
     let mut given = GivenTests::default();
     if part.is_list() {
         given.access = access(part)?;
@@ -84,8 +84,8 @@ pub(crate) fn read_given(part: Part<'_>, names: &Names) -> Result<GivenTests, Di
         if name == "tests" {
             given.access = access(part)?;
         } else {
-            let tests = part.list()?.into_iter();
-            given.ssh = tests
+            given.ssh = part
+                .list()?
                 .map(|test| read_ssh(test, names))
                 .collect::<Result<_, _>>()?;
         }
@@ -97,7 +97,7 @@ pub(crate) fn read_given(part: Part<'_>, names: &Names) -> Result<GivenTests, Di
 fn attributes(part: Part<'_>) -> Result<Attributes, Diagnostic> {
     let mut attributes = Attributes::new();
     for (name, value) in part.map()? {
-        let raw = value.raw();
+        let raw = value.raw()?;
         let parsed = match raw.as_bytes().first() {
             Some(b'"') => AttributeValue::String(value.text()?.text),
             Some(b't') => AttributeValue::Bool(true),

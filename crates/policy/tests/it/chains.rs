@@ -63,3 +63,56 @@ fn many_tags_at_once_follow_a_chain_once() {
     let zz = ["tag:zz".to_owned()];
     assert_eq!(net.may_assign_tags(Principal::Tags(&zz), &all), Ok(()));
 }
+
+/// `"ipset:s0": ["ipset:s1"], "ipset:s1": ["ipset:s2"], …`, the last one with `last`.
+fn set_chain(last: &str) -> String {
+    let mut text = String::from("{\"ipsets\": {");
+    for link in 0..LINKS {
+        write!(text, "\"ipset:s{link}\": [\"ipset:s{}\"], ", link + 1).unwrap();
+    }
+    write!(text, "\"ipset:s{LINKS}\": [{last}]}}, ").unwrap();
+    text.push_str(
+        "\"acls\": [{\"action\": \"accept\", \"src\": [\"ipset:s0\"], \"dst\": [\"*:1\"]}]}",
+    );
+    text
+}
+
+#[test]
+fn a_chain_of_ip_sets_is_followed_to_its_end() {
+    on_a_small_stack(|| {
+        let net = compiled(&set_chain("\"192.0.2.1\""));
+        let address = |text: &str| text.parse().unwrap();
+        let allowed = |src: &str| net.allows_connection(address(src), address("192.0.2.9"), 6, 1);
+        assert!(allowed("192.0.2.1"));
+        assert!(!allowed("192.0.2.2"));
+    });
+}
+
+#[test]
+fn a_circle_of_ip_sets_is_an_error() {
+    on_a_small_stack(|| {
+        let errors = Policy::parse(&set_chain("\"ipset:s0\"")).unwrap_err();
+        assert_eq!(
+            errors[0].message,
+            "ipsets[\"ipset:s0\"]: IP sets cannot be recursive"
+        );
+    });
+}
+
+#[test]
+fn groups_do_not_name_groups_and_hosts_do_not_name_hosts() {
+    // So that these have no chains.
+    for (text, reason) in [
+        (
+            r#"{"groups": {"group:a": ["group:b"], "group:b": []}}"#,
+            "cannot be recursive",
+        ),
+        (
+            r#"{"hosts": {"a": "b", "b": "10.0.0.1"}}"#,
+            "invalid address",
+        ),
+    ] {
+        let errors = Policy::parse(text).unwrap_err();
+        assert!(errors[0].message.contains(reason), "{}", errors[0].message);
+    }
+}

@@ -259,7 +259,7 @@ fn what_looks_odd_but_is_fine_is_accepted() {
         r#"{"acls": [{"action": "accept", "src": ["*"], "dst": ["0.0.0.0/0:*"]}]}"#,
         r#"{"ssh": [{"action": " accept", "users": [" root "], "checkPeriod": null, "acceptEnv": ["**"]}]}"#,
         r#"{"grants": [{"src": ["*"], "dst": [], "ip": ["*", "5432"]}]}"#,
-        r#"{"derpMap": {"OmitDefaultRegions": true, "Regions": {"1": null, "900": {"RegionID": 900}}}}"#,
+        r#"{"derpMap": {"OmitDefaultRegions": true, "Regions": {"1": null, "900": {"RegionID": 900, "Nodes": [{"HostName": "r.example.com"}]}}}}"#,
     ] {
         assert_eq!(Policy::parse(text).err(), None, "{text}");
     }

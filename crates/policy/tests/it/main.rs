@@ -7,9 +7,11 @@
     reason = "tests stop at the first surprise, and the recordings' runner prints a table"
 )]
 
+mod bombs;
 mod chains;
 mod corpus;
 mod errors;
 mod properties;
 mod questions;
 mod recordings;
+mod sections;

@@ -2,6 +2,7 @@
 
 use super::{AccessChange, Direction};
 use crate::Compiled;
+use crate::budget::Budget;
 use crate::compiled::membership::DeviceState;
 use crate::program::{Allows, RawRule, RuleId, SourceId, touch};
 use crate::range;
@@ -21,6 +22,11 @@ struct Sources {
 }
 
 impl Sources {
+    /// Steps of adding or taking away.
+    fn steps(&self) -> usize {
+        4 + 4 * self.texts.len()
+    }
+
     fn add(&mut self, other: &Self) {
         self.devices.union(&other.devices);
         self.texts.extend(other.texts.iter().cloned());
@@ -79,15 +85,19 @@ struct Side<'a> {
     prints: Vec<u64>,
     sources: Vec<Arc<Sources>>,
     own: Arc<Sources>,
+    budget: &'a Budget,
 }
 
 type Changes = HashMap<(Direction, Through, u64), (Sources, BTreeMap<What, DeviceSet>)>;
 
 impl Compiled {
-    pub(super) fn access_changes(&self, new: &Self) -> Vec<AccessChange> {
+    pub(super) fn access_changes(&self, new: &Self, budget: &Budget) -> Vec<AccessChange> {
         let mut changes: Changes = HashMap::new();
-        let (mine, theirs) = (Side::new(self), Side::new(new));
+        let (mine, theirs) = (Side::new(self, budget), Side::new(new, budget));
         for (slot, members) in self.groups_with(new) {
+            if !budget.allows(8) {
+                break;
+            }
             // Most devices have the same rules with the same sources before and after.
             let (old_rules, new_rules) = (mine.prints_on(slot), theirs.prints_on(slot));
             if old_rules == new_rules {
@@ -98,7 +108,7 @@ impl Compiled {
             for place in places {
                 let old = before.get(place).map(Vec::as_slice).unwrap_or_default();
                 let new = after.get(place).map(Vec::as_slice).unwrap_or_default();
-                compare(old, new, |direction, what, sources| {
+                compare(old, new, budget, |direction, what, sources| {
                     let key = (direction, place.clone(), sources.print());
                     let change = changes
                         .entry(key)
@@ -112,22 +122,29 @@ impl Compiled {
             // Things that the same destinations have are one entry.
             let mut by_target: Vec<(DeviceSet, Vec<What>)> = Vec::new();
             for (what, targets) in by_what {
+                if !budget.allows(1 + by_target.len()) {
+                    return list;
+                }
                 match by_target.iter_mut().find(|(known, _)| *known == targets) {
                     Some((_, whats)) => whats.push(what),
                     None => by_target.push((targets, vec![what])),
                 }
             }
-            let mut src = self.describe(new, &sources.devices);
+            let mut src = self.describe(new, &sources.devices, budget);
             src.selectors
                 .extend(sources.texts.iter().map(ToString::to_string));
             if sources.own {
                 src.selectors.push("own devices".to_owned());
             }
             for (targets, whats) in by_target {
+                let mut src = src.clone();
+                if sources.own {
+                    src.count += self.owners_devices(&targets).len();
+                }
                 list.push(AccessChange {
                     direction,
-                    src: src.clone(),
-                    dst: self.describe(new, &targets),
+                    src,
+                    dst: self.describe(new, &targets, budget),
                     through: through.clone(),
                     what: show_whats(&whats),
                 });
@@ -148,15 +165,38 @@ impl Compiled {
     }
 }
 
+impl Compiled {
+    /// The devices of those users who have one of these.
+    fn owners_devices(&self, devices: &DeviceSet) -> DeviceSet {
+        let states = devices.iter().filter_map(|slot| self.state(slot));
+        let users: BTreeSet<_> = states
+            .filter_map(|state| super::user_of(&state.device.owner))
+            .collect();
+        let mut all = DeviceSet::default();
+        for devices in users.into_iter().filter_map(|user| self.devices_of(user)) {
+            all.union(devices);
+        }
+        all
+    }
+}
+
 impl<'a> Side<'a> {
-    fn new(net: &'a Compiled) -> Self {
+    fn new(net: &'a Compiled, budget: &'a Budget) -> Self {
         let sources: Vec<Arc<Sources>> = (0..)
             .take(net.sources.len())
+            .take_while(|id| {
+                let atoms = net.program.source(*id).map_or(0, |def| def.atoms.len());
+                budget.elements(4 + 4 * atoms + net.routes.len(), 0).is_ok()
+                    && budget.allows_bytes(100 + 64 * atoms)
+            })
             .map(|id| Arc::new(sources_of(net, id)))
             .collect();
         let source_prints: Vec<u64> = sources.iter().map(|sources| sources.print()).collect();
         let print = |rule: &RawRule| {
             let mut hasher = DefaultHasher::new();
+            if !budget.allows(4 + 2 * rule.entries.len()) {
+                return 0;
+            }
             source_prints.get(rule.source as usize).hash(&mut hasher);
             rule.own_devices.hash(&mut hasher);
             rule.companion_of.is_some().hash(&mut hasher);
@@ -183,6 +223,21 @@ impl<'a> Side<'a> {
             prints,
             sources,
             own,
+            budget,
+        }
+    }
+
+    /// The rules that have a class as destination.
+    fn incoming(&self, class: &crate::compiled::class::Class) -> Vec<RuleId> {
+        let rules = class.key.atoms().iter().filter_map(|(atom, _)| {
+            let rules = self.net.program.rules_of_entry.get(*atom as usize)?;
+            Some(rules.len())
+        });
+        let steps = 4 * rules.sum::<usize>();
+        if self.budget.allows(steps) {
+            self.net.incoming_rules(class)
+        } else {
+            Vec::new()
         }
     }
 
@@ -199,8 +254,7 @@ impl<'a> Side<'a> {
             .user
             .map(|_| self.net.program.own_rules.iter().copied());
         let rules = self
-            .net
-            .incoming_rules(class)
+            .incoming(class)
             .into_iter()
             .chain(own.into_iter().flatten());
         rules.filter_map(|id| self.print_on(id, state)).collect()
@@ -208,6 +262,13 @@ impl<'a> Side<'a> {
 
     fn print_on(&self, id: RuleId, state: &DeviceState) -> Option<RulePrint> {
         let rule = self.net.program.rule(id)?;
+        if self
+            .budget
+            .elements(4 + 2 * rule.entries.len(), 64)
+            .is_err()
+        {
+            return None;
+        }
         // A rule may reach the device by another of its destinations than before.
         let mut hasher = DefaultHasher::new();
         for (at, entry) in rule.entries.iter().enumerate() {
@@ -235,6 +296,9 @@ impl<'a> Side<'a> {
                 let Some(rule) = net.program.rule(*id) else {
                     continue;
                 };
+                if !self.budget.allows(8 + rule.entries.len()) {
+                    break;
+                }
                 let applies = net.source_state(rule.source).is_some_and(|source| {
                     !devices.intersection(&source.own).is_empty() && rule.companion_of.is_none()
                 });
@@ -250,7 +314,7 @@ impl<'a> Side<'a> {
                 }
             }
         }
-        for id in net.incoming_rules(class) {
+        for id in self.incoming(class) {
             let Some(rule) = net.program.rule(id) else {
                 continue;
             };
@@ -262,6 +326,10 @@ impl<'a> Side<'a> {
             }
             let changed = is_changed(id);
             for entry in &rule.entries {
+                let openings = 4 * entry.ports.len().max(1);
+                if self.budget.elements(1 + openings, 64).is_err() {
+                    return open;
+                }
                 let flags = state.standing.flags(entry.atom);
                 if flags & touch::OWN != 0 && rule.via.is_empty() {
                     put(&mut open, None, rule, &entry.ports, sources, changed);
@@ -361,7 +429,16 @@ fn put(
 }
 
 /// Calls `note` for each thing whose sources differ. Ports are cut where ranges begin and end.
-fn compare(before: &[Opening], after: &[Opening], mut note: impl FnMut(Direction, What, Sources)) {
+fn compare(
+    before: &[Opening],
+    after: &[Opening],
+    budget: &Budget,
+    mut note: impl FnMut(Direction, What, Sources),
+) {
+    // Going through all openings once, with what fits taken together.
+    let steps: usize = (before.iter().chain(after))
+        .map(|opening| 1 + opening.sources.steps())
+        .sum();
     let both = || before.iter().chain(after);
     let changed: BTreeSet<&What> = both()
         .filter(|opening| opening.changed)
@@ -369,6 +446,9 @@ fn compare(before: &[Opening], after: &[Opening], mut note: impl FnMut(Direction
         .collect();
     let mut pieces: BTreeSet<What> = BTreeSet::new();
     for what in changed {
+        if !budget.allows(2 * steps) {
+            return;
+        }
         // What stays open as a whole for all that could lose or gain it, needs no closer look.
         let (old, new) = (all_sources(before, what), all_sources(after, what));
         let part = |list: &[Opening]| {
@@ -409,6 +489,9 @@ fn compare(before: &[Opening], after: &[Opening], mut note: impl FnMut(Direction
         }
     }
     for piece in pieces {
+        if !budget.allows(steps) {
+            return;
+        }
         let (old, new) = (all_sources(before, &piece), all_sources(after, &piece));
         for (direction, rest) in [
             (Direction::Gained, new.without(&old)),
