@@ -294,7 +294,7 @@ impl Engine {
     pub fn is_token_out_of_order(&self, text: &str) -> bool {
         let tailnet =
             Presented::parse(text).and_then(|token| self.0.directory.credential(token.id));
-        tailnet.is_some_and(|tailnet| self.0.out_of_order.pin().contains_key(&tailnet))
+        tailnet.is_some_and(|tailnet| self.is_held_back(tailnet))
     }
 
     /// Who presents this API access token. `None` when it is not good: unknown, expired, revoked,

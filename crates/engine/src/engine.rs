@@ -22,6 +22,7 @@ use crate::draft::Draft;
 use crate::failure::StoreFailure;
 use crate::health::{StoreHealth, StoreReport};
 use crate::session::Sessions;
+use crate::start::{Starts, tell_fault};
 use crate::timekeeper::Timekeeper;
 use crate::watch::watch;
 use crate::writer::{Job, OnItsWay, Pending, Typed, supervise};
@@ -50,6 +51,9 @@ pub struct Settings {
     /// From so far on, a jump of the wall clock against the monotonic one, or against the moment that
     /// was noted before a start, is held back. Zero: the wall clock is always believed.
     pub clock_jump: Duration,
+    /// How long the start waits for tailnets whose policies are being compiled, since the last one
+    /// that was done, before everything else is served without them.
+    pub start_patience: Duration,
     /// Shortest time between two publications to the map streams of one tailnet.
     pub publication_interval: Duration,
     /// Whether logins from this machine itself are counted by their address, as all others are.
@@ -75,6 +79,7 @@ impl Default for Settings {
             restart_grace: Duration::from_mins(1),
             serves_devices: true,
             clock_jump: Duration::from_hours(24),
+            start_patience: Duration::from_secs(30),
             publication_interval: Duration::from_millis(5),
             loopback_is_a_source: false,
             report_burst: 30,
@@ -106,6 +111,8 @@ pub(crate) struct Inner {
     /// Tailnets whose stored state cannot be put into force.
     pub(crate) out_of_order: papaya::HashMap<TailnetId, ()>,
     pub(crate) directory: Directory,
+    /// Tailnets that are known and not served yet.
+    pub(crate) starting: papaya::HashMap<TailnetId, ()>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) tasks: TaskTracker,
     /// Ends the writers, after the streams.
@@ -195,7 +202,8 @@ const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);
 const QUEUE: usize = 4096;
 
 impl Engine {
-    /// Loads every tailnet and starts its writer.
+    /// Loads every tailnet and starts its writer. Tailnets whose policies take long to compile come
+    /// later: until then they are not served.
     ///
     /// # Errors
     /// When the database cannot be read, or an object in it.
@@ -219,6 +227,7 @@ impl Engine {
             tailnets: papaya::HashMap::new(),
             out_of_order: papaya::HashMap::new(),
             directory: Directory::default(),
+            starting: papaya::HashMap::new(),
             events,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -237,8 +246,10 @@ impl Engine {
         }));
         engine.resume_clock().await?;
         engine.0.tasks.spawn(watch(engine.0.clone()));
-        for (id, _) in engine.0.store.tailnets().await? {
-            engine.start(id).await?;
+        let tailnets = engine.0.store.tailnets().await?;
+        let starts = Starts::new(&engine, tailnets.into_iter().map(|(id, _)| id));
+        if let Some(rest) = starts.run().await? {
+            engine.0.tasks.spawn(rest.run_behind());
         }
         engine.watch_clock();
         engine.0.tasks.spawn(engine.clone().follow_epochs());
@@ -260,6 +271,7 @@ impl Engine {
         self.0.directory.add_all(&snapshot);
         let (jobs, receiver) = mpsc::channel(QUEUE);
         let shared = Arc::new(snapshot);
+        tell_fault(&shared);
         let handle = Arc::new(Handle {
             id: shared.id(),
             snapshot: ArcSwap::new(shared.clone()),
@@ -333,7 +345,7 @@ impl Engine {
     /// served.
     pub fn is_out_of_order(&self, key: &NodeKey) -> bool {
         let tailnet = self.0.directory.node_key(key);
-        tailnet.is_some_and(|tailnet| self.0.out_of_order.pin().contains_key(&tailnet))
+        tailnet.is_some_and(|tailnet| self.is_held_back(tailnet))
     }
 
     /// Tailnets whose changes cannot be stored at present: their writer has died, or what is stored

@@ -122,6 +122,10 @@ impl Engine {
                 if self.0.out_of_order.pin().contains_key(&id) {
                     continue;
                 }
+                // One that is on its way may have been read before: it is looked at when it is there.
+                if self.is_held_back(id) {
+                    return false;
+                }
                 if let Err(error) = self.start(id).await {
                     let cause = crate::health::causes(&error);
                     tracing::error!(error = cause, tailnet.id = %id, "cannot read a new tailnet");

@@ -36,6 +36,7 @@ pub mod report;
 pub mod session;
 pub mod settings;
 pub mod ssh_check;
+mod start;
 mod tag;
 pub mod tailnet;
 pub mod timekeeper;

@@ -15,9 +15,8 @@ use crate::engine::{Engine, OpenError};
 const PRESENCE_EXPIRY: SignedDuration = SignedDuration::from_mins(5);
 
 impl Engine {
-    /// Reads a tailnet and starts its writer. One whose stored state panics when it is put into
-    /// force is out of order, and the others are served.
-    pub(crate) async fn start(&self, id: TailnetId) -> Result<(), OpenError> {
+    /// Reads a tailnet's rows.
+    pub(crate) async fn read(&self, id: TailnetId) -> Result<Loaded, OpenError> {
         let loaded = self.0.store.load(id).await?;
         // Audit events have ids too, and are not in the snapshot.
         let last = self
@@ -28,26 +27,26 @@ impl Engine {
         if let Some(change) = last.first() {
             self.0.ids.skip_time(change.at);
         }
+        Ok(loaded)
+    }
+
+    /// Builds a tailnet from its rows and applies its policy, which can take long. `None` where its
+    /// stored state panics when it is put into force.
+    pub(crate) fn put_into_force(
+        &self,
+        id: TailnetId,
+        loaded: &Loaded,
+    ) -> Option<Result<Snapshot, OpenError>> {
         let make = || {
-            let mut snapshot = build(id, &loaded, self.0.derp_map.clone())?;
+            let mut snapshot = build(id, loaded, self.0.derp_map.clone())?;
             let is_believed = self.0.settings.serves_devices;
-            restore_presence(&mut snapshot, &loaded, is_believed, self.0.clock.now());
+            restore_presence(&mut snapshot, loaded, is_believed, self.0.clock.now());
             #[cfg(test)]
             crate::writer::panic_on_purpose(&snapshot);
             snapshot.settle();
-            Ok::<_, OpenError>(snapshot)
+            Ok(snapshot)
         };
-        if let Ok(snapshot) = catch_unwind(AssertUnwindSafe(make)) {
-            self.add(snapshot?);
-            return Ok(());
-        }
-        tracing::error!(
-            tailnet.id = %id,
-            "the stored state of a tailnet cannot be put into force: it panics; the tailnet is out of order, others are served"
-        );
-        self.0.directory.add_rows(id, &loaded);
-        self.0.out_of_order.pin().insert(id, ());
-        Ok(())
+        catch_unwind(AssertUnwindSafe(make)).ok()
     }
 }
 

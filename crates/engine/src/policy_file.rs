@@ -9,7 +9,9 @@ use bowline_model::audit::Target;
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::user::Role;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_policy::{DEFAULT_POLICY, Diagnostic, Policy, hujson};
+use bowline_policy::{
+    Budget, Compiled, DEFAULT_POLICY, Diagnostic, Exhausted, Failure, Policy, Warning, hujson,
+};
 use serde_json::json;
 
 use crate::actor::{Access, Actor, Scope};
@@ -241,18 +243,48 @@ pub fn check_domains(snapshot: &Snapshot, policy: &Policy) -> Result<(), Diagnos
 }
 
 /// Whether a policy could be put into force on a tailnet as it is: its domains, then its tests.
-/// Returns what is odd about it and does not keep it out.
+/// Returns what it would be there.
 ///
 /// # Errors
-/// What is wrong, with the failed tests.
+/// What is wrong, with the failed tests, or that the budget does not suffice.
 pub fn judge(
     snapshot: &Snapshot,
     policy: &Arc<Policy>,
-) -> Result<Vec<bowline_policy::Failure>, Diagnostic> {
+    budget: &Budget,
+) -> Result<Compiled, Diagnostic> {
     check_domains(snapshot, policy)?;
-    let compiled = snapshot.compiled().with_policy(policy);
-    compiled.run_tests()?;
-    Ok(compiled.unsynced_groups())
+    let compiled = snapshot.compiled().with_policy_within(policy, budget)?;
+    compiled.run_tests_within(budget)?;
+    Ok(compiled)
+}
+
+/// What is odd about a policy on its tailnet and does not keep it out: first what its text says
+/// twice or in vain, then who and what the tailnet does not have.
+pub fn oddities(compiled: &Compiled) -> Vec<Failure> {
+    let mut all: Vec<Failure> = compiled.policy().warnings().iter().map(oddity).collect();
+    all.extend(compiled.unknown_members());
+    all.extend(compiled.unsynced_groups());
+    all
+}
+
+/// Those among them that the policy API tells whether or not it is asked for details.
+pub fn plain_oddities(compiled: &Compiled) -> Vec<Failure> {
+    let warnings = compiled.policy().warnings().iter();
+    let mut all: Vec<Failure> = warnings
+        .filter(|warning| warning.is_repetition)
+        .map(oddity)
+        .collect();
+    all.extend(compiled.unsynced_groups());
+    all
+}
+
+fn oddity(warning: &Warning) -> Failure {
+    Failure {
+        user: format!("line {}", warning.place.line),
+        warnings: vec![warning.message.clone()],
+        place: warning.place,
+        ..Failure::default()
+    }
 }
 
 impl Engine {
@@ -324,6 +356,11 @@ fn replace(
     // In the draft first, so that the tests, the routes and the publication share one
     // compilation. A refusal leaves no trace of it.
     draft.set_parsed_policy(new, policy.clone());
+    // It was within its budget on the tailnet as it was; what is beyond any budget is not put into
+    // force, where it would allow nothing.
+    if draft.view().policy_fault().is_some() {
+        return Err(Diagnostic::from(Exhausted::Steps).into());
+    }
     draft.view().compiled().run_tests()?;
     approve_all_routes(draft);
     Ok(draft.view().policy().clone())

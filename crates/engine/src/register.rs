@@ -127,7 +127,9 @@ impl Engine {
             return Err(RegistrationRefused::LockKeyTooLong);
         }
         let known = self.find_device(&request.node_key);
-        if known.is_none() && self.is_out_of_order(&request.node_key) {
+        let keys = [Some(request.node_key), request.old_node_key];
+        let is_held_back = || keys.iter().flatten().any(|key| self.is_out_of_order(key));
+        if known.is_none() && is_held_back() {
             return Err(StoreFailure::WriterLost.into());
         }
         if let Some((tailnet, _, entry)) = &known {

@@ -12,11 +12,11 @@ use bowline_model::id::{DeviceId, UserId};
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::user::{Role, User};
 use bowline_policy::{
-    self as policy, Change, ClassId, Compiled, DEFAULT_POLICY, DeviceSet, Policy, Topology,
+    self as policy, Budget, Change, ClassId, Compiled, DEFAULT_POLICY, DeviceSet, Limits, Policy,
+    RelayMap, RelayNode, RelayRegion, Topology,
 };
-use bowline_wire::derp_map::{DerpMap, Region};
+use bowline_wire::derp_map::{DerpMap, Region, Relay};
 use imbl::{HashMap, OrdSet};
-use serde::Deserialize;
 
 use crate::chunk::{Entry, SIZE};
 use crate::filter_names::FilterNames;
@@ -31,7 +31,7 @@ const MANY: usize = 64;
 pub(crate) struct Pending {
     pub(crate) devices: OrdSet<DeviceId>,
     pub(crate) users: OrdSet<UserId>,
-    pub(crate) policy: Option<Arc<Policy>>,
+    pub(crate) policy: Option<PolicyRead>,
     pub(crate) derp_map: bool,
 }
 
@@ -54,6 +54,8 @@ pub(crate) struct Perspective {
 #[derive(Debug)]
 pub(crate) struct Access {
     net: Compiled,
+    /// Why the policy file is not in force, and nothing is allowed.
+    fault: Option<Arc<str>>,
     lineage: Arc<()>,
     number: u64,
     filters: HashMap<ClassId, u64>,
@@ -79,6 +81,7 @@ impl Clone for Access {
         let special = self.special.lock().map(|known| known.clone());
         Self {
             net: self.net.clone(),
+            fault: self.fault.clone(),
             lineage: self.lineage.clone(),
             number: self.number,
             filters: self.filters.clone(),
@@ -95,12 +98,49 @@ impl Clone for Access {
     }
 }
 
+/// A policy file as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct PolicyRead {
+    pub(crate) policy: Arc<Policy>,
+    /// Why the file itself is not in force.
+    pub(crate) fault: Option<Arc<str>>,
+}
+
 /// Reads the text of a policy file record. One that cannot be read (a newer version's, say) allows
 /// nothing.
-pub(crate) fn parse(file: &PolicyFile) -> Arc<Policy> {
+pub(crate) fn parse(file: &PolicyFile) -> PolicyRead {
     let text = file.text.as_deref().unwrap_or(DEFAULT_POLICY);
-    let closed = || Policy::parse(r#"{"acls": []}"#);
-    match Policy::parse(text).or_else(|_| closed()) {
+    match Policy::parse_within(text, &Budget::new(Limits::ACCEPTED)) {
+        Ok(policy) => PolicyRead {
+            policy: Arc::new(policy),
+            fault: None,
+        },
+        Err(errors) => PolicyRead {
+            policy: closed(),
+            fault: Some(match errors.first() {
+                Some(error) => Arc::from(error.message.as_str()),
+                None => Arc::from("it cannot be read"),
+            }),
+        },
+    }
+}
+
+/// Applies a policy. One that takes more than any policy may allows nothing: it would hold up
+/// everything else that the tailnet does, and a part of its rules could allow what others narrow.
+fn compile(policy: &Arc<Policy>, topology: &Topology) -> (Compiled, Option<Arc<str>>) {
+    let budget = Budget::new(Limits::ACCEPTED);
+    match Compiled::new_within(policy.clone(), topology, &budget) {
+        Ok(net) => (net, None),
+        Err(exhausted) => (
+            Compiled::new(closed(), topology),
+            Some(Arc::from(exhausted.to_string())),
+        ),
+    }
+}
+
+/// The policy that allows nothing.
+fn closed() -> Arc<Policy> {
+    match Policy::parse(r#"{"acls": []}"#) {
         Ok(policy) => Arc::new(policy),
         Err(_) => unreachable!("the policy that allows nothing is a policy"),
     }
@@ -108,11 +148,12 @@ pub(crate) fn parse(file: &PolicyFile) -> Arc<Policy> {
 
 impl Access {
     /// A policy on an empty tailnet.
-    pub(crate) fn new(policy: Arc<Policy>, relays: &Arc<DerpMap>) -> Self {
-        let net = Compiled::new(policy, &Topology::default());
+    pub(crate) fn new(read: PolicyRead, relays: &Arc<DerpMap>) -> Self {
+        let (net, fault) = compile(&read.policy, &Topology::default());
         let mut access = Self {
             names: Arc::new(FilterNames::default().follow(net.rule_prints())),
             net,
+            fault: read.fault.or(fault),
             lineage: Arc::default(),
             number: 0,
             filters: HashMap::new(),
@@ -135,8 +176,11 @@ impl Access {
         next.number += 1;
         let is_fresh = self.net.devices().next().is_none() && pending.devices.len() >= MANY;
         if pending.policy.is_some() || is_fresh {
-            let policy = pending.policy.as_ref().unwrap_or(self.net.policy());
-            next.rebuild(policy, snapshot);
+            if let Some(read) = &pending.policy {
+                next.fault.clone_from(&read.fault);
+            }
+            let policy = pending.policy.as_ref().map(|read| &read.policy);
+            next.rebuild(policy.unwrap_or(self.net.policy()), snapshot);
         } else {
             next.apply(snapshot, pending);
         }
@@ -155,7 +199,9 @@ impl Access {
                 .collect(),
             ..Topology::default()
         };
-        self.net = Compiled::new(policy.clone(), &topology);
+        let (net, fault) = compile(policy, &topology);
+        self.net = net;
+        self.fault = self.fault.take().or(fault);
         self.lineage = Arc::default();
         self.filters.clear();
         self.devices.clear();
@@ -171,7 +217,7 @@ impl Access {
                 .collect()
         };
         self.routers = ids(&|device| !device.routes.is_empty());
-        self.without_ipv4 = if policy.hides_ipv4() {
+        self.without_ipv4 = if self.net.policy().hides_ipv4() {
             ids(&|device| self.net.ipv4_disabled(device.id))
         } else {
             OrdSet::new()
@@ -294,11 +340,16 @@ impl Access {
     }
 
     fn combine_relays(&mut self, relays: &Arc<DerpMap>) {
-        let own = self.net.policy().settings().derp_map.as_deref();
-        let combined = own.map_or_else(|| relays.clone(), |text| Arc::new(combine(relays, text)));
+        let own = self.net.policy().settings().derp_map.as_ref();
+        let combined = own.map_or_else(|| relays.clone(), |own| Arc::new(combine(relays, own)));
         if *combined != *self.derp_map {
             self.derp_map = combined;
         }
+    }
+
+    /// Why the policy file is not in force, and nothing is allowed.
+    pub(crate) const fn fault(&self) -> Option<&Arc<str>> {
+        self.fault.as_ref()
     }
 
     /// The policy on the tailnet.
@@ -482,41 +533,55 @@ fn attributes(device: &bowline_model::device::Device) -> policy::Attributes {
     .collect()
 }
 
-/// A policy's `derpMap`.
-#[derive(Deserialize)]
-struct OwnRelays {
-    #[serde(rename = "OmitDefaultRegions", alias = "omitDefaultRegions", default)]
-    omit_default_regions: bool,
-    #[serde(rename = "Regions", default)]
-    regions: BTreeMap<u32, Option<Region>>,
-}
-
 /// The server's relays with a policy's: its regions are added, and one that is `null` is taken
-/// away. Regions without a relay and maps without a region are of no use to clients.
-fn combine(relays: &DerpMap, text: &str) -> DerpMap {
-    let Ok(own) = serde_json::from_str::<OwnRelays>(text) else {
-        return relays.clone();
-    };
+/// away. A map without a region is of no use to clients: then the server's stays.
+fn combine(relays: &DerpMap, own: &RelayMap) -> DerpMap {
     let mut combined = relays.clone();
     if own.omit_default_regions {
         combined.regions.clear();
     }
-    for (id, region) in own.regions {
-        match region.filter(|region| !region.nodes.is_empty()) {
-            Some(mut region) => {
-                // The key says it; that it is said again is not asked of people.
-                region.id = id;
-                region
-                    .nodes
-                    .iter_mut()
-                    .for_each(|relay| relay.region_id = id);
-                combined.regions.insert(id, region)
-            }
-            None => combined.regions.remove(&id),
+    for (id, region) in &own.regions {
+        match region {
+            Some(region) => combined.regions.insert(*id, own_region(*id, region)),
+            None => combined.regions.remove(id),
         };
     }
     if combined.regions.is_empty() {
         return relays.clone();
     }
     combined
+}
+
+fn own_region(id: u32, region: &RelayRegion) -> Region {
+    // The policy's reader knows that it is a number.
+    let number = |text: &Option<String>| serde_json::from_str(text.as_deref()?).ok();
+    Region {
+        id,
+        code: region.code.clone(),
+        name: region.name.clone(),
+        latitude: number(&region.latitude),
+        longitude: number(&region.longitude),
+        avoid: region.avoid,
+        nodes: region
+            .nodes
+            .iter()
+            .map(|node| own_relay(id, node))
+            .collect(),
+    }
+}
+
+fn own_relay(region: u32, node: &RelayNode) -> Relay {
+    Relay {
+        name: node.name.clone(),
+        region_id: region,
+        host_name: node.host_name.clone(),
+        cert_name: node.cert_name.clone(),
+        ipv4: node.ipv4.clone(),
+        ipv6: node.ipv6.clone(),
+        stun_port: node.stun_port,
+        derp_port: node.derp_port,
+        stun_only: node.stun_only,
+        can_port80: node.can_port80,
+        insecure_for_tests: node.insecure_for_tests,
+    }
 }

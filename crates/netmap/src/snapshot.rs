@@ -147,14 +147,24 @@ impl Snapshot {
 
     /// Replaces the policy file. One that cannot be read allows nothing.
     pub fn set_policy(&mut self, policy: PolicyFile) {
-        let parsed = access::parse(&policy);
-        self.set_parsed_policy(policy, parsed);
+        let read = access::parse(&policy);
+        self.policy = Arc::new(policy);
+        self.pending().policy = Some(read);
     }
 
     /// Replaces the policy file by one whose text has been read before.
     pub fn set_parsed_policy(&mut self, policy: PolicyFile, parsed: Arc<Policy>) {
         self.policy = Arc::new(policy);
-        self.pending().policy = Some(parsed);
+        self.pending().policy = Some(access::PolicyRead {
+            policy: parsed,
+            fault: None,
+        });
+    }
+
+    /// Why the policy file is not in force, in which case nothing is allowed: its text cannot be
+    /// read, or it takes more work than a policy may.
+    pub fn policy_fault(&self) -> Option<&str> {
+        self.access().fault().map(|fault| &**fault)
     }
 
     /// The policy applied to this state.

@@ -17,5 +17,6 @@ mod register;
 mod reports;
 mod ssh_check;
 mod stalled_store;
+mod start;
 mod tags;
 mod takeover;
