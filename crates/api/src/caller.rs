@@ -140,13 +140,7 @@ async fn actor(parts: &mut Parts, api: &Api) -> Result<Actor, ApiError> {
         return operator(parts, api, param("tailnet"), param("deviceId"));
     }
     let token = token(parts).ok_or_else(ApiError::unauthorized)?;
-    let actor = api.engine.authenticate(&token).ok_or_else(|| {
-        if api.engine.is_token_out_of_order(&token) {
-            ApiError::from(StoreFailure::WriterLost)
-        } else {
-            ApiError::unauthorized()
-        }
-    })?;
+    let actor = authenticate(api, &token)?;
     if let Some(origin) = parts.extensions.get::<Origin>() {
         origin.ticket.establish(Shown::Credential);
     }
@@ -170,10 +164,7 @@ impl FromRequestParts<Api> for ServerOperator {
             return Ok(Self);
         }
         let token = token(parts).ok_or_else(ApiError::unauthorized)?;
-        let actor = api
-            .engine
-            .authenticate(&token)
-            .ok_or_else(ApiError::unauthorized)?;
+        let actor = authenticate(api, &token)?;
         note(parts, &actor);
         Err(ApiError::forbidden())
     }
@@ -216,6 +207,18 @@ pub(crate) async fn note_refused(
     response
 }
 
+fn authenticate(api: &Api, token: &str) -> Result<Actor, ApiError> {
+    if let Some(actor) = api.engine.authenticate(token) {
+        return Ok(actor);
+    }
+    // Whether it is good is known when its tailnet is served.
+    Err(if api.engine.is_token_out_of_order(token) {
+        ApiError::from(StoreFailure::WriterLost)
+    } else {
+        ApiError::unauthorized()
+    })
+}
+
 fn is_own(api: &Api, actor: &Actor, named: &str) -> bool {
     if named == "-" {
         return true;
@@ -246,11 +249,18 @@ fn operator(
             .find_tailnet(named)
             .map(Actor::operator)
             .ok_or_else(|| {
+                if api.engine.is_tailnet_held_back(named) {
+                    return ApiError::starting();
+                }
                 ApiError::new(
                     http::StatusCode::NOT_FOUND,
                     format!("there is no tailnet {named:?}"),
                 )
             });
+    }
+    // Which tailnet is meant follows from all of them.
+    if api.engine.has_starting() {
+        return Err(ApiError::starting());
     }
     let tailnets = api.engine.tailnets();
     if let Some(device) = device {

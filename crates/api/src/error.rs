@@ -55,6 +55,14 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, TOKEN_INVALID)
     }
 
+    /// The caller's tailnet is not served yet.
+    pub(crate) fn starting() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is starting: this tailnet's policy is being compiled; try again in a moment",
+        )
+    }
+
     pub(crate) fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, NOT_PERMITTED)
     }

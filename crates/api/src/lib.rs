@@ -9,20 +9,21 @@ mod error;
 mod extract;
 #[doc(hidden)]
 pub mod fuzzing;
+mod heavy;
 mod lists;
 mod openapi;
 mod operations;
 mod text;
 mod v2;
 
-use std::num::NonZero;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use bowline_engine::Engine;
-use tokio::sync::Semaphore;
+
+use heavy::Heavy;
 
 pub use caller::OPERATOR_TAILNET;
 pub use error::ApiError;
@@ -39,6 +40,10 @@ pub struct ApiOptions {
     pub body_limit: usize,
     /// Largest request body that has a policy file in it, in bytes.
     pub policy_limit: usize,
+    /// Largest policy file, in bytes.
+    pub policy_bytes: usize,
+    /// Whether a policy file that says something twice is refused. Otherwise that is a warning.
+    pub refuse_repetitions: bool,
 }
 
 impl Default for ApiOptions {
@@ -47,6 +52,8 @@ impl Default for ApiOptions {
             operator: false,
             body_limit: 1024 * 1024,
             policy_limit: 16 * 1024 * 1024,
+            policy_bytes: 1024 * 1024,
+            refuse_repetitions: false,
         }
     }
 }
@@ -56,19 +63,18 @@ impl Default for ApiOptions {
 pub(crate) struct Api {
     pub(crate) engine: Engine,
     pub(crate) options: ApiOptions,
-    /// Work on policies that may run at a time.
-    pub(crate) heavy: Arc<Semaphore>,
+    /// Work on policies.
+    pub(crate) heavy: Arc<Heavy>,
     pub(crate) lists: lists::Lists,
 }
 
 /// The API over an engine, below `/api/v2`.
 pub fn router(engine: Engine, options: ApiOptions) -> Router {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let request_ids = Arc::new(extract::RequestIds::new(engine.random()));
     let api = Api {
         engine,
         options,
-        heavy: Arc::new(Semaphore::new(processors)),
+        heavy: Arc::new(Heavy::new()),
         lists: lists::Lists::default(),
     };
     let routes = Router::new()

@@ -229,6 +229,7 @@ arguments!();
 arguments!(A);
 arguments!(A B);
 arguments!(A B C);
+arguments!(A B C D);
 
 fn by<H, T>(handler: H) -> impl Fn(MethodFilter) -> Served
 where
@@ -325,11 +326,11 @@ const TABLE: &[Row] = &[
     row(Get, "/tailnet/{tailnet}/acl", "getPolicyFile", "Get the policy file", |m| by(policy::get::handler)(m))
         .query(&["details"]).answer("Policy"),
     row(Post, "/tailnet/{tailnet}/acl", "setPolicyFile", "Replace the policy file, or reset it with an empty body", |m| by(policy::set::handler)(m))
-        .policy_body("Policy").answer("Policy"),
+        .query(&["details"]).policy_body("Policy").answer("Policy"),
     row(Post, "/tailnet/{tailnet}/acl/preview", "previewRuleMatches", "List the rules of a policy file that concern a user or an address; with an empty body of the one in force", |m| by(policy::preview::handler)(m))
         .query(&["previewType", "previewFor"]).policy_body("Policy").answer("PolicyPreview"),
     row(Post, "/tailnet/{tailnet}/acl/validate", "validateAndTestPolicyFile", "Check a policy file with its tests, or run tests against the one in force", |m| by(policy::validate::handler)(m))
-        .policy_body("PolicyOrTests").answer("PolicyVerdict"),
+        .query(&["details"]).policy_body("PolicyOrTests").answer("PolicyVerdict"),
     row(Post, "/tailnet/{tailnet}/acl/explain", "explainPolicyFile", "Say why a connection is allowed or denied", |m| by(policy::explain::handler)(m))
         .policy_body("PolicyQuestion").answer("PolicyExplanation"),
     row(Post, "/tailnet/{tailnet}/acl/diff", "diffPolicyFile", "Say what a proposed policy file would change", |m| by(policy::diff::handler)(m))

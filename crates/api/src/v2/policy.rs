@@ -17,16 +17,16 @@ use axum::response::Response;
 use bowline_engine::policy_file::{Expected, check_domains, etag};
 use bowline_model::id::TailnetId;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_policy::{Diagnostic, Policy, hujson};
+use bowline_policy::{Budget, Diagnostic, Exhausted, Failure, Place, Policy, hujson};
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::Api;
 use crate::error::ApiError;
-use crate::extract::bytes;
+use crate::extract::{bytes, pairs};
 
-/// Up to this size a text is read and written where it is asked for.
-const SMALL: usize = 64 * 1024;
+/// Up to this size a text is read and written where it is asked for: a matter of a millisecond.
+const SMALL: usize = 8 * 1024;
 
 /// In which form a policy file is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,10 +167,14 @@ impl PolicyBody {
 
 fn text_of(bytes: Bytes) -> Result<String, ApiError> {
     String::from_utf8(bytes.into()).map_err(|error| {
+        // A policy has a bound, and so has the search for the place.
+        let end = error.as_bytes().len().min(SMALL);
         // The parser says where, in comments and strings alike.
-        match hujson::Value::parse(error.as_bytes()) {
-            Err(error) => ApiError::bad_request(error.to_string()),
-            Ok(_) => ApiError::bad_request("invalid body: not UTF-8"),
+        match hujson::Value::parse(error.as_bytes().get(..end).unwrap_or_default()) {
+            Err(reason) if end == error.as_bytes().len() => {
+                ApiError::bad_request(reason.to_string())
+            }
+            _ => ApiError::bad_request("invalid body: not UTF-8"),
         }
     })
 }
@@ -183,35 +187,92 @@ fn refused(diagnostic: Diagnostic) -> ApiError {
     }
 }
 
+/// Work on a policy that took more than it may.
+fn exhausted(reason: Exhausted) -> ApiError {
+    ApiError::bad_request(reason.to_string())
+}
+
+/// Refuses a policy that is longer than policies may be.
+fn check_length(api: &Api, text: &str) -> Result<(), ApiError> {
+    let most = api.options.policy_bytes;
+    if text.len() <= most {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "policy is too large: it has {} bytes, and this server takes up to {most} \
+         (limits.policy_bytes)",
+        text.len()
+    )))
+}
+
 /// Reads and checks a policy. Of several errors the first is told, as the real service does.
-fn parse(text: &str) -> Result<Arc<Policy>, Diagnostic> {
+fn parse(api: &Api, text: &str, budget: &Budget) -> Result<Arc<Policy>, Diagnostic> {
     // To the language null is a file without sections, which allows everything. Whoever sends it
     // lost a value on the way; nobody writes pages of comments around it.
     if text.len() <= SMALL && hujson::Value::parse(text.as_bytes()).is_ok_and(|it| it.is_null()) {
-        let place = bowline_policy::Place { line: 1, column: 1 };
+        let place = Place { line: 1, column: 1 };
         let message = "json: cannot use null where an object is expected";
         return Err(Diagnostic::new(place, message));
     }
-    Policy::parse(text).map(Arc::new).map_err(|errors| {
+    let policy = Policy::parse_within(text, budget).map_err(|errors| {
         // There is at least one.
         let first = errors.into_iter().next();
-        first.unwrap_or_else(|| Diagnostic::new(bowline_policy::Place::default(), "invalid policy"))
-    })
+        first.unwrap_or_else(|| Diagnostic::new(Place::default(), "invalid policy"))
+    })?;
+    match policy.warnings().iter().find(|it| it.is_repetition) {
+        Some(repetition) if api.options.refuse_repetitions => Err(Diagnostic::new(
+            repetition.place,
+            format!("line {}: {}", repetition.place.line, repetition.message),
+        )),
+        _ => Ok(Arc::new(policy)),
+    }
 }
 
 /// Reads a policy that is proposed for a tailnet.
-fn proposed(snapshot: &Snapshot, text: &str) -> Result<Arc<Policy>, Diagnostic> {
-    let policy = parse(text)?;
-    check_domains(snapshot, &policy)?;
+fn proposed(
+    api: &Api,
+    snapshot: &Snapshot,
+    text: &str,
+    budget: &Budget,
+) -> Result<Arc<Policy>, ApiError> {
+    check_length(api, text)?;
+    let policy = parse(api, text, budget).map_err(refused)?;
+    check_domains(snapshot, &policy).map_err(refused)?;
     Ok(policy)
+}
+
+/// Whether a request asks for everything that is odd about a policy.
+fn wants_details(query: Option<&str>) -> bool {
+    pairs(query)
+        .iter()
+        .any(|(key, value)| key == "details" && matches!(value.as_str(), "1" | "true"))
+}
+
+/// Warnings as the details of a policy show them.
+fn warning_texts(odd: &[Failure]) -> Vec<String> {
+    let mut texts = Vec::new();
+    for entry in odd {
+        let about = match entry.place {
+            Place { line: 0, .. } => hujson::quote(&entry.user),
+            Place { line, column } => format!("line {line}, column {column}"),
+        };
+        texts.extend(
+            entry
+                .warnings
+                .iter()
+                .map(|warning| format!("{about}: {warning}")),
+        );
+    }
+    texts
 }
 
 fn snapshot(api: &Api, tailnet: TailnetId) -> Result<Arc<Snapshot>, ApiError> {
     api.engine.snapshot(tailnet).ok_or_else(ApiError::not_found)
 }
 
-/// Runs work that follows the size of a text: a large one's beside the runtime.
-async fn sized<T, W>(api: &Api, size: usize, work: W) -> Result<T, ApiError>
+/// Runs work that follows the size of a text: a large one's beside the runtime, in the tailnet's
+/// turn.
+async fn sized<T, W>(api: &Api, tailnet: TailnetId, size: usize, work: W) -> Result<T, ApiError>
 where
     T: Send + 'static,
     W: FnOnce() -> Result<T, ApiError> + Send + 'static,
@@ -219,27 +280,16 @@ where
     if size <= SMALL {
         return work();
     }
-    beside(api, work).await
+    beside(api, tailnet, |_| work()).await
 }
 
-/// Runs work on a policy, which may take seconds where it is large, on a thread where nobody else
-/// waits for it. No more of it runs at a time than the machine has processors.
-async fn beside<T, W>(api: &Api, work: W) -> Result<T, ApiError>
+/// Runs work on a policy, which may take seconds, beside the runtime and in the tailnet's turn.
+async fn beside<T, W>(api: &Api, tailnet: TailnetId, work: W) -> Result<T, ApiError>
 where
     T: Send + 'static,
-    W: FnOnce() -> Result<T, ApiError> + Send + 'static,
+    W: FnOnce(&Budget) -> Result<T, ApiError> + Send + 'static,
 {
-    let permit = api.heavy.clone().acquire_owned().await;
-    let span = tracing::Span::current();
-    let outcome = tokio::task::spawn_blocking(move || {
-        // Kept until the work is done, also where its caller has gone away.
-        let _permit = permit;
-        span.in_scope(work)
-    });
-    outcome.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "work on a policy ended early");
-        Err(ApiError::internal())
-    })
+    api.heavy.turn(tailnet).await?.run(work).await
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use axum::response::Response;
 use bowline_policy::Connection;
 use serde::Deserialize;
 
-use super::{beside, proposed, refused, snapshot};
+use super::{beside, exhausted, proposed, snapshot};
 use crate::Api;
 use crate::caller::{Caller, PolicyRead};
 use crate::error::ApiError;
@@ -29,9 +29,11 @@ pub(crate) async fn handler(
     State(api): State<Api>,
     Json(body): Json<DiffBody>,
 ) -> Result<Response, ApiError> {
-    let snapshot = snapshot(&api, caller.actor.tailnet)?;
-    let diff = beside(&api, move || {
-        let policy = proposed(&snapshot, &body.policy).map_err(refused)?;
+    let tailnet = caller.actor.tailnet;
+    let snapshot = snapshot(&api, tailnet)?;
+    let own = api.clone();
+    let diff = beside(&api, tailnet, move |budget| {
+        let policy = proposed(&own, &snapshot, &body.policy, budget)?;
         if body
             .connections
             .as_ref()
@@ -43,7 +45,10 @@ pub(crate) async fn handler(
         }
         let connections = body.connections.unwrap_or_default().into_iter();
         let connections: Vec<Connection> = connections.map(|Object(it)| it).collect();
-        Ok(snapshot.compiled().diff(&policy, &connections))
+        snapshot
+            .compiled()
+            .diff_within(&policy, &connections, budget)
+            .map_err(exhausted)
     });
     json(&diff.await?)
 }

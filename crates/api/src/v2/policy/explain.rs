@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use bowline_policy::{Compiled, Explanation, Question};
+use bowline_netmap::snapshot::Snapshot;
+use bowline_policy::{Budget, Compiled, Explanation, Question, Unanswered};
 use serde::Deserialize;
 
-use super::{beside, proposed, refused, snapshot};
+use super::{beside, exhausted, proposed, snapshot};
 use crate::Api;
 use crate::caller::{Caller, PolicyRead};
 use crate::error::ApiError;
@@ -21,8 +22,24 @@ pub(crate) struct ExplainBody {
     policy: Option<String>,
 }
 
-fn explain(net: &Compiled, question: &Question) -> Result<Explanation, ApiError> {
-    net.explain(question).map_err(ApiError::bad_request)
+fn explain(net: &Compiled, question: &Question, budget: &Budget) -> Result<Explanation, ApiError> {
+    net.explain_within(question, budget)
+        .map_err(|reason| match reason {
+            Unanswered::Senseless(message) => ApiError::bad_request(message),
+            Unanswered::Exhausted(reason) => exhausted(reason),
+        })
+}
+
+/// A device's name as the policy knows it: without the tailnet's domain, which the API shows too.
+fn short_name(snapshot: &Snapshot, text: &str) -> String {
+    let lower = text.trim_end_matches('.').to_ascii_lowercase();
+    let suffix = format!(".{}", snapshot.tailnet().dns_name);
+    let label = lower.strip_suffix(&suffix).unwrap_or_default();
+    if snapshot.device_by_name(label).is_some() {
+        label.to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Says why a connection is allowed or denied.
@@ -31,20 +48,27 @@ pub(crate) async fn handler(
     State(api): State<Api>,
     Json(body): Json<ExplainBody>,
 ) -> Result<Response, ApiError> {
-    let snapshot = snapshot(&api, caller.actor.tailnet)?;
-    let explanation = beside(&api, move || {
+    let tailnet = caller.actor.tailnet;
+    let snapshot = snapshot(&api, tailnet)?;
+    let own = api.clone();
+    let explanation = beside(&api, tailnet, move |budget| {
+        let dst = match body.dst.rsplit_once(':') {
+            Some((host, port)) => format!("{}:{port}", short_name(&snapshot, host)),
+            None => body.dst,
+        };
         let question = Question {
-            src: body.src,
-            dst: body.dst,
+            src: short_name(&snapshot, &body.src),
+            dst,
             protocol: body.protocol.filter(|name| !name.is_empty()),
         };
         let net = snapshot.compiled();
         match body.policy {
             Some(text) => {
-                let policy = proposed(&snapshot, &text).map_err(refused)?;
-                explain(&net.with_policy(&policy), &question)
+                let policy = proposed(&own, &snapshot, &text, budget)?;
+                let net = net.with_policy_within(&policy, budget).map_err(exhausted)?;
+                explain(&net, &question, budget)
             }
-            None => explain(net, &question),
+            None => explain(net, &question, budget),
         }
     });
     json(&explanation.await?)

@@ -4,17 +4,16 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bowline_engine::policy_file::text;
+use bowline_engine::policy_file::{oddities, text};
 use bowline_netmap::snapshot::Snapshot;
-use bowline_policy::{Policy, hujson};
+use bowline_policy::Policy;
 use http::HeaderMap;
 use serde_json::json;
 
-use super::{Form, expected, not_modified, sized, snapshot, tagged};
+use super::{Form, expected, not_modified, sized, snapshot, tagged, wants_details, warning_texts};
 use crate::Api;
 use crate::caller::{Caller, PolicyRead};
 use crate::error::ApiError;
-use crate::extract::pairs;
 
 /// Gets the policy file as HuJSON, as JSON, or with what is odd about it.
 ///
@@ -25,14 +24,13 @@ pub(crate) async fn handler(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = snapshot(&api, caller.actor.tailnet)?;
-    let wants_details = pairs(query.as_deref())
-        .iter()
-        .any(|(key, value)| key == "details" && matches!(value.as_str(), "1" | "true"));
+    let tailnet = caller.actor.tailnet;
+    let snapshot = snapshot(&api, tailnet)?;
+    let wants_details = wants_details(query.as_deref());
     let form = Form::of(&headers);
     let size = text(snapshot.policy()).len();
     let expected = expected(&headers);
-    sized(&api, size, move || {
+    sized(&api, tailnet, size, move || {
         if expected.is_some_and(|expected| expected.is_known(snapshot.policy())) {
             return Ok(not_modified(text(snapshot.policy())));
         }
@@ -45,25 +43,24 @@ pub(crate) async fn handler(
     .await
 }
 
-fn details(snapshot: &Snapshot) -> Response {
+/// The policy file with what is odd and wrong about it.
+pub(super) fn details(snapshot: &Snapshot) -> Response {
     let text = text(snapshot.policy());
     let compiled = snapshot.compiled();
     // A file that a newer version wrote may be none to this one: another is in force then.
-    let errors = (compiled.policy().text() != text)
-        .then(|| Policy::parse(text).err())
-        .flatten()
-        .map(|errors| {
-            let texts = errors.into_iter().map(|error| error.message);
-            texts.collect::<Vec<String>>()
-        });
+    let errors = snapshot.policy_fault().map(|fault| {
+        let errors = Policy::parse(text).err().unwrap_or_default();
+        let texts = errors.into_iter().map(|error| error.message);
+        let texts: Vec<String> = texts.collect();
+        if texts.is_empty() {
+            vec![fault.to_owned()]
+        } else {
+            texts
+        }
+    });
     let mut warnings = Vec::new();
     if errors.is_none() {
-        warnings = compiled.unknown_members();
-        for group in compiled.unsynced_groups() {
-            let name = hujson::quote(&group.user);
-            let texts = group.warnings.iter();
-            warnings.extend(texts.map(|warning| format!("{name}: {warning}")));
-        }
+        warnings = warning_texts(&oddities(compiled));
     }
     let acl = BASE64_STANDARD.encode(text);
     let body = json!({"acl": acl, "warnings": warnings, "errors": errors});

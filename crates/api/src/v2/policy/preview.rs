@@ -1,13 +1,14 @@
 //! `POST /tailnet/{tailnet}/acl/preview`.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use bowline_policy::{Compiled, PreviewTarget};
+use bowline_policy::{Budget, Compiled, PreviewTarget};
 use serde_json::{Value, json};
 
-use super::{PolicyBody, beside, proposed, refused, snapshot};
+use super::{PolicyBody, beside, exhausted, proposed, snapshot};
 use crate::Api;
 use crate::caller::{Caller, PolicyRead};
 use crate::error::ApiError;
@@ -33,15 +34,21 @@ fn target(kind: &str, wanted: &str) -> Result<PreviewTarget, ApiError> {
     }
 }
 
-fn answer(net: &Compiled, target: &PreviewTarget, kind: &str, wanted: &str) -> Value {
-    let matches = net.preview(target);
+fn answer(
+    net: &Compiled,
+    target: &PreviewTarget,
+    (kind, wanted): (&str, &str),
+    budget: &Budget,
+) -> Result<Value, ApiError> {
+    let matches = net.preview_within(target, budget).map_err(exhausted)?;
     let mut postures = net.posture_assertions();
-    postures.retain(|name, _| matches.iter().any(|found| found.postures.contains(name)));
+    let named: HashSet<&String> = matches.iter().flat_map(|found| &found.postures).collect();
+    postures.retain(|name, _| named.contains(name));
     let mut answer = json!({"matches": matches, "type": kind, "previewFor": wanted});
     if !postures.is_empty() {
         answer["postures"] = json!(postures);
     }
-    answer
+    Ok(answer)
 }
 
 /// Lists the rules of a policy, or with an empty body of the one in force, that concern a user or
@@ -62,16 +69,20 @@ pub(crate) async fn handler(
     let (kind, wanted) = (parameter("type"), parameter("previewFor"));
     let target = target(&kind, &wanted)?;
     let text = body.into_text()?;
-    let snapshot = snapshot(&api, caller.actor.tailnet)?;
-    let answer = beside(&api, move || {
+    let tailnet = caller.actor.tailnet;
+    let snapshot = snapshot(&api, tailnet)?;
+    let own = api.clone();
+    let answer = beside(&api, tailnet, move |budget| {
         let net = snapshot.compiled();
-        Ok(match text {
+        let asked = (kind.as_str(), wanted.as_str());
+        match text {
             Some(text) => {
-                let policy = proposed(&snapshot, &text).map_err(refused)?;
-                answer(&net.with_policy(&policy), &target, &kind, &wanted)
+                let policy = proposed(&own, &snapshot, &text, budget)?;
+                let net = net.with_policy_within(&policy, budget).map_err(exhausted)?;
+                answer(&net, &target, asked, budget)
             }
-            None => answer(net, &target, &kind, &wanted),
-        })
+            None => answer(net, &target, asked, budget),
+        }
     });
     json(&answer.await?)
 }

@@ -1,12 +1,14 @@
 //! `POST /tailnet/{tailnet}/acl`.
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use bowline_engine::StoreFailure;
 use bowline_engine::policy_file::{PolicyRefused, judge, text};
+use bowline_policy::Budget;
 use http::{HeaderMap, StatusCode};
 
-use super::{Form, PolicyBody, beside, expected, parse, refused, sized, snapshot};
+use super::get::details;
+use super::{Form, PolicyBody, check_length, expected, parse, refused, snapshot, wants_details};
 use crate::Api;
 use crate::caller::{Caller, PolicyWrite};
 use crate::error::ApiError;
@@ -26,43 +28,51 @@ impl From<PolicyRefused> for ApiError {
 }
 
 /// Replaces the policy file; an empty body resets it to the default. What is wrong changes nothing.
+/// With `details=1`, which is ours, the answer is the file with its warnings.
 ///
 /// Source: official OpenAPI document, `setPolicyFile`.
 pub(crate) async fn handler(
     caller: Caller<PolicyWrite>,
     State(api): State<Api>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: PolicyBody,
 ) -> Result<Response, ApiError> {
     let expected = expected(&headers);
+    let has_details = wants_details(query.as_deref());
+    let tailnet = caller.actor.tailnet;
+    // One turn for everything, so that a tailnet's changes are no more work at a time than its
+    // questions.
+    let turn = api.heavy.turn(tailnet).await?;
     let policy = match body.into_text()? {
         Some(text) => {
-            let size = text.len();
-            Some(sized(&api, size, move || parse(&text).map_err(refused)).await?)
+            check_length(&api, &text)?;
+            let (own, snapshot) = (api.clone(), snapshot(&api, tailnet)?);
+            let expected = expected.clone();
+            // What is wrong is found here, where nobody waits for it; the writer looks again, at
+            // the state of then. However short the text is: what it costs follows the tailnet.
+            let work = move |budget: &Budget| {
+                let policy = parse(&own, &text, budget).map_err(refused)?;
+                if expected.is_some_and(|expected| !expected.holds(snapshot.policy())) {
+                    return Err(PolicyRefused::Outdated.into());
+                }
+                judge(&snapshot, &policy, budget).map_err(refused)?;
+                Ok(policy)
+            };
+            Some(turn.run(work).await?)
         }
         None => None,
     };
-    if let Some(policy) = &policy {
-        // What is wrong is found here, where nobody waits for it; the writer looks again, at the
-        // state of then.
-        let (snapshot, policy) = (snapshot(&api, caller.actor.tailnet)?, policy.clone());
-        let expected = expected.clone();
-        // However short the text is: what it costs follows the tailnet.
-        let work = move || {
-            if expected.is_some_and(|expected| !expected.holds(snapshot.policy())) {
-                return Err(PolicyRefused::Outdated.into());
-            }
-            judge(&snapshot, &policy).map_err(refused)
-        };
-        beside(&api, work).await?;
-    }
     let file = api
         .engine
         .set_policy_file(&caller.actor, policy, expected)
         .await?;
+    if has_details {
+        let snapshot = snapshot(&api, tailnet)?;
+        return turn.run(move |_| Ok(details(&snapshot))).await;
+    }
     let form = Form::of(&headers);
-    let size = text(&file).len();
-    sized(&api, size, move || form.answer(text(&file))).await
+    turn.run(move |_| form.answer(text(&file))).await
 }
 
 impl From<StoreFailure> for ApiError {

@@ -1,13 +1,14 @@
 //! `POST /tailnet/{tailnet}/acl/validate`.
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use bowline_engine::policy_file::judge;
+use bowline_engine::policy_file::{judge, oddities, plain_oddities};
 use bowline_netmap::snapshot::Snapshot;
-use bowline_policy::{Diagnostic, Failure, hujson};
+use bowline_policy::hujson::{self, Unreadable};
+use bowline_policy::{Budget, Diagnostic, Failure};
 use serde::Serialize;
 
-use super::{PolicyBody, beside, parse, snapshot};
+use super::{PolicyBody, beside, check_length, exhausted, parse, snapshot, wants_details};
 use crate::Api;
 use crate::caller::{Caller, PolicyRead};
 use crate::error::ApiError;
@@ -34,51 +35,69 @@ impl From<Diagnostic> for Verdict {
 /// Judges a text by what it is: an array of tests, or a policy. A text that is no `HuJSON` was meant
 /// to be a policy, and its fault is what is found: the founding document's own example has one,
 /// and the status 200.
-fn verdict(snapshot: &Snapshot, text: &str) -> Result<Verdict, ApiError> {
-    let value = match hujson::Value::parse(text.as_bytes()) {
-        Ok(value) => value,
-        Err(error) => {
+fn verdict(
+    api: &Api,
+    snapshot: &Snapshot,
+    text: &str,
+    has_details: bool,
+    budget: &Budget,
+) -> Result<Verdict, ApiError> {
+    let found = match hujson::kind(text, budget) {
+        Err(Unreadable::Syntax(error)) => {
             return Ok(Verdict {
                 message: Some(error.to_string()),
                 data: Vec::new(),
             });
         }
+        Err(Unreadable::Exhausted(reason)) => return Err(exhausted(reason)),
+        Ok(None) => {
+            let message = "invalid body: expected a policy or an array of tests";
+            return Err(ApiError::bad_request(message));
+        }
+        Ok(Some(hujson::Kind::Array)) => {
+            let outcome = snapshot.compiled().run_given_tests_within(text, budget);
+            outcome.map(|()| Vec::new())
+        }
+        Ok(Some(hujson::Kind::Object)) => parse(api, text, budget)
+            .and_then(|policy| judge(snapshot, &policy, budget))
+            .map(|compiled| {
+                if has_details {
+                    oddities(&compiled)
+                } else {
+                    plain_oddities(&compiled)
+                }
+            }),
     };
-    let composite = value.as_composite().ok_or_else(|| {
-        ApiError::bad_request("invalid body: expected a policy or an array of tests")
-    })?;
-    Ok(match composite.kind {
-        hujson::Kind::Array => tests(snapshot, text),
-        hujson::Kind::Object => policy(snapshot, text),
-    })
-}
-
-fn tests(snapshot: &Snapshot, text: &str) -> Verdict {
-    let outcome = snapshot.compiled().run_given_tests(text);
-    outcome.map_or_else(Verdict::from, |()| Verdict::default())
-}
-
-fn policy(snapshot: &Snapshot, text: &str) -> Verdict {
-    match parse(text).and_then(|policy| judge(snapshot, &policy)) {
-        Err(diagnostic) => diagnostic.into(),
-        Ok(warnings) if warnings.is_empty() => Verdict::default(),
-        Ok(warnings) => Verdict {
+    match found {
+        Err(diagnostic) => match diagnostic.exhausted {
+            Some(reason) => Err(exhausted(reason)),
+            None => Ok(diagnostic.into()),
+        },
+        Ok(warnings) if warnings.is_empty() => Ok(Verdict::default()),
+        Ok(warnings) => Ok(Verdict {
             message: Some("warning(s) found".to_owned()),
             data: warnings,
-        },
+        }),
     }
 }
 
 /// Runs tests against the policy in force (an array), or checks a policy with its own tests (an
-/// object). Answers 200 also when something is found, and changes nothing.
+/// object). Answers 200 also when something is found, and changes nothing. With `details=1`, which
+/// is ours, warnings are told that the real service keeps for the file's details.
 ///
 /// Source: official OpenAPI document, `validateAndTestPolicyFile`.
 pub(crate) async fn handler(
     caller: Caller<PolicyRead>,
     State(api): State<Api>,
+    RawQuery(query): RawQuery,
     body: PolicyBody,
 ) -> Result<Response, ApiError> {
     let text = body.into_some_text()?;
-    let snapshot = snapshot(&api, caller.actor.tailnet)?;
-    json(&beside(&api, move || verdict(&snapshot, &text)).await?)
+    check_length(&api, &text)?;
+    let has_details = wants_details(query.as_deref());
+    let tailnet = caller.actor.tailnet;
+    let snapshot = snapshot(&api, tailnet)?;
+    let own = api.clone();
+    let work = move |budget: &Budget| verdict(&own, &snapshot, &text, has_details, budget);
+    json(&beside(&api, tailnet, work).await?)
 }
