@@ -26,6 +26,7 @@ mod fleet;
 mod lists;
 mod login_room;
 mod plain_http;
+mod policies;
 mod relay;
 mod said;
 mod smaller;

@@ -192,6 +192,9 @@ async fn sealer(
     Ok(sealer)
 }
 
+/// How long the start waits for policies that take long to compile.
+const START_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// The engine's part of the settings.
 pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> bowline_engine::Settings {
     bowline_engine::Settings {
@@ -205,7 +208,18 @@ pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> bowline_engine
         loopback_is_a_source: !settings.server.trusted_proxies.is_empty(),
         report_burst: u32::try_from(settings.limits.report_burst.get()).unwrap_or(30),
         report_interval: settings.limits.report_seconds.duration(),
+        start_patience: START_PATIENCE,
         ..bowline_engine::Settings::default()
+    }
+}
+
+/// The API's part of the settings.
+pub fn api_options(settings: &Settings) -> bowline_api::ApiOptions {
+    bowline_api::ApiOptions {
+        body_limit: settings.limits.body_bytes.size(),
+        policy_bytes: usize::try_from(settings.limits.policy_bytes.get()).unwrap_or(usize::MAX),
+        refuse_repetitions: settings.tailnet.refuse_repeated_policy_fields,
+        ..bowline_api::ApiOptions::default()
     }
 }
 

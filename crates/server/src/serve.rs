@@ -230,11 +230,8 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         .cloned()
         .collect();
     tls::register_metrics(&metrics, &certificates);
-    let api_options = ApiOptions {
-        body_limit: limits.body_bytes.size(),
-        ..ApiOptions::default()
-    };
-    let api = bowline_api::router(engine.clone(), api_options)
+    let options = open::api_options(settings);
+    let api = bowline_api::router(engine.clone(), options)
         .layer(axum::middleware::from_fn(move |request, next| {
             in_time(timeout, request, next)
         }))
@@ -246,7 +243,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         engine.clone(),
         ApiOptions {
             operator: true,
-            ..api_options
+            ..options
         },
     );
     // Commands tell people what this server calls itself, whatever settings they find.

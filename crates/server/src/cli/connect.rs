@@ -202,13 +202,15 @@ async fn in_process(settings: &Settings) -> Result<Way> {
         opened.store.clone(),
         bowline_engine::Settings {
             serves_devices: false,
+            // A command has nothing else to do meanwhile.
+            start_patience: std::time::Duration::from_mins(10),
             ..open::engine_settings(settings, DerpMap::default())
         },
     )
     .await?;
     let options = ApiOptions {
         operator: true,
-        ..ApiOptions::default()
+        ..open::api_options(settings)
     };
     Ok(Way::InProcess {
         router: bowline_api::router(engine.clone(), options),

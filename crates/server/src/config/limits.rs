@@ -14,6 +14,10 @@ section! {
         /// How many seconds a peer has to send a request's body.
         body_seconds: Seconds<1, 600>, default "20" { Seconds::new(20) };
 
+        /// The largest policy file that is taken, in bytes. What a policy may cost to apply is bounded
+        /// beside that: a file that takes too much work or memory is refused whatever its length.
+        policy_bytes: Whole<1_024, 16_777_216>, default "1048576" { Whole::new(1_048_576) };
+
         /// How many bytes all request bodies in flight may take together. One source may have half
         /// of it. Where it is used up, the source with most loses its oldest body that still
         /// arrives.

@@ -31,6 +31,11 @@ section! {
         /// nameserver turns MagicDNS off in either case.
         magic_dns_needs_nameserver: bool, default "false" { false };
 
+        /// Whether a policy file is refused that says something twice: a section, a field, a group.
+        ///
+        /// With `false` the last one counts, as in the real service, and there is a warning.
+        refuse_repeated_policy_fields: bool, default "false" { false };
+
         /// Whether clients may upload their own logs to the service that they have built in.
         ///
         /// With `false` clients are told not to upload logs to anyone.

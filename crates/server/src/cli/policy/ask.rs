@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow, bail};
-use bowline_policy::{Compiled, Explanation, PreviewTarget, Question, Topology};
+use anyhow::{Result, bail};
+use bowline_policy::{
+    Budget, Compiled, Diagnostic, Explanation, PreviewTarget, Question, Topology,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::api::{PolicyText, segment};
 use super::super::output::clean;
-use super::finding::Report;
+use super::finding::{Finding, Report};
 use super::source::Source;
 use super::{Context, FOUND, NOT_DONE, On, check, judge, lines, transfer};
 
@@ -100,51 +102,54 @@ pub(super) fn preview(context: &mut Context<'_>, args: &PreviewArgs) -> Result<u
         ),
         _ => bail!("preview takes either --user or --ipport"),
     };
-    let (name, json, read): (Option<String>, String, Preview) =
-        match asked(context, args.file.as_ref(), &args.on)? {
-            Asked::Wrong(report) => return check::finish(context, report, &[]),
-            Asked::Here(source, net) => {
-                let mut answer = json!({
-                    "matches": net.preview(&target), "type": kind, "previewFor": wanted,
-                });
-                let postures = net.posture_assertions();
-                if !postures.is_empty() {
-                    answer["postures"] = json!(postures);
-                }
-                (
-                    Some(source.name),
-                    answer.to_string(),
-                    Preview::deserialize(answer)?,
-                )
+    let (name, json, read): (Option<String>, String, Preview) = match asked(
+        context,
+        args.file.as_ref(),
+        &args.on,
+    )? {
+        Asked::Wrong(report) => return check::finish(context, report, &[]),
+        Asked::Here(source, net) => {
+            let mut answer = json!({
+                "matches": net.preview_within(&target, &Budget::default())?, "type": kind, "previewFor": wanted,
+            });
+            let postures = net.posture_assertions();
+            if !postures.is_empty() {
+                answer["postures"] = json!(postures);
             }
-            Asked::Server(proposed) => {
-                let answered = context.with_server(async |session| {
-                    let policy = match &proposed {
-                        Some(_) => None,
-                        None => Some(transfer::in_force(session).await?),
-                    };
-                    let text = match proposed.as_ref().or(policy.as_ref()) {
-                        Some(source) => source.text.as_str(),
-                        None => "",
-                    };
-                    let query = format!("type={kind}&previewFor={}", segment(&wanted));
-                    let path = session.api.in_tailnet(&format!("acl/preview?{query}"));
-                    let if_match = None;
-                    let answer = session
-                        .api
-                        .post_policy(&path, PolicyText { text, if_match })
-                        .await?;
-                    Ok((answer.text()?.to_owned(), answer.read()?))
-                });
-                match answered {
-                    Ok((json, read)) => (proposed.map(|source| source.name), json, read),
-                    Err(error) => {
-                        let report = judge::blame(proposed.as_ref(), error)?;
-                        return check::finish(context, report, &[]);
-                    }
+            (
+                Some(source.name),
+                answer.to_string(),
+                Preview::deserialize(answer)?,
+            )
+        }
+        Asked::Server(proposed) => {
+            let answered = context.with_server(async |session| {
+                let policy = match &proposed {
+                    Some(_) => None,
+                    None => Some(transfer::in_force(session).await?),
+                };
+                let text = match proposed.as_ref().or(policy.as_ref()) {
+                    Some(source) => source.text.as_str(),
+                    None => "",
+                };
+                let query = format!("type={kind}&previewFor={}", segment(&wanted));
+                let path = session.api.in_tailnet(&format!("acl/preview?{query}"));
+                let if_match = None;
+                let answer = session
+                    .api
+                    .post_policy(&path, PolicyText { text, if_match })
+                    .await?;
+                Ok((answer.text()?.to_owned(), answer.read()?))
+            });
+            match answered {
+                Ok((json, read)) => (proposed.map(|source| source.name), json, read),
+                Err(error) => {
+                    let report = judge::blame(proposed.as_ref(), error)?;
+                    return check::finish(context, report, &[]);
                 }
             }
-        };
+        }
+    };
     context.print(json, || rules(name.as_deref(), &wanted, &read))?;
     Ok(0)
 }
@@ -186,7 +191,7 @@ pub(super) fn explain(context: &mut Context<'_>, args: &ExplainArgs) -> Result<u
                 dst: args.dst.clone(),
                 protocol: args.protocol.clone(),
             };
-            let explanation = net.explain(&question).map_err(|reason| anyhow!(reason))?;
+            let explanation = net.explain_within(&question, &Budget::default())?;
             (serde_json::to_string(&explanation)?, explanation)
         }
         Asked::Server(proposed) => {
@@ -253,8 +258,10 @@ fn asked(context: &mut Context<'_>, file: Option<&PathBuf>, on: &On) -> Result<A
         Ok(policy) => {
             let policy = Arc::new(policy);
             let topology = topology.unwrap_or_else(|| Topology::implied_by(&policy));
-            let net = Compiled::new(policy, &topology);
-            Asked::Here(source, Box::new(net))
+            match Compiled::new_within(policy, &topology, &Budget::default()) {
+                Ok(net) => Asked::Here(source, Box::new(net)),
+                Err(exhausted) => wrong(Finding::of(&source, Diagnostic::from(exhausted))),
+            }
         }
         Err(findings) => wrong(findings),
     })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use bowline_policy::{Compiled, Connection, Diff, Policy, Topology};
+use bowline_policy::{Budget, Compiled, Connection, Diagnostic, Diff, Policy, Topology};
 use serde_json::json;
 
 use super::finding::{Finding, Report};
@@ -75,12 +75,12 @@ pub(super) fn run(context: &mut Context<'_>, args: &DiffArgs) -> Result<u8> {
 }
 
 fn here(
-    old: &Source,
-    new: &Source,
+    old_source: &Source,
+    new_source: &Source,
     topology: Option<Topology>,
     connections: &[Connection],
 ) -> Result<Diff, Vec<Finding>> {
-    let (old, new): (Policy, Policy) = match (old.policy(), new.policy()) {
+    let (old, new): (Policy, Policy) = match (old_source.policy(), new_source.policy()) {
         (Ok(old), Ok(new)) => (old, new),
         (old, new) => {
             let errors = [old, new].into_iter().filter_map(Result::err);
@@ -88,8 +88,15 @@ fn here(
         }
     };
     let topology = topology.unwrap_or_else(|| Topology::implied_by_all([&old, &new]));
-    let net = Compiled::new(Arc::new(old), &topology);
-    Ok(net.diff(&Arc::new(new), connections))
+    let budget = Budget::default();
+    let exhausted = |source: &Source| {
+        let source = source.clone();
+        move |exhausted| Finding::of(&source, Diagnostic::from(exhausted))
+    };
+    let net = Compiled::new_within(Arc::new(old), &topology, &budget);
+    let net = net.map_err(exhausted(old_source))?;
+    net.diff_within(&Arc::new(new), connections, &budget)
+        .map_err(exhausted(new_source))
 }
 
 fn on_server(

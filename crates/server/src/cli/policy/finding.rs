@@ -101,6 +101,7 @@ impl Finding {
             message,
             place,
             failures,
+            exhausted: _,
         } = diagnostic;
         if failures.is_empty() {
             // The place stands in front already.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use bowline_policy::{Compiled, Diagnostic, Failure, Policy, Topology};
+use bowline_policy::hujson::quote;
+use bowline_policy::{Budget, Compiled, Diagnostic, Failure, Place, Policy, Topology, Warning};
 use serde::Deserialize;
 
 use super::super::api::{PolicyText, Refused};
@@ -55,15 +56,28 @@ pub(super) fn here(
     };
     let policy = Arc::new(policy);
     let count = policy.test_count();
-    let net = match topology {
-        Some(topology) => Compiled::new(policy, topology),
-        None => Compiled::new(Arc::clone(&policy), &Topology::implied_by(&policy)),
+    // The same as a server allows a policy that it is given.
+    let budget = Budget::default();
+    let net = if let Some(topology) = topology {
+        Compiled::new_within(policy, topology, &budget)
+    } else {
+        let implied = Topology::implied_by(&policy);
+        Compiled::new_within(policy, &implied, &budget)
     };
+    let net = match net {
+        Ok(net) => net,
+        Err(exhausted) => {
+            let finding = Finding::of(source, Diagnostic::from(exhausted));
+            report.errors.extend(finding);
+            return Tests::default();
+        }
+    };
+    report.warnings.extend(repetitions(source, net.policy()));
     // What is odd about a tailnet that was made up for the policy says nothing.
     if let Some(topology) = topology {
         report.warnings.extend(oddities(source, &net, topology));
     }
-    let failed = match net.run_tests() {
+    let failed = match net.run_tests_within(&budget) {
         Ok(()) => 0,
         Err(diagnostic) => {
             let failed = diagnostic.failures.len();
@@ -87,9 +101,14 @@ fn with_tests(policy: &Policy, given: &Source) -> Result<Policy, Vec<Finding>> {
 fn oddities(source: &Source, net: &Compiled, topology: &Topology) -> Vec<Finding> {
     let finder = Finder::new(&source.text);
     let finder = finder.as_ref();
-    let unknown = net.unknown_members().into_iter().map(|message| {
-        let place = finder.and_then(|finder| finder.quoted(&message));
-        Finding::at(source, place.unwrap_or_default(), message)
+    let unknown = net.unknown_members().into_iter().flat_map(|failure| {
+        let group = quote(&failure.user);
+        let warnings = failure.warnings.into_iter();
+        let messages = warnings.map(move |warning| format!("{group}: {warning}"));
+        messages.map(|message| {
+            let place = finder.and_then(|finder| finder.quoted(&message));
+            Finding::at(source, place.unwrap_or_default(), message)
+        })
     });
     let unsynced = net.unsynced_groups().into_iter();
     let unsynced = unsynced.map(|failure| warning(source, finder, failure));
@@ -101,7 +120,21 @@ fn oddities(source: &Source, net: &Compiled, topology: &Topology) -> Vec<Finding
     unknown.chain(unsynced).chain(foreign).collect()
 }
 
+/// What the file says twice, or in vain.
+fn repetitions(source: &Source, policy: &Policy) -> Vec<Finding> {
+    let warnings = policy.warnings().iter();
+    let finding = |warning: &Warning| Finding::at(source, warning.place, warning.message.clone());
+    warnings.map(finding).collect()
+}
+
 fn warning(source: &Source, finder: Option<&Finder>, failure: Failure) -> Finding {
+    // What the text itself says comes with its line.
+    if let Some(line) = failure.user.strip_prefix("line ")
+        && let Ok(line) = line.parse()
+    {
+        let place = Place { line, column: 1 };
+        return Finding::at(source, place, failure.warnings.join("; "));
+    }
     let place = finder.and_then(|finder| finder.strings(&[&failure.user]));
     Finding::entry(
         source,
@@ -113,7 +146,7 @@ fn warning(source: &Source, finder: Option<&Finder>, failure: Failure) -> Findin
 
 /// Checks a file, or an array of tests, on the server's tailnet.
 pub(super) async fn on_server(session: &mut Session, text: &str) -> Result<Verdict> {
-    let path = session.api.in_tailnet("acl/validate");
+    let path = session.api.in_tailnet("acl/validate?details=1");
     let policy = PolicyText {
         text,
         if_match: None,
@@ -162,6 +195,28 @@ pub(super) fn add(source: &Source, verdict: Verdict, report: &mut Report) {
         .or_else(|| finder?.domain(&message));
     let finding = Finding::at(source, place.unwrap_or_default(), text);
     report.errors.push(finding);
+}
+
+/// What `POST …/acl?details=1` answers beside the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Details {
+    warnings: Vec<String>,
+}
+
+/// Adds the warnings of a policy that was set.
+pub(super) fn add_details(source: &Source, details: Details, report: &mut Report) {
+    let finder = Finder::new(&source.text);
+    for warning in details.warnings {
+        let stated = place::split(&warning).filter(|_| warning.starts_with("line "));
+        let finding = if let Some((place, rest)) = stated {
+            Finding::at(source, place, rest)
+        } else {
+            let place = finder.as_ref().and_then(|finder| finder.quoted(&warning));
+            Finding::at(source, place.unwrap_or_default(), warning)
+        };
+        report.warnings.push(finding);
+    }
 }
 
 /// What a server refuses a question for: a proposed policy that is wrong, or else the question.

@@ -19,7 +19,7 @@ pub(super) struct Reader {
 }
 
 /// A file with its text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Source {
     /// The path as it was typed, or `<stdin>`.
     pub(super) name: String,

@@ -127,7 +127,7 @@ pub(super) fn set(context: &mut Context<'_>, args: &SetArgs) -> Result<u8> {
         None => args.if_default.then(|| format!("\"{UNTOUCHED}\"")),
     };
     let answered = context.with_server(async |session| {
-        let path = session.api.in_tailnet("acl");
+        let path = session.api.in_tailnet("acl?details=1");
         let policy = PolicyText { text, if_match };
         session.api.post_policy(&path, policy).await
     });
@@ -140,6 +140,10 @@ pub(super) fn set(context: &mut Context<'_>, args: &SetArgs) -> Result<u8> {
                 answer.etag()
             ));
             report.etag = Some(answer.etag().to_owned());
+            // An older server answers with the file alone.
+            if let Ok(details) = answer.read() {
+                judge::add_details(&source, details, &mut report);
+            }
         }
         Err(error) if is_outdated(&error) => {
             let told = if args.if_default {
