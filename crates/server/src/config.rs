@@ -318,7 +318,7 @@ impl Loaded {
 }
 
 /// A line for a file with a secret that everybody on the machine may read.
-fn open_to_all(path: &Path) -> Option<String> {
+pub(crate) fn open_to_all(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt as _;
     // A file that is not there is complained about where it is read.
     let mode = std::fs::metadata(path).ok()?.permissions().mode();

@@ -303,4 +303,41 @@ mod tests {
         }
         stop.cancel();
     }
+
+    /// What clients see is the proxy's certificate: a pin of another one would keep them away.
+    #[test]
+    fn where_a_proxy_ends_tls_clients_are_told_of_no_pin() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::open(directory.path()).unwrap();
+        for (tls, speaks_tls, is_pinned) in [
+            ("here", true, true),
+            ("proxy", true, false),
+            ("proxy-plain", false, false),
+        ] {
+            let variables = [
+                ("BOWLINE_DERP_TLS", tls),
+                ("BOWLINE_DERP_HOSTNAME", "relay.example.com"),
+                ("BOWLINE_DERP_PUBLIC_PORT", "443"),
+            ];
+            let environment = crate::config::Environment::new(variables);
+            let flags = crate::config::CliFlags::default();
+            let settings = Settings::load(&flags, &environment).unwrap().settings;
+            let made = certificate(&settings, &data).unwrap();
+            assert_eq!(made.tls.is_some(), speaks_tls, "{tls}");
+            let bound = Some(SocketAddr::from(([127, 0, 0, 1], 8443)));
+            let map = derp_map(&settings, made.pin.as_deref(), bound, None).unwrap();
+            let node = &map.regions[&900].nodes[0];
+            assert_eq!(
+                node.cert_name.starts_with("sha256-raw:"),
+                is_pinned,
+                "{tls}"
+            );
+            assert_eq!(node.cert_name.is_empty(), !is_pinned, "{tls}");
+            assert_eq!(node.insecure_for_tests, is_pinned, "{tls}");
+            assert_eq!(
+                (node.host_name.as_str(), node.derp_port),
+                ("relay.example.com", 443)
+            );
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Finding the server that a command is about.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::api::{Api, Way};
 use super::tls;
-use crate::config::{DatabaseUrl, Settings};
+use crate::config::{DatabaseUrl, Settings, open_to_all};
 use crate::datadir::InUse;
 use crate::open;
 use crate::serve::SOCKET;
@@ -111,6 +111,10 @@ impl TargetFlags {
     }
 
     fn token(&self) -> Result<zeroize::Zeroizing<String>> {
+        if let Some(warning) = self.token_file.as_deref().and_then(open_to_all) {
+            let mut stderr = std::io::stderr().lock();
+            writeln!(stderr, "bowline: warning: {warning}")?;
+        }
         let text = match &self.token_file {
             Some(path) => std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the token file {}", path.display()))?,
