@@ -123,7 +123,7 @@ pub struct Listening {
     /// The admission layer, which is the same for all of them.
     pub admission: Admission,
     /// Networks of reverse proxies: behind an address of theirs is everybody, so that such a
-    /// connection counts for the client that the proxy names, and until then for nobody.
+    /// connection counts for the client that the proxy names.
     pub trusted_proxies: Arc<[IpNet]>,
 }
 

@@ -150,6 +150,19 @@ async fn bodies_that_cannot_be_read_and_paths_that_are_not_are_refused() {
         .await
         .unwrap();
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    // A machine with a device may send more, and not any amount either.
+    let (client, _) = server.joined(2).await;
+    let connection = client.connect().await.unwrap();
+    for (length, status) in [
+        (64 * 1024 + 1, StatusCode::BAD_REQUEST),
+        (1024 * 1024 + 1, StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        let answer = connection
+            .request(Method::POST, "/machine/map", " ".repeat(length))
+            .await
+            .unwrap();
+        assert_eq!(answer.status, status, "{length}");
+    }
 }
 
 #[tokio::test]

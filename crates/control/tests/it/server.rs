@@ -56,7 +56,7 @@ pub(crate) fn config() -> Config {
         noise_secret: zeroize::Zeroizing::new([0x51; 32]),
         url: "http://bowline.example.com".to_owned(),
         log_upload: false,
-        body_limit: 64 * 1024,
+        body_limit: 1024 * 1024,
         registrations_per_second: 0.0,
         liveness: Liveness::default(),
     }
