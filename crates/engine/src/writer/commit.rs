@@ -296,7 +296,8 @@ impl Writer {
     fn rejected(&mut self, mut in_flight: InFlight, put: usize, column: Option<Column>) {
         let is_work = |job: &usize| *job < in_flight.works.len();
         let Some(culprit) = in_flight.jobs.get(put).copied().filter(is_work) else {
-            tracing::error!(?column, tailnet.id = %self.handle.id, "the database refused a row that no caller wrote");
+            let column = column.map(|column| format!("{column:?}"));
+            tracing::error!(column, tailnet.id = %self.handle.id, "the database refused a row that no caller wrote");
             let failure = StoreFailure::Defect("the database refused a row");
             return self.give_up(in_flight, &failure);
         };

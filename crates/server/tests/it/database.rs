@@ -1,5 +1,6 @@
 //! A server whose database cannot be written.
 
+use std::io::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -85,4 +86,85 @@ async fn sigterm_ends_a_server_whose_database_hangs_and_says_so() {
     let took = asked.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}, {status:?}");
     let _ = waiting.kill().await;
+}
+
+/// A small file system in memory on the data directory; unmounted when it is dropped.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    /// `None` where mounting is not permitted, after saying so.
+    fn on(home: &Home) -> Option<Self> {
+        let place = home.data();
+        std::fs::create_dir(&place).unwrap();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs"])
+            .arg(&place)
+            .output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            Some(Self(place))
+        } else {
+            bowline_testdata::skip("the right to mount a small file system");
+            None
+        }
+    }
+
+    fn ballast(&self) -> std::path::PathBuf {
+        self.0.join("ballast")
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.ballast()).unwrap();
+        for size in [65_536, 4096, 1] {
+            while file.write_all(&vec![1; size]).is_ok() {}
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .args(["-l"])
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_starts_on_a_full_disk_serves_what_there_is() {
+    let home = Home::new();
+    let Some(disk) = Disk::on(&home) else { return };
+    let first = home.serve().await;
+    let laptop = first.device(&home, 1, "laptop").await;
+    drop(laptop);
+    first.terminate();
+    assert_eq!(first.end().await.code(), Some(0));
+    disk.fill();
+    let second = home.serve().await;
+    let server = second.server().await;
+    // The device that is known comes back, and is served.
+    let identity = bowline_testkit::client::Identity::numbered(1);
+    let laptop = bowline_testkit::client::Client::new(second.server().await, identity, "laptop");
+    let mut stream = patiently(laptop.stream(Compression::Zstd)).await.unwrap();
+    assert!(patiently(stream.next()).await.unwrap().is_some());
+    let devices = home.prints_json(&["device", "list"]).await;
+    assert_eq!(devices["devices"].as_array().unwrap().len(), 1);
+    // Changes are refused, some of which may still fit at first.
+    let mut refused = None;
+    for _ in 0..200 {
+        let ran = home.run(&["key", "create"]).await;
+        if ran.code != 0 {
+            refused = Some(ran);
+            break;
+        }
+    }
+    let refused = refused.expect("the disk is full");
+    assert!(refused.err.contains("no space left"), "{refused:?}");
+    assert_eq!(health(&server, "/health").await.0, 503);
+    std::fs::remove_file(disk.ballast()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while health(&server, "/health").await.0 != 200 {
+        assert!(Instant::now() < deadline, "it stays unready");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    home.prints(&["key", "create"]).await;
 }
