@@ -3,6 +3,8 @@
 mod apply;
 mod examine;
 mod fail;
+mod files;
+mod keeper;
 mod open;
 mod read;
 mod sql;
@@ -10,7 +12,7 @@ mod transfer;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bowline_model::id::TailnetId;
 use jiff::Timestamp;
@@ -23,6 +25,7 @@ use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::examine::Examination;
 use crate::options::Options;
 use crate::row::{CatchUp, Change, Loaded, Presence};
+use keeper::Keeper;
 use read::Readers;
 use writer::Writer;
 
@@ -42,6 +45,8 @@ pub(crate) struct Sqlite {
     writer: Writer,
     readers: Arc<Readers>,
     is_new: bool,
+    /// What is wrong with the files.
+    trouble: Arc<Mutex<Option<Trouble>>>,
     /// It never changes: nobody else can open the file.
     epochs: watch::Sender<u64>,
 }
@@ -52,19 +57,26 @@ impl Sqlite {
         let place = path.display().to_string();
         let task = tokio::task::spawn_blocking(move || {
             let opened = open::open(&path, &options)?;
-            let writer = Writer::start(opened.writer, opened.lock, options)
+            let readers = Arc::new(Readers::new(opened.readers));
+            let trouble = Arc::new(Mutex::new(None));
+            let keeper = Keeper::new(path.clone(), readers.clone(), trouble.clone());
+            let writer = Writer::start(opened.writer, opened.lock, options, keeper)
                 .map_err(|source| OpenError::NotWritable { path, source })?;
             Ok(Self {
+                trouble,
                 is_new: opened.is_new,
                 epochs: watch::Sender::new(0),
                 writer,
-                readers: Arc::new(Readers::new(opened.readers)),
+                readers,
             })
         });
-        task.await.unwrap_or_else(|error| {
+        let opened: Result<Self, OpenError> = task.await.unwrap_or_else(|error| {
             let cause = crate::Cause::new(error);
             Err(OpenError::Unreadable { place, cause })
-        })
+        });
+        let opened = opened?;
+        opened.writer.look_now_and_then();
+        Ok(opened)
     }
 
     pub(crate) fn is_new(&self) -> bool {
@@ -80,9 +92,11 @@ impl Sqlite {
         self.epochs.subscribe()
     }
 
-    #[expect(clippy::unused_self, reason = "the other engine looks")]
     pub(crate) fn trouble(&self) -> Option<Trouble> {
-        None
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     async fn read<T: Send + 'static>(

@@ -14,6 +14,8 @@ use crate::migrate;
 use crate::options::Opening;
 use crate::sql;
 
+/// Up to this size, in bytes, all of a file is looked at when it is opened: 256 MiB, about a second.
+const WHOLE: u64 = 256 * 1024 * 1024;
 /// Faults of the file's structure that are listed.
 const LISTED: u32 = 100;
 
@@ -127,9 +129,9 @@ fn encoded(path: &Path) -> String {
     text
 }
 
-/// Refuses a file whose state cannot be trusted: its schema, and the structure of the tables that
-/// hold the state, indexes included. The cost follows the state that is going to be loaded, and not
-/// the logs; rows are compared with their checksums as they are read.
+/// Refuses a file whose schema or structure cannot be trusted, indexes included. Above a size only
+/// the tables that hold the state are looked at, so that the cost follows the state, which is going
+/// to be loaded, and not the logs. Rows are compared with their checksums as they are read.
 pub(super) fn refuse_damaged(conn: &Connection, path: &Path) -> Result<(), OpenError> {
     let failed = |error| fail::opening(error, path);
     let refused = |problem: String| OpenError::Unreadable {
@@ -139,8 +141,14 @@ pub(super) fn refuse_damaged(conn: &Connection, path: &Path) -> Result<(), OpenE
     if let Some(problem) = schema_fault(conn).map_err(failed)? {
         return Err(refused(problem));
     }
+    if std::fs::metadata(path).is_ok_and(|file| file.len() <= WHOLE) {
+        return match structure(conn, None).map_err(failed)?.into_iter().next() {
+            Some(problem) => Err(refused(problem)),
+            None => Ok(()),
+        };
+    }
     let tables = SPECS.iter().map(|spec| spec.table);
-    for table in tables.chain(["heads", "presence", "secrets", "moments"]) {
+    for table in tables.chain(["heads", "outbox", "presence", "secrets", "moments"]) {
         if let Some(problem) = structure(conn, Some(table)).map_err(failed)?.first() {
             return Err(refused(format!("{table}: {problem}")));
         }
@@ -161,14 +169,50 @@ fn structure(conn: &Connection, table: Option<&str>) -> Result<Vec<String>, rusq
     Ok(problems)
 }
 
+/// Refuses a file whose list of migrations is not a part of this program's: running the rest would
+/// fail halfway, or a panic of the program that reads the list would be all that is said.
+pub(super) fn refuse_wrong_history(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let failed = |error| fail::opening(error, path);
+    let refused = |problem: String| OpenError::Unreadable {
+        place: path.display().to_string(),
+        cause: Cause::new(problem),
+    };
+    if let Some(problem) = structure(conn, Some("refinery_schema_history"))
+        .map_err(failed)?
+        .first()
+    {
+        return Err(refused(format!("refinery_schema_history: {problem}")));
+    }
+    let fresh = fresh().map_err(refused)?;
+    let known = history(&fresh).map_err(failed)?;
+    let found = history(conn).map_err(failed)?;
+    if known.starts_with(&found) {
+        Ok(())
+    } else {
+        Err(refused(HISTORY.to_owned()))
+    }
+}
+
+const HISTORY: &str = "the list of migrations is not the one of this program";
+
+/// An empty database with the schema of now.
+fn fresh() -> Result<Connection, String> {
+    let mut fresh = Connection::open_in_memory().map_err(|error| error.to_string())?;
+    migrate::runner(migrate::SQLITE)
+        .map_err(|error| error.to_string())?
+        .run(&mut fresh)
+        .map_err(|error| error.to_string())?;
+    Ok(fresh)
+}
+
 /// What in the schema is not what the migrations make.
 fn schema_fault(conn: &Connection) -> Result<Option<String>, rusqlite::Error> {
-    let mut fresh = Connection::open_in_memory()?;
-    let made = migrate::runner(migrate::SQLITE)
-        .map_err(|error| error.to_string())
-        .and_then(|runner| runner.run(&mut fresh).map_err(|error| error.to_string()));
-    if let Err(problem) = made {
-        return Ok(Some(format!("the schema cannot be compared: {problem}")));
+    let fresh = match fresh() {
+        Ok(fresh) => fresh,
+        Err(problem) => return Ok(Some(format!("the schema cannot be compared: {problem}"))),
+    };
+    if history(&fresh)? != history(conn)? {
+        return Ok(Some(HISTORY.to_owned()));
     }
     let (expected, found) = (schema(&fresh)?, schema(conn)?);
     if expected == found {
@@ -180,6 +224,19 @@ fn schema_fault(conn: &Connection) -> Result<Option<String>, rusqlite::Error> {
     Ok(Some(format!(
         "the schema is not the one that this program made: {name:?} differs"
     )))
+}
+
+/// The migrations that were run: number, name, checksum, and whether the time can be read.
+fn history(conn: &Connection) -> Result<Vec<(i64, String, String, bool)>, rusqlite::Error> {
+    let text = "SELECT version, name, checksum, applied_on FROM refinery_schema_history \
+                ORDER BY version";
+    let mut statement = conn.prepare(text)?;
+    let rows = statement.query_map([], |row| {
+        let applied: String = row.get(3)?;
+        let is_time = applied.parse::<jiff::Timestamp>().is_ok();
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, is_time))
+    })?;
+    rows.collect()
 }
 
 type Object = (String, String, String);

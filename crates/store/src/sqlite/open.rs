@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::examine::refuse_damaged;
+use super::examine::{refuse_damaged, refuse_wrong_history};
 use super::fail;
 use crate::error::OpenError;
 use crate::migrate;
@@ -95,20 +95,10 @@ fn connections(
         _ => {}
     }
     migrate::refuse_newer(newest_migration(&writer).map_err(failed)?)?;
-    writer
-        .pragma_update(None, "journal_mode", "WAL")
-        .map_err(failed)?;
-    set_durable(&writer, true).map_err(failed)?;
-    // macOS: a plain fsync there does not reach the platter.
-    writer
-        .pragma_update(None, "fullfsync", true)
-        .map_err(failed)?;
-    writer
-        .pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
-        .map_err(failed)?;
-    writer
-        .pragma_update(None, "cache_size", -16 * 1024)
-        .map_err(failed)?;
+    prepare(&writer).map_err(failed)?;
+    if !is_new {
+        refuse_wrong_history(&writer, path)?;
+    }
     migrate::runner(migrate::SQLITE)?
         .run(&mut writer)
         .map_err(migrate::failed)?;
@@ -125,14 +115,7 @@ fn connections(
             })?;
     }
 
-    let readers = (0..options.connections.max(1))
-        .map(|_| {
-            let reader = connect(path, index)?;
-            reader.pragma_update(None, "query_only", true)?;
-            Ok(reader)
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(failed)?;
+    let readers = readers_with(path, options.connections.max(1), index).map_err(failed)?;
     Ok((writer, readers, is_new))
 }
 
@@ -175,6 +158,42 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
+}
+
+/// Opens the writer's connection to a database that is as this program left it.
+pub(super) fn writer(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let writer = connect(path, &Index::File)?;
+    prepare(&writer)?;
+    // The log and its index come with the first read.
+    writer.query_row("SELECT count(*) FROM heads", [], |_| Ok(()))?;
+    Ok(writer)
+}
+
+fn prepare(writer: &Connection) -> Result<(), rusqlite::Error> {
+    writer.pragma_update(None, "journal_mode", "WAL")?;
+    set_durable(writer, true)?;
+    // macOS: a plain fsync there does not reach the platter.
+    writer.pragma_update(None, "fullfsync", true)?;
+    writer.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    writer.pragma_update(None, "cache_size", -16 * 1024)
+}
+
+/// Opens connections for reading.
+pub(super) fn readers(path: &Path, count: usize) -> Result<Vec<Connection>, rusqlite::Error> {
+    readers_with(path, count, &Index::File)
+}
+
+fn readers_with(
+    path: &Path,
+    count: usize,
+    index: &Index,
+) -> Result<Vec<Connection>, rusqlite::Error> {
+    let open = |_| {
+        let reader = connect(path, index)?;
+        reader.pragma_update(None, "query_only", true)?;
+        Ok(reader)
+    };
+    (0..count).map(open).collect()
 }
 
 fn connect(path: &Path, index: &Index) -> Result<Connection, rusqlite::Error> {
@@ -233,7 +252,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

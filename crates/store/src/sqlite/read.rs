@@ -1,7 +1,8 @@
 //! Reads: a few connections, each used on a blocking thread for one read transaction.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bowline_model::id::TailnetId;
 use jiff::Timestamp;
@@ -19,20 +20,62 @@ use crate::sql;
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
+/// How long a read waits while the writer opens the files anew.
+const ANEW: Duration = Duration::from_secs(10);
+
 /// The connections for reading.
 #[derive(Debug)]
 pub(super) struct Readers {
     permits: Semaphore,
-    /// As many as there are free permits.
+    count: usize,
+    /// As many as there are free permits, but for the moments in which the writer has them all.
     idle: Mutex<Vec<Connection>>,
+    returned: Condvar,
 }
 
 impl Readers {
     pub(super) fn new(connections: Vec<Connection>) -> Self {
         Self {
             permits: Semaphore::new(connections.len()),
+            count: connections.len(),
             idle: Mutex::new(connections),
+            returned: Condvar::new(),
         }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Takes every connection, once the reads under way have ended; reads that begin wait. `false`
+    /// when one did not end in time: then all goes on as before.
+    pub(super) fn take_all(&self, limit: Duration) -> bool {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Vec::with_capacity(self.count);
+        let until = Instant::now() + limit;
+        loop {
+            taken.append(&mut idle);
+            let left = until.saturating_duration_since(Instant::now());
+            if taken.len() == self.count {
+                return true;
+            }
+            if left.is_zero() || self.permits.is_closed() {
+                idle.append(&mut taken);
+                self.returned.notify_all();
+                return false;
+            }
+            idle = self
+                .returned
+                .wait_timeout(idle, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Gives connections in the place of those that were taken.
+    pub(super) fn give(&self, connections: Vec<Connection>) {
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = connections;
+        self.returned.notify_all();
     }
 
     /// Reads in one transaction, so that everything read belongs to one moment.
@@ -64,6 +107,7 @@ impl Readers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        self.returned.notify_all();
     }
 }
 
@@ -79,11 +123,18 @@ struct Lease {
 
 impl Lease {
     fn take(readers: std::sync::Arc<Readers>) -> Option<Self> {
-        let connection = readers
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()?;
+        let mut idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + ANEW;
+        while idle.is_empty() && !readers.permits.is_closed() && Instant::now() < until {
+            // The writer has them, to open the files anew.
+            idle = readers
+                .returned
+                .wait_timeout(idle, ANEW)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        let connection = idle.pop()?;
+        drop(idle);
         Some(Self {
             readers,
             connection: Some(connection),
@@ -101,6 +152,7 @@ impl Drop for Lease {
         if !self.readers.permits.is_closed() {
             idle.extend(self.connection.take());
             self.readers.permits.add_permits(1);
+            self.readers.returned.notify_all();
         }
     }
 }

@@ -9,11 +9,13 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fail::{self, Lost};
+use super::keeper::Keeper;
 use super::open;
 use crate::error::{Cause, Condition, Trouble};
 use crate::options::{Fault, Options, Point};
@@ -25,6 +27,9 @@ const GROUP: usize = 512;
 /// Pages in the WAL after which it is copied into the database: 4 MiB.
 const CHECKPOINT_PAGES: i32 = 1024;
 
+/// How often the files are looked at while nothing is written.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 thread_local! {
     /// Pages in the WAL after the last commit of this thread.
     static WAL_PAGES: Cell<i32> = const { Cell::new(0) };
@@ -32,6 +37,8 @@ thread_local! {
 
 enum Message {
     Job(Box<dyn Job>),
+    /// Look whether the files are still there.
+    Look,
     Close,
 }
 
@@ -122,6 +129,7 @@ impl Writer {
         conn: Connection,
         lock: File,
         options: Options,
+        keeper: Keeper,
     ) -> Result<Self, std::io::Error> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
@@ -130,6 +138,7 @@ impl Writer {
                 let thread = Thread {
                     conn,
                     options,
+                    keeper,
                     durable: true,
                     broken: false,
                 };
@@ -167,6 +176,24 @@ impl Writer {
         answered.await.unwrap_or_else(|_| Err(died().into()))
     }
 
+    /// Lets the thread look at the files every few seconds, until it ends.
+    pub(super) fn look_now_and_then(&self) {
+        let queue = self.queue.downgrade();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let Some(queue) = queue.upgrade() else { return };
+                // A full queue looks by itself.
+                if matches!(
+                    queue.try_send(Message::Look),
+                    Err(mpsc::error::TrySendError::Closed(_))
+                ) {
+                    return;
+                }
+            }
+        });
+    }
+
     /// Finishes what was sent before, and ends the thread.
     pub(super) async fn close(&self) {
         let _ = self.queue.send(Message::Close).await;
@@ -184,6 +211,7 @@ impl Writer {
 struct Thread {
     conn: Connection,
     options: Options,
+    keeper: Keeper,
     /// What `synchronous` is set to.
     durable: bool,
     /// The disk failed: nothing is written any more.
@@ -192,10 +220,7 @@ struct Thread {
 
 impl Thread {
     fn run(mut self, mut jobs: mpsc::Receiver<Message>) {
-        self.conn.wal_hook(Some(|_, pages| {
-            WAL_PAGES.set(pages);
-            Ok(())
-        }));
+        count_pages(&self.conn);
         let mut checkpoint_at = CHECKPOINT_PAGES;
         let mut closing = false;
         while !closing {
@@ -207,6 +232,7 @@ impl Thread {
             while let Some(message) = next {
                 match message {
                     Message::Job(job) => group.push(job),
+                    Message::Look => {}
                     Message::Close => {
                         closing = true;
                         break;
@@ -220,6 +246,8 @@ impl Thread {
             }
             if !group.is_empty() {
                 self.commit(group);
+            } else if !self.broken {
+                self.keep();
             }
             if WAL_PAGES.get() >= checkpoint_at && !self.broken {
                 checkpoint_at = self.checkpoint();
@@ -244,8 +272,16 @@ impl Thread {
     fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
         let outcome = if self.broken {
             Err(stopped())
+        } else if let Some(trouble) = self.keep() {
+            Err(Lost::Trouble(trouble))
         } else {
-            self.transact(&mut group)
+            // What was written to files that nobody finds is not durable.
+            match self.transact(&mut group) {
+                Ok(()) => self
+                    .keep()
+                    .map_or(Ok(()), |trouble| Err(Lost::Trouble(trouble))),
+                lost => lost,
+            }
         };
         if let Err(Lost::Unknown(cause)) = &outcome {
             // Never again: a second fsync may succeed without the pages that the first one lost.
@@ -258,6 +294,16 @@ impl Thread {
         for job in group {
             job.answer(outcome.as_ref().err());
         }
+    }
+
+    /// Sees to it that the files are where they should be; why they are not.
+    fn keep(&mut self) -> Option<Trouble> {
+        let trouble = self.keeper.keep(&mut self.conn);
+        if self.keeper.opened_anew() {
+            count_pages(&self.conn);
+            self.durable = true;
+        }
+        trouble
     }
 
     fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Lost> {
@@ -341,6 +387,14 @@ impl Thread {
     fn run_statement(&self, sql: &str) -> Result<(), rusqlite::Error> {
         self.conn.prepare_cached(sql)?.execute([]).map(|_| ())
     }
+}
+
+/// Notes how long the log is after each commit of this connection.
+fn count_pages(conn: &Connection) {
+    conn.wal_hook(Some(|_, pages| {
+        WAL_PAGES.set(pages);
+        Ok(())
+    }));
 }
 
 fn injected(fault: Fault) -> rusqlite::Error {

@@ -8,6 +8,7 @@
 
 mod contract;
 mod crash;
+mod damage;
 mod database;
 mod file;
 mod full_disk;
@@ -15,5 +16,6 @@ mod lease;
 mod model;
 mod network;
 mod pool;
+mod replaced;
 mod rows;
 mod wire;
