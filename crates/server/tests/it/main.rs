@@ -8,6 +8,7 @@
 mod commands;
 mod database;
 mod devices;
+mod doctor;
 mod documents;
 mod elsewhere;
 mod home;
