@@ -115,7 +115,12 @@ fn traces(data: &Path) -> Result<Vec<&'static str>> {
         match std::fs::metadata(data.join(name)) {
             Ok(file) if file.len() > 0 => found.push(name),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A file in the place of the directory is said when the directory is to be made.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
                 "this user may not look into {}; run this as the user that runs the server",
                 data.display()

@@ -133,8 +133,12 @@ async fn a_file_that_is_no_database_is_told_from_a_good_one() {
     ] {
         assert_eq!(
             home.refuses(args).await,
-            "bowline: the database is damaged or unreadable; restore the newest backup into a new \
-             database\n  because: file is not a database\n",
+            format!(
+                "bowline: the database {} is damaged or unreadable; keep a copy of it, run `bowline \
+                 doctor` for the details, and restore the newest backup\n  because: file is not a \
+                 database\n",
+                home.data().join("bowline.db").display()
+            ),
             "{args:?}"
         );
     }

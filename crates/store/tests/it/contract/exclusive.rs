@@ -27,13 +27,7 @@ pub(crate) async fn a_newer_database_is_refused(database: Arc<Database>) {
     database.execute(newer).await;
     let error = Store::open(&database.url, options()).await.unwrap_err();
     assert!(
-        matches!(
-            error,
-            OpenError::Newer {
-                found: 1000,
-                known: 7
-            }
-        ),
+        matches!(error, OpenError::Newer { found: 1000, .. }),
         "{error:?}"
     );
     assert!(error.to_string().contains("1000"), "{error}");

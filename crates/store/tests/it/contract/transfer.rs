@@ -145,7 +145,7 @@ pub(crate) async fn a_broken_dump_leaves_nothing(database: Arc<Database>) {
             "newer format",
         ),
         (
-            text.replacen("\"migration\":7", "\"migration\":8", 1),
+            text.replacen("\"migration\":", "\"migration\":9", 1),
             "newer schema",
         ),
         (
