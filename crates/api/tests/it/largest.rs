@@ -128,7 +128,7 @@ pub(crate) fn cases(operation: &Operation, named: &Named<'_>, count: usize) -> V
                 ("search paths", json!({"searchPaths": domains()})),
             ]
         }
-        "updateTailnetSettings" => vec![(
+        "updateTailnetSettings" | "confirmClock" => vec![(
             "members that are not known",
             members(count, |n| format!("m{n}"), &json!(1)),
         )],
