@@ -97,6 +97,7 @@ async fn one_tailnets_policies_hold_up_nobody_and_no_shutdown() {
     // The connections are cut first, and the work ends with its requests.
     attacks.iter().for_each(tokio::task::JoinHandle::abort);
     let began = Instant::now();
+    site.serving.terminate();
     patiently(site.serving.end()).await;
     let took = began.elapsed();
     assert!(took.as_secs() < 20, "the process ended after {took:?}");
