@@ -24,12 +24,24 @@ use crate::text::body_error;
 /// A JSON body, whatever its `Content-Type` says: `curl --data` sends a form's.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+/// Up to this size a body is read where it arrives: well under ten milliseconds. What is larger is
+/// read beside the runtime.
+const SMALL: usize = 128 * 1024;
+
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = bytes(request, state).await?;
-        parse(&bytes).map(Self)
+        if bytes.len() <= SMALL {
+            return parse(&bytes).map(Self);
+        }
+        let read = tokio::task::spawn_blocking(move || parse(&bytes));
+        let read = read.await.map_err(|error| {
+            tracing::error!(%error, "a body was not read to its end");
+            ApiError::internal()
+        })?;
+        read.map(Self)
     }
 }
 
