@@ -18,8 +18,12 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 .PHONY: run
-run: ## Build the server and start it on its embedded default, with its data in DATA
-	cargo run --release --locked -p bowline-server --bin bowline -- serve --data $(DATA) $(ARGS)
+run: ## Build the server quickly and start it on its embedded default, with its data in DATA
+	cargo run --profile quick --locked -p bowline-server --bin bowline -- serve --data $(DATA) $(ARGS)
+
+.PHONY: release
+release: ## Build the server as it is to be run for long: target/release/bowline
+	cargo build --release --locked -p bowline-server --bin bowline
 
 .PHONY: check
 check: ## Formatting, lints, documentation, licences and sources of dependencies
