@@ -183,7 +183,7 @@ fn the_derp_map_is_one_that_the_clients_version_can_use() {
 
 #[test]
 fn a_subnet_route_goes_to_who_is_online_and_an_exit_route_to_everybody_who_offers_it() {
-    let routes = ["10.0.0.0/8", "0.0.0.0/0"].map(|route| route.parse().unwrap());
+    let routes = ["10.0.0.0/8", "0.0.0.0/0", "::/0"].map(|route| route.parse().unwrap());
     let mut before = snapshot(3);
     for number in [1, 2] {
         let mut router = device(number);
