@@ -82,7 +82,7 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl Certificate {
-    /// Reads a pair of files that is watched from then on (see [`watch`]).
+    /// Reads a pair of files that is watched from then on (see [`watch()`]).
     ///
     /// # Errors
     /// When a file cannot be read, is not what it should be, or they do not fit each other.
