@@ -289,7 +289,7 @@ impl Engine {
     /// Confirms a session that waits, or refuses it.
     ///
     /// # Errors
-    /// `NotPermitted` for an actor who may not confirm it ([`acting::check_session`]; refuse it may
+    /// `NotPermitted` for an actor who may not confirm it (`acting::check_session`; refuse it may
     /// also whoever may change devices); `NotFound` when no such session waits in the actor's tailnet.
     pub async fn decide_ssh_check(
         &self,
