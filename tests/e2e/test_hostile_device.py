@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import NEW, OLD, SetPolicy, Tailnet
+from harness.api import Api
 from harness.client import Client
 from harness.network import Network, die_with_parent, run
 from harness.process import environment
@@ -67,6 +68,14 @@ def hostile(tailnet: Tailnet, network: Network, scratch: Path) -> Iterator[Hosti
     device.close()
 
 
+@pytest.fixture
+def plain_dns(api: Api) -> Iterator[None]:
+    """MagicDNS and nothing else is back after the test."""
+    yield
+    api.set_dns(preferences={"magicDNS": True})
+
+
+@pytest.mark.usefixtures("plain_dns")
 def test_what_one_device_says_costs_no_peer_its_map(tailnet: Tailnet, hostile: Hostile) -> None:
     old, new = tailnet.join(OLD, "old"), tailnet.join(NEW, "new")
     tailnet.meet(old, new)

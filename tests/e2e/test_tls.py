@@ -1,5 +1,6 @@
 """TLS on the server's own listener and on the relay, and a certificate that is renewed meanwhile."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def authority(scratch: Path) -> Authority:
 @pytest.fixture
 def secure(network: Network, scratch: Path, authority: Authority) -> Iterator[Server]:
     host = network.host("secure")
-    server = Server(setting("BOWLINE_BIN"), host, scratch / "secure", authority)
+    # The scratch directory is there for the whole run.
+    directory = Path(tempfile.mkdtemp(prefix="secure", dir=scratch))
+    server = Server(setting("BOWLINE_BIN"), host, directory, authority)
     server.init()
     server.start()
     yield server
