@@ -245,7 +245,7 @@ async fn run(devices: usize) {
         (
             "PATCH",
             "/tailnet/-/device-attributes".to_owned(),
-            "1,000 attributes",
+            "250 attributes",
             nodes(1),
             nodes(2),
         ),

@@ -23,7 +23,7 @@ const STRING_MAX: usize = 50;
 /// Longest comment.
 const COMMENT_MAX: usize = 200;
 /// The most attributes that one request changes.
-pub const EDITS_MAX: usize = 1000;
+pub const EDITS_MAX: usize = 250;
 /// The most attributes of one device.
 const ATTRIBUTES_MAX: usize = 100;
 
