@@ -211,7 +211,7 @@ async fn run(devices: usize) {
         .iter()
         .map(|domain| (domain.clone(), json!(["10.0.0.1"])))
         .collect();
-    let edits = bowline_engine::attribute::EDITS_MAX.min(ids.len());
+    let edits = bowline_engine::device::attribute::EDITS_MAX.min(ids.len());
     let nodes = |value: i64| -> Value {
         let nodes = ids[..edits]
             .iter()

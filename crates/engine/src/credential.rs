@@ -11,12 +11,12 @@ use bowline_model::user::Status;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::acting;
-use crate::actor::{Access, Actor, Principal, Scope};
-use crate::draft::Draft;
-use crate::engine::Engine;
-use crate::failure::{Refusal, StoreFailure};
-use crate::tag;
+use crate::core::actor::{Access, Actor, Principal, Scope};
+use crate::core::draft::Draft;
+use crate::core::engine::Engine;
+use crate::core::failure::{Refusal, StoreFailure};
+use crate::device::tag;
+use crate::people::acting;
 
 /// What a new auth key is to be.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,12 @@
 //! Devices: rename, approve, tag, expire, route, move, delete.
 
+pub(crate) mod allowance;
+pub(crate) mod approval;
+pub mod attribute;
+pub mod report;
+pub mod session;
+pub(crate) mod tag;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -12,15 +19,14 @@ use bowline_netmap::snapshot::Snapshot;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::acting;
-use crate::actor::{Access, Actor, Scope};
-use crate::approval::{ROUTES_MAX, approve_routes};
-use crate::draft::Draft;
-use crate::due::device_target;
-use crate::engine::Engine;
-use crate::failure::Refusal;
+use crate::core::actor::{Access, Actor, Scope};
+use crate::core::draft::Draft;
+use crate::core::due::device_target;
+use crate::core::engine::Engine;
+use crate::core::failure::Refusal;
+use crate::device::approval::{ROUTES_MAX, approve_routes};
 use crate::login::CountedBy;
-use crate::tag;
+use crate::people::acting;
 
 /// A free first label for a device, as near to the wanted one as possible: itself, then `-1`,
 /// `-2`, …. `own` may keep what it has.

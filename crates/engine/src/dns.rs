@@ -8,9 +8,9 @@ use bowline_model::name::is_domain;
 use indexmap::IndexMap;
 use serde_json::json;
 
-use crate::actor::{Access, Actor, Scope};
-use crate::engine::Engine;
-use crate::failure::Refusal;
+use crate::core::actor::{Access, Actor, Scope};
+use crate::core::engine::Engine;
+use crate::core::failure::Refusal;
 
 /// The most entries of each list.
 const ENTRIES_MAX: usize = 500;

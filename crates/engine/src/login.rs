@@ -4,6 +4,8 @@
 //! the right to change devices confirms with the code that the device's user was shown. What waits
 //! belongs to no tailnet yet: whoever confirms takes the device into theirs.
 
+pub mod ssh_check;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,15 +21,15 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::acting;
-use crate::actor::{Access, Actor, Principal, Scope};
-use crate::admit::{Admission, Asking, Continued, admit, continued, granted};
-use crate::draft::Draft;
-use crate::engine::Engine;
-use crate::failure::{Refusal, StoreFailure};
-use crate::register::{Registration, RegistrationRefused};
-use crate::tag;
-use crate::waiting::{Entrant, Limits, Waiting, WaitingRoom};
+use crate::core::actor::{Access, Actor, Principal, Scope};
+use crate::core::draft::Draft;
+use crate::core::engine::Engine;
+use crate::core::failure::{Refusal, StoreFailure};
+use crate::core::waiting::{Entrant, Limits, Waiting, WaitingRoom};
+use crate::device::tag;
+use crate::people::acting;
+use crate::registration::admit::{Admission, Asking, Continued, admit, continued, granted};
+use crate::registration::register::{Registration, RegistrationRefused};
 
 /// How long a login waits.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(1);

@@ -1,12 +1,14 @@
 //! Settings of a tailnet that administrators change.
 
+pub mod tailnet;
+
 use bowline_model::audit::Target;
 use bowline_model::tailnet::{Settings, Tailnet};
 use serde_json::json;
 
-use crate::actor::{Access, Actor, Scope};
-use crate::engine::Engine;
-use crate::failure::Refusal;
+use crate::core::actor::{Access, Actor, Scope};
+use crate::core::engine::Engine;
+use crate::core::failure::Refusal;
 
 /// A change of a tailnet's settings. Absent: unchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

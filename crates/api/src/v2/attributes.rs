@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use bowline_engine::attribute::{Edit, parse_value};
+use bowline_engine::device::attribute::{Edit, parse_value};
 use bowline_model::device::Device;
 use jiff::Timestamp;
 use serde::Deserialize;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use axum::response::Response;
-use bowline_engine::policy_file::{Expected, check_domains, etag};
+use bowline_engine::policy::file::{Expected, check_domains, etag};
 use bowline_model::id::TailnetId;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{Budget, Diagnostic, Exhausted, Failure, Place, Policy, hujson};

@@ -375,7 +375,7 @@ async fn a_device_is_once_in_a_batch() {
 
 #[tokio::test]
 async fn a_batch_changes_at_most_so_many_attributes() {
-    use bowline_engine::attribute::EDITS_MAX;
+    use bowline_engine::device::attribute::EDITS_MAX;
     let batch = Batch::new().await;
     let nodes = |count: usize| {
         let edits = (0..count).map(|n| (format!("custom:k{n}"), Value::Null));

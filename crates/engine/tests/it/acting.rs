@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bowline_engine::acting::may_act_for;
-use bowline_engine::actor::{Access, Scope, role_may};
 use bowline_engine::credential::NewAuthKey;
+use bowline_engine::people::acting::may_act_for;
+use bowline_engine::{Access, Scope, role_may};
 use bowline_engine::{Actor, Refusal, SshAnswer, SshSession};
 use bowline_model::id::{DeviceId, UserId};
 use bowline_model::user::Role;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bowline_engine::policy_file::{Expected, PolicyRefused, etag};
+use bowline_engine::policy::file::{Expected, PolicyRefused, etag};
 use bowline_engine::{Actor, Report};
 use bowline_model::device::HostFacts;
 use bowline_model::id::DeviceId;

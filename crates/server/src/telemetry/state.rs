@@ -34,7 +34,7 @@ pub fn register_state(metrics: &Metrics, engine: &Engine) {
     let report = of(engine);
     metrics.durations("commit", "Time until a change was durable", move || {
         let latency = report().latency;
-        let bounds = bowline_engine::health::LATENCY_BOUNDS;
+        let bounds = bowline_engine::LATENCY_BOUNDS;
         let bounds = bounds.into_iter().chain([f64::MAX]);
         (bounds.zip(latency.buckets).collect(), latency.sum)
     });

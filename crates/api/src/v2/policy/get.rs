@@ -4,7 +4,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bowline_engine::policy_file::{oddities, text};
+use bowline_engine::policy::file::{oddities, text};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Policy;
 use http::HeaderMap;

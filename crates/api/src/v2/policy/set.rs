@@ -3,7 +3,7 @@
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use bowline_engine::StoreFailure;
-use bowline_engine::policy_file::{PolicyRefused, judge, text};
+use bowline_engine::policy::file::{PolicyRefused, judge, text};
 use bowline_policy::Budget;
 use http::{HeaderMap, StatusCode};
 

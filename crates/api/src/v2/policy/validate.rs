@@ -2,7 +2,7 @@
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use bowline_engine::policy_file::{judge, oddities, plain_oddities};
+use bowline_engine::policy::file::{judge, oddities, plain_oddities};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::hujson::{self, Unreadable};
 use bowline_policy::{Budget, Diagnostic, Failure};

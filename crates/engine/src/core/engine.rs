@@ -1,0 +1,516 @@
+//! The engine: all tailnets of this process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bowline_model::id::{DeviceId, TailnetId};
+use bowline_model::key::NodeKey;
+use bowline_netmap::DerpMap;
+use bowline_netmap::snapshot::Snapshot;
+use bowline_store::Store;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::core::actor::Actor;
+use crate::core::clock::{Clock, Ids, Random};
+use crate::core::directory::Directory;
+use crate::core::draft::Draft;
+use crate::core::failure::StoreFailure;
+use crate::core::health::{StoreHealth, StoreReport};
+use crate::core::start::{Starts, tell_fault};
+use crate::core::timekeeper::Timekeeper;
+use crate::core::watch::watch;
+use crate::core::writer::{Job, OnItsWay, Pending, Typed, supervise};
+use crate::device::allowance::Allowances;
+use crate::device::session::Sessions;
+
+/// How the engine works, for all tailnets.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Relays that clients are told of.
+    pub derp_map: DerpMap,
+    /// MagicDNS suffixes of new tailnets end with this domain, without a dot in front.
+    pub base_domain: String,
+    /// Days until the key of a newly logged-in device expires, for new tailnets.
+    pub key_duration_days: u32,
+    /// Whether MagicDNS can be turned on only where there is a global nameserver.
+    pub magic_dns_needs_nameserver: bool,
+    /// How long an ephemeral device may be offline before it is deleted.
+    pub ephemeral_timeout: Duration,
+    /// How long a device without a map stream still counts as online: a reconnect within it
+    /// changes nothing for anybody.
+    pub offline_grace: Duration,
+    /// The same after a restart of the server, when everybody must come back first.
+    pub restart_grace: Duration,
+    /// Whether devices connect to this process. Where none can, as in a command that works on the
+    /// database while no server runs, nobody is online.
+    pub serves_devices: bool,
+    /// From so far on, a jump of the wall clock against the monotonic one, or against the moment that
+    /// was noted before a start, is held back. Zero: the wall clock is always believed.
+    pub clock_jump: Duration,
+    /// How long the start waits for tailnets whose policies are being compiled, since the last one
+    /// that was done, before everything else is served without them.
+    pub start_patience: Duration,
+    /// Shortest time between two publications to the map streams of one tailnet.
+    pub publication_interval: Duration,
+    /// Whether logins from this machine itself are counted by their address, as all others are.
+    /// Not where a reverse proxy may stand in front that does not say for whom it asks.
+    pub loopback_is_a_source: bool,
+    /// How many reports of one device that change something are taken at once.
+    pub report_burst: u32,
+    /// How long one more of them takes in the long run. Zero: no limit.
+    pub report_interval: Duration,
+    /// How long a change waits for a database that does not answer, before its caller is told so.
+    pub commit_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            derp_map: DerpMap::default(),
+            base_domain: "internal".to_owned(),
+            key_duration_days: 180,
+            magic_dns_needs_nameserver: false,
+            ephemeral_timeout: Duration::from_mins(30),
+            offline_grace: Duration::from_secs(10),
+            restart_grace: Duration::from_mins(1),
+            serves_devices: true,
+            clock_jump: Duration::from_hours(24),
+            start_patience: Duration::from_secs(30),
+            publication_interval: Duration::from_millis(5),
+            loopback_is_a_source: false,
+            report_burst: 30,
+            report_interval: Duration::from_secs(5),
+            commit_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Something that other parts of the server act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A node key stopped being good: the device was deleted, expired, or got another.
+    NodeKeyRevoked(NodeKey),
+}
+
+/// All tailnets of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) clock: Timekeeper,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) settings: Settings,
+    pub(crate) derp_map: Arc<DerpMap>,
+    pub(crate) ids: Ids,
+    pub(crate) tailnets: papaya::HashMap<TailnetId, Arc<Handle>>,
+    /// Tailnets whose stored state cannot be put into force.
+    pub(crate) out_of_order: papaya::HashMap<TailnetId, ()>,
+    pub(crate) directory: Directory,
+    /// Tailnets that are known and not served yet.
+    pub(crate) starting: papaya::HashMap<TailnetId, ()>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) tasks: TaskTracker,
+    /// Ends the writers, after the streams.
+    pub(crate) stop: CancellationToken,
+    /// Ends what waits for a database that does not answer.
+    pub(crate) abandon: CancellationToken,
+    pub(crate) health: StoreHealth,
+    /// Ends the map streams.
+    pub(crate) streams: CancellationToken,
+    /// The number of the hand-over by which this process has the database.
+    pub(crate) epochs: watch::Receiver<u64>,
+    /// The hand-over after which memory was read.
+    pub(crate) read_epoch: watch::Sender<u64>,
+    /// Serialises the making of tailnets.
+    pub(crate) making: Arc<tokio::sync::Mutex<()>>,
+    /// Devices that wait for somebody to say whose they are.
+    pub(crate) logins: crate::login::Logins,
+    /// SSH sessions that wait to be confirmed, and those that were.
+    pub(crate) ssh_checks: crate::login::ssh_check::Checks,
+    pub(crate) ssh_confirmations: crate::login::ssh_check::Confirmations,
+    /// How often two machines were found to use one node key.
+    pub(crate) rivalries: AtomicU64,
+    pub(crate) counters: Counters,
+    /// Callers who were refused lately.
+    pub(crate) refusals: crate::logs::refused::Refusals,
+}
+
+/// What happened so far, for metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Reports of devices that wait, or waited, because the device changes what it says too often.
+    pub reports_held: AtomicU64,
+    /// Reports of which a part was left out or shortened that was not before.
+    pub reports_shortened: AtomicU64,
+}
+
+/// One tailnet of this process.
+pub(crate) struct Handle {
+    pub(crate) id: TailnetId,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) jobs: mpsc::Sender<Job>,
+    pub(crate) publications: watch::Sender<Arc<Snapshot>>,
+    pub(crate) published: Notify,
+    pub(crate) sessions: Sessions,
+    /// Changes of devices that are not in the snapshot yet.
+    pub(crate) pending: Pending,
+    /// Whether the writer has died and was not started again yet.
+    pub(crate) writer_lost: AtomicBool,
+    /// How often its devices may change what they report, and what waits because of it.
+    pub(crate) allowances: Allowances,
+}
+
+/// Why an engine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store failed.
+    #[error("could not read the database")]
+    Store(#[from] bowline_store::Error),
+    /// A stored object cannot be read.
+    #[error("cannot read {kind} {id} of tailnet {tailnet}")]
+    Body {
+        /// Kind of the object.
+        kind: String,
+        /// Its id.
+        id: u64,
+        /// Its tailnet.
+        tailnet: TailnetId,
+        /// What is wrong with it.
+        #[source]
+        source: bowline_model::record::BodyError,
+    },
+    /// A tailnet without its own record.
+    #[error("tailnet {0} has no record of itself")]
+    NoTailnet(TailnetId),
+}
+
+/// Time to serve one stream with a publication, generously.
+const PER_STREAM: Duration = Duration::from_micros(150);
+/// So many changes in one publication are a storm; one is somebody who makes one after the other
+/// and is not to wait.
+const STORM: u64 = 2;
+/// The longest time between two publications while changes wait.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(500);
+/// Time for tasks to see that what they wait for was given up.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);
+/// Jobs that may wait for one writer. A caller beyond them waits.
+const QUEUE: usize = 4096;
+
+impl Engine {
+    /// Loads every tailnet and starts its writer. Tailnets whose policies take long to compile come
+    /// later: until then they are not served.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or an object in it.
+    pub async fn open(
+        store: Store,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        let (events, _) = broadcast::channel(1024);
+        let epochs = store.epochs();
+        // Before anything is read: what changes while reading is read again.
+        let read_epoch = watch::Sender::new(*epochs.borrow());
+        let engine = Self(Arc::new(Inner {
+            derp_map: Arc::new(settings.derp_map.clone()),
+            store,
+            clock: Timekeeper::new(clock, settings.clock_jump),
+            random,
+            settings,
+            ids: Ids::default(),
+            tailnets: papaya::HashMap::new(),
+            out_of_order: papaya::HashMap::new(),
+            directory: Directory::default(),
+            starting: papaya::HashMap::new(),
+            events,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            health: StoreHealth::default(),
+            streams: CancellationToken::new(),
+            making: Arc::default(),
+            epochs,
+            read_epoch,
+            logins: crate::login::room(),
+            ssh_checks: crate::login::ssh_check::room(),
+            ssh_confirmations: crate::login::ssh_check::Confirmations::default(),
+            rivalries: AtomicU64::new(0),
+            counters: Counters::default(),
+            refusals: crate::logs::refused::Refusals::default(),
+        }));
+        engine.resume_clock().await?;
+        engine.0.tasks.spawn(watch(engine.0.clone()));
+        let tailnets = engine.0.store.tailnets().await?;
+        let starts = Starts::new(&engine, tailnets.into_iter().map(|(id, _)| id));
+        if let Some(rest) = starts.run().await? {
+            engine.0.tasks.spawn(rest.run_behind());
+        }
+        engine.watch_clock();
+        engine.0.tasks.spawn(engine.clone().follow_epochs());
+        Ok(engine)
+    }
+
+    /// Starts the writer of a tailnet that was loaded or just made.
+    pub(crate) fn add(&self, snapshot: Snapshot) {
+        // Before the first copy: later states follow from this one.
+        snapshot.settle();
+        let newest = snapshot
+            .devices()
+            .map(|entry| entry.device.id.get())
+            .chain(snapshot.users().map(|user| user.id.get()))
+            .chain(snapshot.credentials().map(|credential| credential.id.get()))
+            .chain([snapshot.id().get()])
+            .max();
+        self.0.ids.skip(newest.unwrap_or(0));
+        self.0.directory.add_all(&snapshot);
+        let (jobs, receiver) = mpsc::channel(QUEUE);
+        let shared = Arc::new(snapshot);
+        tell_fault(&shared);
+        let handle = Arc::new(Handle {
+            id: shared.id(),
+            snapshot: ArcSwap::new(shared.clone()),
+            jobs,
+            publications: watch::Sender::new(shared.clone()),
+            published: Notify::new(),
+            sessions: Sessions::default(),
+            pending: Pending::default(),
+            writer_lost: AtomicBool::new(false),
+            allowances: Allowances::default(),
+        });
+        self.0.tailnets.pin().insert(handle.id, handle.clone());
+        let writer = supervise(self.0.clone(), handle.clone(), receiver, shared);
+        self.0.tasks.spawn(writer);
+        self.0.tasks.spawn(publish(self.0.clone(), handle.clone()));
+        self.expect_back(&handle);
+    }
+
+    pub(crate) fn handle(&self, tailnet: TailnetId) -> Option<Arc<Handle>> {
+        self.0.tailnets.pin().get(&tailnet).cloned()
+    }
+
+    /// The newest state of a tailnet.
+    pub fn snapshot(&self, tailnet: TailnetId) -> Option<Arc<Snapshot>> {
+        self.handle(tailnet)
+            .map(|handle| handle.snapshot.load_full())
+    }
+
+    /// A tailnet by id (`T…CNTRL` or decimal) or organisation name.
+    pub fn find_tailnet(&self, text: &str) -> Option<TailnetId> {
+        self.0
+            .directory
+            .name(text)
+            .or_else(|| TailnetId::parse(text))
+            .filter(|id| self.handle(*id).is_some())
+    }
+
+    /// All tailnets, by id.
+    pub fn tailnets(&self) -> Vec<TailnetId> {
+        let mut ids: Vec<TailnetId> = self.0.tailnets.pin().keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Time, as the engine sees it.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The source of randomness that it was opened with.
+    pub fn random(&self) -> &dyn Random {
+        &*self.0.random
+    }
+
+    /// The settings it was opened with.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// The store, for reading logs.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Whether a node key belongs to a tailnet that is out of order: it is known, and cannot be
+    /// served.
+    pub fn is_out_of_order(&self, key: &NodeKey) -> bool {
+        let tailnet = self.0.directory.node_key(key);
+        tailnet.is_some_and(|tailnet| self.is_held_back(tailnet))
+    }
+
+    /// Tailnets whose changes cannot be stored at present: their writer has died, or what is stored
+    /// of them cannot be put into force.
+    pub fn tailnets_out_of_order(&self) -> Vec<TailnetId> {
+        let mut ids: Vec<TailnetId> = self.0.out_of_order.pin().keys().copied().collect();
+        let tailnets = self.0.tailnets.pin();
+        let lost = tailnets
+            .values()
+            .filter(|handle| handle.writer_lost.load(Ordering::Acquire));
+        ids.extend(lost.map(|handle| handle.id));
+        ids.sort_unstable();
+        ids
+    }
+
+    /// What is known of the database: whether changes can be stored, how many were, how long it took.
+    pub fn store_report(&self) -> StoreReport {
+        self.0.health.report()
+    }
+
+    /// Events from now on. A receiver that lags misses the oldest.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.0.events.subscribe()
+    }
+
+    /// Runs a change: the closure may run again, so it has no effect but on the draft.
+    ///
+    /// # Errors
+    /// What the closure refused with, or why the change could not be stored.
+    pub(crate) async fn write<T, E, F>(&self, actor: &Actor, closure: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreFailure> + Send + 'static,
+        F: FnMut(&mut Draft<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.write_as(actor.tailnet, actor.audit_ref(), closure)
+            .await
+    }
+
+    pub(crate) async fn write_as<T, E, F>(
+        &self,
+        tailnet: TailnetId,
+        actor: bowline_model::audit::ActorRef,
+        closure: F,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreFailure> + Send + 'static,
+        F: FnMut(&mut Draft<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let handle = self.handle(tailnet).ok_or_else(|| self.gone())?;
+        let (reply, answer) = oneshot::channel();
+        let work = Typed {
+            closure,
+            actor,
+            result: None,
+            reply,
+        };
+        handle
+            .jobs
+            .send(Job::Durable(Box::new(work)))
+            .await
+            .map_err(|_| self.gone())?;
+        // The writer took the change and dropped it: it has died, or has given up at the end.
+        answer.await.map_err(|_| self.gone())?
+    }
+
+    fn gone(&self) -> StoreFailure {
+        if self.0.stop.is_cancelled() {
+            StoreFailure::Stopping
+        } else {
+            StoreFailure::WriterLost
+        }
+    }
+
+    /// Runs a change of soft state or reported facts of a device (`None`: of any). It cannot fail
+    /// and nobody waits for it. It may run twice, on two states.
+    pub(crate) async fn soften(
+        handle: &Arc<Handle>,
+        device: Option<DeviceId>,
+        change: impl FnMut(&mut Draft<'_>) + Send + 'static,
+    ) {
+        let on_its_way = OnItsWay::new(handle.clone(), device);
+        // A closed queue means that the server stops: there is nobody left to be told.
+        let _ = handle
+            .jobs
+            .send(Job::Soft(Box::new(change), on_its_way))
+            .await;
+    }
+
+    /// Lets every writer look at the clock: what is due is done. For tests that move the clock.
+    pub async fn tick(&self) {
+        self.0.logins.sweep(self.now());
+        self.0.ssh_checks.sweep(self.now());
+        for id in self.tailnets() {
+            if let Some(handle) = self.handle(id) {
+                let (reply, done) = oneshot::channel();
+                if handle.jobs.send(Job::Tick(reply)).await.is_ok() {
+                    let _ = done.await;
+                }
+            }
+        }
+    }
+
+    /// Ends every stream and writer, after flushing soft state, and closes the store.
+    pub async fn close(self) {
+        self.stop().await;
+    }
+
+    /// The same within a time, whatever the database does: what it has not answered by then is
+    /// given up, as in a crash. Returns whether everything was written.
+    pub async fn close_within(self, limit: Duration) -> bool {
+        if tokio::time::timeout(limit, self.stop()).await.is_ok() {
+            return true;
+        }
+        self.0.abandon.cancel();
+        // Nothing of this waits for the database any more.
+        let _ = tokio::time::timeout(GIVEN_UP_WITHIN, self.0.tasks.wait()).await;
+        false
+    }
+
+    async fn stop(&self) {
+        self.0.streams.cancel();
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.store.clone().close().await;
+    }
+
+    /// Ends every map stream, now and from now on; changes are still taken.
+    pub fn end_streams(&self) {
+        self.0.streams.cancel();
+    }
+
+    /// Cancelled when map streams are to end.
+    pub fn ending(&self) -> CancellationToken {
+        self.0.streams.clone()
+    }
+}
+
+/// Hands the newest state to the map streams. A change after a quiet moment goes out at once; while
+/// many follow each other, the time between two publications doubles from
+/// [`Settings::publication_interval`] up to a time in which all streams can be served, so that a
+/// storm is told in few messages, and streams that keep up are at the same publication and share
+/// their deltas.
+async fn publish(engine: Arc<Inner>, handle: Arc<Handle>) {
+    let shortest = engine.settings.publication_interval;
+    let mut interval = shortest;
+    let mut told = 0;
+    loop {
+        tokio::select! {
+            () = handle.published.notified() => {}
+            () = engine.stop.cancelled() => return,
+        }
+        let snapshot = handle.snapshot.load_full();
+        let streams = u32::try_from(handle.publications.receiver_count()).unwrap_or(u32::MAX);
+        let longest = (PER_STREAM * streams).min(LONGEST_INTERVAL).max(shortest);
+        let waiting = snapshot.publication.saturating_sub(told);
+        interval = if waiting >= STORM {
+            (interval * 2).min(longest)
+        } else {
+            shortest
+        };
+        told = snapshot.publication;
+        handle.publications.send_replace(snapshot);
+        tokio::time::sleep(interval).await;
+    }
+}

@@ -1,0 +1,77 @@
+//! Who may assign which tags.
+//!
+//! Source: `api-behaviour` facts, section 4.4.
+
+use std::collections::{BTreeSet, HashSet};
+
+use bowline_model::tag::Tag;
+use bowline_netmap::snapshot::Snapshot;
+use bowline_policy::Principal as Asking;
+
+use crate::core::actor::{Actor, Principal};
+use crate::core::failure::Refusal;
+
+/// Text of a refusal, which names the tags that it is about. Official clients show it.
+pub(crate) fn refused<T: AsRef<str>>(tags: &[T]) -> Refusal {
+    let tags: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
+    Refusal::Invalid(format!(
+        "requested tags [{}] are invalid or not permitted",
+        tags.join(" ")
+    ))
+}
+
+/// The most tags of a device, an auth key or a login.
+pub(crate) const TAGS_MAX: usize = 256;
+
+/// Refuses a list of tags that is longer than any may be. To be asked before the list reaches the
+/// writer.
+pub(crate) fn check_count(texts: &[String]) -> Result<(), Refusal> {
+    if texts.len() > TAGS_MAX {
+        return Err(Refusal::invalid(format!(
+            "at most {TAGS_MAX} tags are possible, not {}",
+            texts.len()
+        )));
+    }
+    Ok(())
+}
+
+/// The tags that an actor asks for, if the policy in force lets them assign every one. Upper case
+/// and repetitions do not matter.
+///
+/// # Errors
+/// `Invalid` naming those that are no tags, or not to be had, in the order given.
+pub(crate) fn permitted(
+    snapshot: &Snapshot,
+    actor: &Actor,
+    texts: &[String],
+) -> Result<BTreeSet<Tag>, Refusal> {
+    check_count(texts)?;
+    if texts.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let asking = match &actor.principal {
+        Principal::User { id, .. } => Asking::User(id.get()),
+        Principal::Operator => Asking::Unlimited,
+    };
+    let tags: Vec<Option<Tag>> = texts.iter().map(|text| text.parse().ok()).collect();
+    let names: Vec<String> = tags.iter().flatten().map(ToString::to_string).collect();
+    // Which tags somebody may assign follows from the policy and the users, not from devices.
+    let may_not = snapshot
+        .compiled_for_people()
+        .may_assign_tags(asking, &names);
+    let may_not: HashSet<String> = may_not.err().unwrap_or_default().into_iter().collect();
+    let mut seen = HashSet::new();
+    let mut bad: Vec<&str> = Vec::new();
+    for (text, tag) in texts.iter().zip(&tags) {
+        let is_bad = tag
+            .as_ref()
+            .is_none_or(|tag| may_not.contains(tag.as_str()));
+        if is_bad && seen.insert(text) {
+            bad.push(text);
+        }
+    }
+    if !bad.is_empty() {
+        return Err(refused(&bad));
+    }
+    Ok(tags.into_iter().flatten().collect())
+}

@@ -1,0 +1,3 @@
+//! What was done, and what was refused.
+
+pub(crate) mod refused;

@@ -1,0 +1,4 @@
+//! Users, and acting for other users.
+
+pub mod acting;
+pub mod user;

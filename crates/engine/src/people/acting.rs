@@ -1,0 +1,132 @@
+//! Acting for somebody else: auth keys made for another user, logins confirmed as another user, SSH
+//! sessions confirmed, devices given back to a user. Whatever makes something act as a user asks
+//! here, inside the draft, where roles are those of now.
+
+use bowline_model::device::Device;
+use bowline_model::id::UserId;
+use bowline_model::user::{Role, Status};
+use bowline_netmap::snapshot::Snapshot;
+
+use crate::core::actor::{Access, Actor, Principal, Scope, role_may};
+use crate::core::failure::Refusal;
+
+/// Whether somebody of the role `own` may act as a user of the role `other`, who is not themselves:
+/// with a rank that is not below theirs. The owner acts for anyone, administrators for anyone but
+/// the owner; other roles that may change users act for members only.
+pub fn may_act_for(own: Role, other: Role) -> bool {
+    match own {
+        Role::Owner => true,
+        Role::Admin => other != Role::Owner,
+        Role::NetworkAdmin | Role::ItAdmin | Role::BillingAdmin | Role::Auditor | Role::Member => {
+            other == Role::Member && role_may(own, Scope::Users, Access::Write)
+        }
+    }
+}
+
+/// The role that a user has now.
+fn role_of(view: &Snapshot, user: UserId) -> Result<Role, Refusal> {
+    view.user(user)
+        .filter(|user| user.status == Status::Active)
+        .map(|user| user.role)
+        .ok_or(Refusal::NotPermitted)
+}
+
+/// Whether an actor may act as a user: themselves, or one whose rank is not above theirs. The
+/// operator of the server may act as anyone.
+///
+/// # Errors
+/// `NotFound` for a user who is not there; `NotPermitted`.
+pub(crate) fn check(view: &Snapshot, actor: &Actor, user: UserId) -> Result<(), Refusal> {
+    let other = view.user(user).ok_or(Refusal::NotFound)?.role;
+    let Principal::User { id: own, .. } = actor.principal else {
+        return Ok(());
+    };
+    if own == user || may_act_for(role_of(view, own)?, other) {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
+    }
+}
+
+/// The user that an actor acts as: the one they named; else themselves; for the operator, who is
+/// no user, the owner of the tailnet.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn user_for(
+    view: &Snapshot,
+    actor: &Actor,
+    named: Option<UserId>,
+) -> Result<UserId, Refusal> {
+    let owner = || {
+        let owner = view.users().find(|user| user.role == Role::Owner);
+        owner.map(|user| user.id)
+    };
+    let user = named.or(actor.user()).or_else(owner);
+    let user = user.ok_or(Refusal::NotFound)?;
+    check(view, actor, user)?;
+    Ok(user)
+}
+
+/// Whether an actor may confirm an SSH session that comes from this device: the user whose session
+/// it is; the owner and administrators, where they may act as that user and did not let the device
+/// in themselves; the operator of the server.
+///
+/// A confirmation is somebody's word that the person at the source is who the device says. Whoever
+/// made the device that user's could give that word about themselves.
+///
+/// # Errors
+/// `NotPermitted`.
+pub(crate) fn check_session(
+    view: &Snapshot,
+    actor: &Actor,
+    source: &Device,
+) -> Result<(), Refusal> {
+    let Principal::User { id: own, .. } = actor.principal else {
+        return Ok(());
+    };
+    let user = source.user.filter(|_| !source.is_tagged());
+    if user == Some(own) {
+        return Ok(());
+    }
+    let may_confirm = matches!(role_of(view, own)?, Role::Owner | Role::Admin)
+        && source.registered_by != Some(own)
+        && user.is_none_or(|user| check(view, actor, user).is_ok());
+    if may_confirm {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_acts_for_a_rank_above_theirs() {
+        use Role::{Admin, Auditor, BillingAdmin, ItAdmin, Member, NetworkAdmin, Owner};
+        let all = [
+            Owner,
+            Admin,
+            NetworkAdmin,
+            ItAdmin,
+            BillingAdmin,
+            Auditor,
+            Member,
+        ];
+        for own in all {
+            let may: Vec<Role> = all
+                .into_iter()
+                .filter(|other| may_act_for(own, *other))
+                .collect();
+            let expected: &[Role] = match own {
+                Owner => &all,
+                Admin => &all[1..],
+                ItAdmin => &[Member],
+                NetworkAdmin | BillingAdmin | Auditor | Member => &[],
+            };
+            assert_eq!(may, expected, "{own:?}");
+        }
+    }
+}

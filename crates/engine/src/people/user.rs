@@ -1,0 +1,76 @@
+//! Users. Roles, sign-in and provisioning come with their own use cases.
+
+use bowline_model::audit::Target;
+use bowline_model::id::UserId;
+use bowline_model::text::is_hidden;
+use bowline_model::user::{Role, Status, User, is_login_name};
+use serde_json::{Value, json};
+
+use crate::core::actor::{Access, Actor, Scope};
+use crate::core::engine::Engine;
+use crate::core::failure::{Refusal, StoreFailure};
+
+impl Engine {
+    /// Makes a user.
+    ///
+    /// # Errors
+    /// `NotPermitted` without the role; `Invalid` for a login name that is none or is taken, or
+    /// for a second owner.
+    pub async fn create_user(
+        &self,
+        actor: &Actor,
+        login: &str,
+        name: Option<&str>,
+        role: Role,
+    ) -> Result<User, Refusal> {
+        if !actor.may(Scope::Users, Access::Write) {
+            return Err(Refusal::NotPermitted);
+        }
+        if !is_login_name(login) {
+            return Err(Refusal::invalid(format!(
+                "{login:?} is not a login name: expected something like ann@example.com"
+            )));
+        }
+        if role == Role::Owner {
+            return Err(Refusal::invalid("a tailnet has exactly one owner"));
+        }
+        let display = name
+            .unwrap_or_else(|| login.split('@').next().unwrap_or(login))
+            .trim()
+            .to_owned();
+        if display.is_empty() || display.chars().count() > 100 || display.contains(is_hidden) {
+            return Err(Refusal::invalid("a display name has 1 to 100 characters"));
+        }
+        let login = login.to_owned();
+        self.write(actor, move |draft| {
+            if draft.view().user_by_login(&login).is_some() {
+                return Err(Refusal::invalid(format!(
+                    "a user with the login name {login:?} exists already"
+                )));
+            }
+            let user = User {
+                id: UserId::new(draft.new_id()).ok_or(StoreFailure::Defect("ran out of ids"))?,
+                login_name: login.clone(),
+                display_name: display.clone(),
+                role,
+                status: Status::Active,
+                created: draft.now(),
+            };
+            let target = Target {
+                id: user.id.stable(),
+                name: login.clone(),
+                kind: "USER".to_owned(),
+                property: None,
+            };
+            draft.audit(
+                "CREATE",
+                target,
+                Value::Null,
+                json!({"loginName": login, "role": role}),
+            );
+            draft.put_user(user.clone());
+            Ok(user)
+        })
+        .await
+    }
+}

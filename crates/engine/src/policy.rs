@@ -1,0 +1,3 @@
+//! The policy file of a tailnet.
+
+pub mod file;
