@@ -3,8 +3,8 @@
 //! subject: what may be done, and by whom, is said in the folders beside this one.
 
 pub(crate) mod actor;
-pub(crate) mod census;
 pub(crate) mod clock;
+pub(crate) mod clock_watch;
 pub(crate) mod directory;
 pub(crate) mod draft;
 pub(crate) mod due;
@@ -12,7 +12,12 @@ pub(crate) mod engine;
 pub(crate) mod failure;
 pub(crate) mod freshness;
 pub(crate) mod health;
+pub(crate) mod job;
 pub(crate) mod load;
+pub(crate) mod memory;
+pub(crate) mod open;
+pub(crate) mod serve;
+pub(crate) mod sessions;
 pub(crate) mod start;
 pub(crate) mod timekeeper;
 pub(crate) mod waiting;

@@ -1,5 +1,7 @@
 //! Auth keys and API access tokens: make, list, revoke, check.
 
+pub(crate) mod due;
+
 use std::sync::Arc;
 
 use bowline_model::audit::Target;

@@ -3,9 +3,13 @@
 pub(crate) mod allowance;
 pub(crate) mod approval;
 pub mod attribute;
+pub(crate) mod due;
+pub(crate) mod name;
 pub mod report;
+pub mod reported;
 pub mod session;
 pub(crate) mod tag;
+pub(crate) mod target;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,7 +17,7 @@ use std::sync::Arc;
 use bowline_model::address;
 use bowline_model::device::Device;
 use bowline_model::id::{DeviceId, TailnetId};
-use bowline_model::name;
+use bowline_model::name as names;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use ipnet::IpNet;
@@ -21,43 +25,12 @@ use serde_json::{Value, json};
 
 use crate::core::actor::{Access, Actor, Scope};
 use crate::core::draft::Draft;
-use crate::core::due::device_target;
 use crate::core::engine::Engine;
 use crate::core::failure::Refusal;
 use crate::device::approval::{ROUTES_MAX, approve_routes};
-use crate::login::CountedBy;
+use crate::device::name::free_name;
+use crate::device::target::device_target;
 use crate::people::acting;
-
-/// A free first label for a device, as near to the wanted one as possible: itself, then `-1`,
-/// `-2`, …. `own` may keep what it has.
-pub(crate) fn free_name(snapshot: &Snapshot, wanted: &str, own: Option<DeviceId>) -> String {
-    let wanted = if wanted.is_empty() { "node" } else { wanted };
-    let is_free = |n: usize| {
-        let candidate = name::candidate(wanted, n);
-        snapshot
-            .device_by_name(&candidate)
-            .is_none_or(|entry| Some(entry.device.id) == own)
-    };
-    // Nearly always the first few. A fleet of one name is then found by doubling and halving, so
-    // that the ten-thousandth costs twenty look-ups and not ten thousand.
-    if let Some(n) = (0..8).find(|n| is_free(*n)) {
-        return name::candidate(wanted, n);
-    }
-    let mut high = 8;
-    while !is_free(high) {
-        high *= 2;
-    }
-    let mut low = high / 2;
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if is_free(middle) {
-            high = middle;
-        } else {
-            low = middle;
-        }
-    }
-    name::candidate(wanted, high)
-}
 
 fn need(actor: &Actor, scope: Scope) -> Result<(), Refusal> {
     if actor.may(scope, Access::Write) {
@@ -117,11 +90,11 @@ impl Engine {
             let suffix = &draft.view().tailnet().dns_name;
             let label = wanted.strip_suffix(suffix.as_str()).and_then(|l| l.strip_suffix('.')).unwrap_or(&wanted);
             let (label, given) = if label.is_empty() {
-                (free_name(draft.view(), &name::sanitise(&device.facts.hostname), Some(id)), false)
+                (free_name(draft.view(), &names::sanitise(&device.facts.hostname), Some(id)), false)
             } else {
                 (label.to_owned(), true)
             };
-            if given && !name::is_label(&label) {
+            if given && !names::is_label(&label) {
                 return Err(Refusal::invalid(format!(
                     "invalid name {label:?}: use 1 to 63 letters, digits and hyphens, beginning and ending with a letter or digit"
                 )));
@@ -412,11 +385,6 @@ impl Engine {
     /// Whether a machine has a device in any tailnet.
     pub fn has_device(&self, key: bowline_model::key::MachineKey) -> bool {
         self.0.directory.has_machine(key)
-    }
-
-    /// Whether a machine has a device in any tailnet, or waits for its login.
-    pub fn knows_machine(&self, key: bowline_model::key::MachineKey) -> bool {
-        self.has_device(key) || self.0.logins.counts(&CountedBy::Machine(key))
     }
 
     /// The device of a node key, in whatever tailnet. For requests that prove their machine key.

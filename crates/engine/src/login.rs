@@ -29,7 +29,7 @@ use crate::core::waiting::{Entrant, Limits, Waiting, WaitingRoom};
 use crate::device::tag;
 use crate::people::acting;
 use crate::registration::admit::{Admission, Asking, Continued, admit, continued, granted};
-use crate::registration::register::{Registration, RegistrationRefused};
+use crate::registration::{Registration, RegistrationRefused};
 
 /// How long a login waits.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(1);
@@ -68,7 +68,7 @@ pub(crate) enum CountedBy {
     Machine(MachineKey),
 }
 
-pub(crate) fn room() -> Logins {
+fn room() -> Logins {
     WaitingRoom::new(Limits {
         requests: LIMIT,
         lifetime: LIFETIME,
@@ -142,7 +142,26 @@ impl From<Waiting<Arc<Asked>, LoginState>> for Login {
     }
 }
 
+/// Forgets logins whose time is over.
+pub(crate) fn sweep(engine: &Engine) {
+    engine.logins_room().sweep(engine.now());
+}
+
 impl Engine {
+    fn logins_room(&self) -> Arc<Logins> {
+        self.0.memory.get(room)
+    }
+
+    /// How many devices wait for somebody to say whose they are.
+    pub fn logins_waiting(&self) -> usize {
+        self.logins_room().count(self.now())
+    }
+
+    /// Whether a machine has a device in any tailnet, or waits for its login.
+    pub fn knows_machine(&self, key: bowline_model::key::MachineKey) -> bool {
+        self.has_device(key) || self.logins_room().counts(&CountedBy::Machine(key))
+    }
+
     /// Begins an interactive login; its code. The same request asked again has the same code; one
     /// of the same device that asks for anything else ends the one before. `source`: where the
     /// request came from.
@@ -191,7 +210,8 @@ impl Engine {
             subject: Arc::new(Asked { request, source }),
             shared: true,
         };
-        self.0.logins.enter(self.now(), &*self.0.random, entrant)
+        self.logins_room()
+            .enter(self.now(), &*self.0.random, entrant)
     }
 
     /// Waits until a login is decided about. Only the device that began it learns anything; where
@@ -206,7 +226,9 @@ impl Engine {
         source: IpAddr,
     ) -> Result<Followed, RegistrationRefused> {
         let key = (request.machine_key, request.node_key);
-        let followed = self.0.logins.follow(self.now(), code, |own| *own == key);
+        let followed = self
+            .logins_room()
+            .follow(self.now(), code, |own| *own == key);
         let Some(mut following) = followed else {
             return self.begin_login(request, source).map(Followed::Begun);
         };
@@ -230,7 +252,7 @@ impl Engine {
                 }
             }
             Ok(Some(LoginState::Refused)) => Ok(Followed::Refused),
-            Ok(Some(LoginState::Waiting) | None) if self.0.logins.has(self.now(), &key) => {
+            Ok(Some(LoginState::Waiting) | None) if self.logins_room().has(self.now(), &key) => {
                 Ok(Followed::Replaced)
             }
             // Others took its place. To begin anew at once would take that of the next one, and so
@@ -274,7 +296,7 @@ impl Engine {
 
     /// A login by its code, for whoever was shown it.
     pub fn login(&self, code: &str) -> Option<Login> {
-        self.0.logins.get(self.now(), code).map(Login::from)
+        self.logins_room().get(self.now(), code).map(Login::from)
     }
 
     /// Logins that wait, the oldest first. The operator sees all; others those by which a device of
@@ -291,7 +313,7 @@ impl Engine {
         let sees_all = matches!(actor.principal, Principal::Operator) || self.tailnets().len() == 1;
         let is_wanted =
             |asked: &Arc<Asked>| sees_all || logs_in_again(&snapshot, &asked.request).is_some();
-        let waiting = self.0.logins.list(self.now(), is_wanted);
+        let waiting = self.logins_room().list(self.now(), is_wanted);
         Ok(waiting.into_iter().map(Login::from).collect())
     }
 
@@ -379,7 +401,7 @@ impl Engine {
             + Send
             + 'static,
     {
-        let logins = &self.0.logins;
+        let logins = self.logins_room();
         let request = logins.claim(self.now(), code).ok_or(Refusal::NotFound)?;
         let (engine, actor, code) = (self.clone(), actor.clone(), code.to_owned());
         let work = async move {
@@ -388,7 +410,7 @@ impl Engine {
                 .write(&by, move |draft| decide(draft, &actor, &request.request))
                 .await;
             let outcome = decided.as_ref().ok().copied();
-            engine.0.logins.settle(engine.now(), &code, outcome);
+            engine.logins_room().settle(engine.now(), &code, outcome);
             decided
         };
         self.0

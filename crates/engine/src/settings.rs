@@ -1,6 +1,6 @@
 //! Settings of a tailnet that administrators change.
 
-pub mod tailnet;
+pub mod clock;
 
 use bowline_model::audit::Target;
 use bowline_model::tailnet::{Settings, Tailnet};

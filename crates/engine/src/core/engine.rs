@@ -1,5 +1,6 @@
 //! The engine: all tailnets of this process.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,17 +16,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::core::actor::Actor;
-use crate::core::clock::{Clock, Ids, Random};
+use crate::core::clock::{Ids, Random};
 use crate::core::directory::Directory;
 use crate::core::draft::Draft;
+use crate::core::due;
 use crate::core::failure::StoreFailure;
 use crate::core::health::{StoreHealth, StoreReport};
-use crate::core::start::{Starts, tell_fault};
+use crate::core::job::{Job, OnItsWay, Pending, Typed};
+use crate::core::memory::Memory;
+use crate::core::sessions::Sessions;
 use crate::core::timekeeper::Timekeeper;
-use crate::core::watch::watch;
-use crate::core::writer::{Job, OnItsWay, Pending, Typed, supervise};
-use crate::device::allowance::Allowances;
-use crate::device::session::Sessions;
 
 /// How the engine works, for all tailnets.
 #[derive(Debug, Clone)]
@@ -128,16 +128,12 @@ pub(crate) struct Inner {
     pub(crate) read_epoch: watch::Sender<u64>,
     /// Serialises the making of tailnets.
     pub(crate) making: Arc<tokio::sync::Mutex<()>>,
-    /// Devices that wait for somebody to say whose they are.
-    pub(crate) logins: crate::login::Logins,
-    /// SSH sessions that wait to be confirmed, and those that were.
-    pub(crate) ssh_checks: crate::login::ssh_check::Checks,
-    pub(crate) ssh_confirmations: crate::login::ssh_check::Confirmations,
     /// How often two machines were found to use one node key.
     pub(crate) rivalries: AtomicU64,
     pub(crate) counters: Counters,
-    /// Callers who were refused lately.
-    pub(crate) refusals: crate::logs::refused::Refusals,
+    pub(crate) subjects: &'static Subjects,
+    /// What subjects keep of the whole server.
+    pub(crate) memory: Memory,
 }
 
 /// What happened so far, for metrics.
@@ -149,6 +145,21 @@ pub struct Counters {
     pub reports_shortened: AtomicU64,
 }
 
+/// Work that goes on until the engine stops.
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Everything of the subjects that the engine runs by itself.
+pub(crate) struct Subjects {
+    /// What falls due, by kind of record.
+    pub(crate) due: &'static [due::Rule],
+    /// What is begun for a tailnet when its writer has started.
+    pub(crate) begins: &'static [fn(&Engine, &Arc<Handle>)],
+    /// What else looks at the clock when it was moved.
+    pub(crate) looks: &'static [fn(&Engine)],
+    /// Tasks that run for as long as the engine is open.
+    pub(crate) tasks: &'static [fn(Engine) -> Task],
+}
+
 /// One tailnet of this process.
 pub(crate) struct Handle {
     pub(crate) id: TailnetId,
@@ -158,11 +169,11 @@ pub(crate) struct Handle {
     pub(crate) published: Notify,
     pub(crate) sessions: Sessions,
     /// Changes of devices that are not in the snapshot yet.
-    pub(crate) pending: Pending,
+    pub(crate) pending: Arc<Pending>,
     /// Whether the writer has died and was not started again yet.
     pub(crate) writer_lost: AtomicBool,
-    /// How often its devices may change what they report, and what waits because of it.
-    pub(crate) allowances: Allowances,
+    /// What subjects keep of this tailnet.
+    pub(crate) memory: Memory,
 }
 
 /// Why an engine could not be started.
@@ -189,107 +200,9 @@ pub enum OpenError {
     NoTailnet(TailnetId),
 }
 
-/// Time to serve one stream with a publication, generously.
-const PER_STREAM: Duration = Duration::from_micros(150);
-/// So many changes in one publication are a storm; one is somebody who makes one after the other
-/// and is not to wait.
-const STORM: u64 = 2;
-/// The longest time between two publications while changes wait.
-const LONGEST_INTERVAL: Duration = Duration::from_millis(500);
 /// Time for tasks to see that what they wait for was given up.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);
-/// Jobs that may wait for one writer. A caller beyond them waits.
-const QUEUE: usize = 4096;
-
 impl Engine {
-    /// Loads every tailnet and starts its writer. Tailnets whose policies take long to compile come
-    /// later: until then they are not served.
-    ///
-    /// # Errors
-    /// When the database cannot be read, or an object in it.
-    pub async fn open(
-        store: Store,
-        settings: Settings,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-    ) -> Result<Self, OpenError> {
-        let (events, _) = broadcast::channel(1024);
-        let epochs = store.epochs();
-        // Before anything is read: what changes while reading is read again.
-        let read_epoch = watch::Sender::new(*epochs.borrow());
-        let engine = Self(Arc::new(Inner {
-            derp_map: Arc::new(settings.derp_map.clone()),
-            store,
-            clock: Timekeeper::new(clock, settings.clock_jump),
-            random,
-            settings,
-            ids: Ids::default(),
-            tailnets: papaya::HashMap::new(),
-            out_of_order: papaya::HashMap::new(),
-            directory: Directory::default(),
-            starting: papaya::HashMap::new(),
-            events,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            abandon: CancellationToken::new(),
-            health: StoreHealth::default(),
-            streams: CancellationToken::new(),
-            making: Arc::default(),
-            epochs,
-            read_epoch,
-            logins: crate::login::room(),
-            ssh_checks: crate::login::ssh_check::room(),
-            ssh_confirmations: crate::login::ssh_check::Confirmations::default(),
-            rivalries: AtomicU64::new(0),
-            counters: Counters::default(),
-            refusals: crate::logs::refused::Refusals::default(),
-        }));
-        engine.resume_clock().await?;
-        engine.0.tasks.spawn(watch(engine.0.clone()));
-        let tailnets = engine.0.store.tailnets().await?;
-        let starts = Starts::new(&engine, tailnets.into_iter().map(|(id, _)| id));
-        if let Some(rest) = starts.run().await? {
-            engine.0.tasks.spawn(rest.run_behind());
-        }
-        engine.watch_clock();
-        engine.0.tasks.spawn(engine.clone().follow_epochs());
-        Ok(engine)
-    }
-
-    /// Starts the writer of a tailnet that was loaded or just made.
-    pub(crate) fn add(&self, snapshot: Snapshot) {
-        // Before the first copy: later states follow from this one.
-        snapshot.settle();
-        let newest = snapshot
-            .devices()
-            .map(|entry| entry.device.id.get())
-            .chain(snapshot.users().map(|user| user.id.get()))
-            .chain(snapshot.credentials().map(|credential| credential.id.get()))
-            .chain([snapshot.id().get()])
-            .max();
-        self.0.ids.skip(newest.unwrap_or(0));
-        self.0.directory.add_all(&snapshot);
-        let (jobs, receiver) = mpsc::channel(QUEUE);
-        let shared = Arc::new(snapshot);
-        tell_fault(&shared);
-        let handle = Arc::new(Handle {
-            id: shared.id(),
-            snapshot: ArcSwap::new(shared.clone()),
-            jobs,
-            publications: watch::Sender::new(shared.clone()),
-            published: Notify::new(),
-            sessions: Sessions::default(),
-            pending: Pending::default(),
-            writer_lost: AtomicBool::new(false),
-            allowances: Allowances::default(),
-        });
-        self.0.tailnets.pin().insert(handle.id, handle.clone());
-        let writer = supervise(self.0.clone(), handle.clone(), receiver, shared);
-        self.0.tasks.spawn(writer);
-        self.0.tasks.spawn(publish(self.0.clone(), handle.clone()));
-        self.expect_back(&handle);
-    }
-
     pub(crate) fn handle(&self, tailnet: TailnetId) -> Option<Arc<Handle>> {
         self.0.tailnets.pin().get(&tailnet).cloned()
     }
@@ -428,7 +341,7 @@ impl Engine {
         device: Option<DeviceId>,
         change: impl FnMut(&mut Draft<'_>) + Send + 'static,
     ) {
-        let on_its_way = OnItsWay::new(handle.clone(), device);
+        let on_its_way = OnItsWay::new(handle.pending.clone(), device);
         // A closed queue means that the server stops: there is nobody left to be told.
         let _ = handle
             .jobs
@@ -438,8 +351,9 @@ impl Engine {
 
     /// Lets every writer look at the clock: what is due is done. For tests that move the clock.
     pub async fn tick(&self) {
-        self.0.logins.sweep(self.now());
-        self.0.ssh_checks.sweep(self.now());
+        for look in self.0.subjects.looks {
+            look(self);
+        }
         for id in self.tailnets() {
             if let Some(handle) = self.handle(id) {
                 let (reply, done) = oneshot::channel();
@@ -483,34 +397,5 @@ impl Engine {
     /// Cancelled when map streams are to end.
     pub fn ending(&self) -> CancellationToken {
         self.0.streams.clone()
-    }
-}
-
-/// Hands the newest state to the map streams. A change after a quiet moment goes out at once; while
-/// many follow each other, the time between two publications doubles from
-/// [`Settings::publication_interval`] up to a time in which all streams can be served, so that a
-/// storm is told in few messages, and streams that keep up are at the same publication and share
-/// their deltas.
-async fn publish(engine: Arc<Inner>, handle: Arc<Handle>) {
-    let shortest = engine.settings.publication_interval;
-    let mut interval = shortest;
-    let mut told = 0;
-    loop {
-        tokio::select! {
-            () = handle.published.notified() => {}
-            () = engine.stop.cancelled() => return,
-        }
-        let snapshot = handle.snapshot.load_full();
-        let streams = u32::try_from(handle.publications.receiver_count()).unwrap_or(u32::MAX);
-        let longest = (PER_STREAM * streams).min(LONGEST_INTERVAL).max(shortest);
-        let waiting = snapshot.publication.saturating_sub(told);
-        interval = if waiting >= STORM {
-            (interval * 2).min(longest)
-        } else {
-            shortest
-        };
-        told = snapshot.publication;
-        handle.publications.send_replace(snapshot);
-        tokio::time::sleep(interval).await;
     }
 }

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::core::engine::Engine;
 use crate::core::failure::StoreFailure;
-use crate::core::writer::{Job, changed_since};
+use crate::core::job::Job;
+use crate::core::writer::changed_since;
 
 /// How long an answer waits for the reading of what another process wrote.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -106,3 +106,14 @@ fn restore_presence(snapshot: &mut Snapshot, loaded: &Loaded, is_believed: bool,
         snapshot.set_live(id, live);
     }
 }
+
+/// Says that a tailnet's policy file is not in force.
+pub(crate) fn tell_fault(snapshot: &Snapshot) {
+    if let Some(fault) = snapshot.policy_fault() {
+        tracing::error!(
+            tailnet.id = %snapshot.id(),
+            fault,
+            "the policy file of a tailnet is not in force, and nothing is allowed there; set another"
+        );
+    }
+}

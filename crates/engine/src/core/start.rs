@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::num::NonZero;
-use std::sync::Arc;
 
 use bowline_model::id::TailnetId;
 use bowline_netmap::snapshot::Snapshot;
@@ -146,16 +145,5 @@ impl Engine {
             .name(text)
             .or_else(|| TailnetId::parse(text));
         named.is_some_and(|id| self.is_held_back(id))
-    }
-}
-
-/// Says that a tailnet's policy file is not in force.
-pub(crate) fn tell_fault(snapshot: &Arc<Snapshot>) {
-    if let Some(fault) = snapshot.policy_fault() {
-        tracing::error!(
-            tailnet.id = %snapshot.id(),
-            fault,
-            "the policy file of a tailnet is not in force, and nothing is allowed there; set another"
-        );
     }
 }

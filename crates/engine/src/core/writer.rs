@@ -16,23 +16,23 @@ use crate::core::draft::Changes;
 use crate::core::due;
 use crate::core::engine::{Event, Handle, Inner};
 use crate::core::failure::StoreFailure;
+use crate::core::job::{Job, OnItsWay, SoftChange};
 use commit::{InFlight, decided};
 use flush::{Flush, SOFT_DELAY, ended};
-use job::{SoftChange, Waiting};
+use waiting::Waiting;
 
 mod attempt;
 mod catch_up;
 mod commit;
 mod flush;
-pub(crate) mod job;
 mod rebase;
 mod supervise;
+mod waiting;
 
 #[cfg(test)]
 pub(crate) use attempt::tests::panic_on_purpose;
 pub(crate) use catch_up::changed_since;
 pub(crate) use commit::commit;
-pub(crate) use job::{Job, OnItsWay, Pending, Typed};
 pub(crate) use supervise::supervise;
 
 /// The most jobs that one transaction takes.
@@ -94,6 +94,7 @@ impl Writer {
     ) -> Self {
         let steps = engine.clock.steps();
         let due = due::Queue::of(
+            engine.subjects.due,
             snapshot,
             engine.settings.ephemeral_timeout,
             engine.clock.now(),
@@ -259,7 +260,7 @@ impl Writer {
         if steps != self.steps {
             self.steps = steps;
             let timeout = self.engine.settings.ephemeral_timeout;
-            self.due = due::Queue::of(&self.current, timeout, now);
+            self.due = due::Queue::of(self.engine.subjects.due, &self.current, timeout, now);
         }
     }
 

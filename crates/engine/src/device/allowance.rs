@@ -6,13 +6,14 @@
 //! has a token again. Nothing is lost, and the newest state always gets out.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bowline_model::id::DeviceId;
 use tokio::time::Instant;
 
-use crate::device::report::Report;
+use crate::core::engine::Handle;
+use crate::device::reported::Report;
 
 /// Devices that are remembered before those with a full bucket are looked for.
 const REMEMBERED: usize = 1024;
@@ -56,6 +57,11 @@ pub(crate) enum Turn {
     Later { wait: Duration, begins: bool },
     /// It waits together with one that is waited for already.
     Joined,
+}
+
+/// The buckets of a tailnet's devices.
+pub(crate) fn allowances(handle: &Handle) -> Arc<Allowances> {
+    handle.memory.get(Allowances::default)
 }
 
 impl Allowances {

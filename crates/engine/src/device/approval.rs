@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::json;
 
 use crate::core::draft::Draft;
-use crate::core::due::device_target;
+use crate::device::target::device_target;
 
 /// The most routes that somebody may enable on one device. Clients' advertisements are cut there too.
 pub(crate) const ROUTES_MAX: usize = 1024;

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::core::actor::{Access, Actor, Scope};
-use crate::core::due::device_target;
 use crate::core::engine::Engine;
 use crate::core::failure::Refusal;
+use crate::device::target::device_target;
 
 /// Longest key, with its namespace.
 const KEY_MAX: usize = 128;

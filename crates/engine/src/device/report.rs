@@ -6,17 +6,14 @@
 //! Source: `control-protocol` facts, sections 4.10 and 5.1.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_model::audit::ActorRef;
-use bowline_model::device::{Device, HostFacts, Live, REQUEST_TAGS, WHOLE_HOSTINFO};
+use bowline_model::device::{Device, Live, REQUEST_TAGS, WHOLE_HOSTINFO};
 use bowline_model::id::{DeviceId, TailnetId};
-use bowline_model::key::DiscoKey;
 use bowline_model::name;
-use bowline_model::record::RawJson;
 use bowline_model::tag::Tag;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
@@ -24,47 +21,18 @@ use bowline_policy::Principal;
 use serde_json::json;
 
 use crate::core::draft::Draft;
-use crate::core::due::device_target;
 use crate::core::engine::{Engine, Handle};
 use crate::core::failure::StoreFailure;
-use crate::core::writer::OnItsWay;
-use crate::device::allowance::{Rate, Turn};
+use crate::core::job::OnItsWay;
+use crate::device::allowance::{Rate, Turn, allowances};
 use crate::device::approval::approve_routes;
-use crate::device::free_name;
-use crate::registration::admit::tag_texts;
+use crate::device::name::free_name;
+use crate::device::reported::Report;
+use crate::device::tag::tag_texts;
+use crate::device::target::device_target;
 
 /// How long a device that asks for something waits until it is decided.
 const DECIDED_WITHIN: Duration = Duration::from_secs(1);
-
-/// A device's report. Absent: it said nothing of this.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Report {
-    /// Capability version.
-    pub capability_version: u32,
-    /// Path discovery key.
-    pub disco_key: Option<DiscoKey>,
-    /// Where it may be reached.
-    pub endpoints: Option<Vec<SocketAddr>>,
-    /// It said more endpoints than are kept.
-    pub endpoints_shortened: bool,
-    /// Host info without `NetInfo`, and what the server uses of it.
-    pub hostinfo: Option<(RawJson, HostFacts)>,
-    /// Its host info was too large to be taken: the one before stays.
-    pub hostinfo_too_large: bool,
-    /// What it says of its network.
-    pub net_info: Option<NetReport>,
-}
-
-/// What a device says of its network.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NetReport {
-    /// `NetInfo`.
-    pub json: RawJson,
-    /// The region that it wants to be reached through; 0: not known yet.
-    pub home_derp: u32,
-    /// Something in it did not fit.
-    pub is_shortened: bool,
-}
 
 impl Engine {
     /// Takes a report in. Published at once; soft state is flushed in batches, and reported facts
@@ -88,14 +56,11 @@ impl Engine {
         let is_news = differs(&entry.device, &report).is_some()
             || live(&entry.live, &report).is_some()
             || may_have_refused(&snapshot, &entry.device, &report);
-        if is_settled && !is_news && !handle.allowances.is_holding(device) {
+        if is_settled && !is_news && !allowances(&handle).is_holding(device) {
             return;
         }
         let now = tokio::time::Instant::now();
-        match handle
-            .allowances
-            .take(device, report, self.report_rate(), now)
-        {
+        match allowances(&handle).take(device, report, self.report_rate(), now) {
             Turn::Now { report, rests } => {
                 if rests {
                     tracing::info!(tailnet.id = %tailnet, device.id = %device, "a device changes what it reports at a usual rate again");
@@ -130,7 +95,7 @@ impl Engine {
                 () = stop.cancelled() => return,
             }
             let now = tokio::time::Instant::now();
-            let held = handle.allowances.release(device, engine.report_rate(), now);
+            let held = allowances(&handle).release(device, engine.report_rate(), now);
             if let Some(report) = held {
                 engine.take_in(&handle, device, report).await;
             }
@@ -164,7 +129,7 @@ impl Engine {
             hostinfo: facts,
             ..Report::default()
         };
-        let on_its_way = OnItsWay::new(handle.clone(), Some(device));
+        let on_its_way = OnItsWay::new(handle.pending.clone(), Some(device));
         let deciding = self
             .clone()
             .decide_report(handle.clone(), device, asked, on_its_way);
@@ -381,30 +346,6 @@ fn may_have_refused(snapshot: &Snapshot, device: &Device, report: &Report) -> bo
     };
     !device.refused_tags.is_empty()
         && refused_tags(snapshot, device, &tag_texts(&facts.request_tags)).is_empty()
-}
-
-impl Report {
-    /// Takes the place of this report in what a newer one says.
-    pub(crate) fn take_over(&mut self, newer: Self) {
-        if newer.capability_version != 0 {
-            self.capability_version = newer.capability_version;
-        }
-        if newer.disco_key.is_some() {
-            self.disco_key = newer.disco_key;
-        }
-        if newer.endpoints.is_some() {
-            self.endpoints = newer.endpoints;
-            self.endpoints_shortened = newer.endpoints_shortened;
-        }
-        if newer.hostinfo.is_some() {
-            self.hostinfo = newer.hostinfo;
-            self.hostinfo_too_large = false;
-        }
-        self.hostinfo_too_large |= newer.hostinfo_too_large;
-        if newer.net_info.is_some() {
-            self.net_info = newer.net_info;
-        }
-    }
 }
 
 fn live(old: &Live, report: &Report) -> Option<Live> {

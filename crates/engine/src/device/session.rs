@@ -4,196 +4,27 @@
 //! ends, the device stays online for a grace period, so that a reconnect changes nothing for
 //! anybody.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bowline_model::device::Live;
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::MachineKey;
 use bowline_netmap::snapshot::Snapshot;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::core::engine::Task;
 use crate::core::engine::{Engine, Handle};
+use crate::core::sessions::Link;
 
-use rivalry::Rivalry;
-
-mod rivalry;
-
-pub use rivalry::Link;
-
+/// How often it is looked at whether a rivalry is over.
+const RIVALS_EVERY: Duration = Duration::from_secs(5);
 /// How often a machine that waits for its turn looks whether the other has gone.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Who has a map stream.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    counter: u64,
-    /// How many of the sessions are open.
-    open: usize,
-    sessions: HashMap<DeviceId, Session>,
-    /// Devices whose open stream was replaced by one of another connection lately.
-    rivalries: HashMap<DeviceId, Rivalry>,
-    /// Signs of life of devices without a stream, on their way to the snapshot.
-    heard: HashMap<DeviceId, Timestamp>,
-}
-
-#[derive(Debug)]
-struct Session {
-    /// The connection that it is on.
-    link: Arc<Link>,
-    counter: u64,
-    /// When the stream ended; `None` while it is open.
-    ended: Option<Timestamp>,
-    replaced: CancellationToken,
-}
-
-impl Sessions {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Opens a session, in the place of an older one. Whether that shows for the first time that
-    /// two machines use the device's key.
-    fn open(&self, device: DeviceId, link: &Arc<Link>) -> (u64, CancellationToken, bool) {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        state.counter += 1;
-        let counter = state.counter;
-        let replaced = CancellationToken::new();
-        let session = Session {
-            link: link.clone(),
-            counter,
-            ended: None,
-            replaced: replaced.clone(),
-        };
-        let mut is_news = false;
-        match state.sessions.insert(device, session) {
-            Some(older) => {
-                state.open += usize::from(older.ended.is_some());
-                older.replaced.cancel();
-                if older.ended.is_none() && !Arc::ptr_eq(&older.link, link) {
-                    let now = Instant::now();
-                    let rivalry = state.rivalries.entry(device);
-                    let rivalry = rivalry.or_insert_with(|| Rivalry::new(now));
-                    is_news = rivalry.replace(older.link, link, now);
-                }
-            }
-            None => state.open += 1,
-        }
-        (counter, replaced, is_news)
-    }
-
-    /// Until when a machine waits for its turn, where another one has the device's stream.
-    fn waits_until(&self, device: DeviceId, link: &Arc<Link>) -> Option<Instant> {
-        let state = self.state();
-        let until = state.rivalries.get(&device)?.waits_until()?;
-        let session = state.sessions.get(&device)?;
-        let is_taken = session.ended.is_none() && !Arc::ptr_eq(&session.link, link);
-        (is_taken && Instant::now() < until).then_some(until)
-    }
-
-    /// Forgets rivalries that are over; the devices of those that were noticed.
-    fn end_rivalries(&self) -> Vec<DeviceId> {
-        let now = Instant::now();
-        let mut ended = Vec::new();
-        self.state().rivalries.retain(|device, rivalry| {
-            let is_over = rivalry.is_over(now);
-            if is_over && rivalry.is_noticed() {
-                ended.push(*device);
-            }
-            !is_over
-        });
-        ended
-    }
-
-    /// How many devices are used by two machines.
-    fn rivals(&self) -> usize {
-        let state = self.state();
-        let rivalries = state.rivalries.values();
-        rivalries.filter(|rivalry| rivalry.is_noticed()).count()
-    }
-
-    fn hear(&self, device: DeviceId, now: Timestamp) {
-        self.state().heard.insert(device, now);
-    }
-
-    /// A sign of life is in the snapshot.
-    fn is_noted(&self, device: DeviceId, at: Timestamp) {
-        let heard = &mut self.state().heard;
-        if heard.get(&device) == Some(&at) {
-            heard.remove(&device);
-        }
-    }
-
-    /// Whether a device gave a sign of life within a time, which may not be in the snapshot yet.
-    pub(crate) fn heard_since(&self, device: DeviceId, now: Timestamp, within: Duration) -> bool {
-        let heard = self.state().heard.get(&device).copied();
-        heard.is_some_and(|at| {
-            SignedDuration::try_from(within).is_ok_and(|within| now.duration_since(at) < within)
-        })
-    }
-
-    /// Whether this was the device's newest stream.
-    fn close(&self, device: DeviceId, counter: u64, now: Timestamp) -> bool {
-        let mut state = self.state();
-        match state.sessions.get_mut(&device) {
-            Some(session) if session.counter == counter && session.ended.is_none() => {
-                session.ended = Some(now);
-                state.open -= 1;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Some device with an open stream.
-    pub(crate) fn any_open(&self) -> Option<DeviceId> {
-        let state = self.state();
-        let mut open = state
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.ended.is_none());
-        open.next().map(|(device, _)| *device)
-    }
-
-    /// Whether a device has an open stream, or had one a moment ago.
-    fn is_expected(&self, device: DeviceId) -> bool {
-        self.state().sessions.contains_key(&device)
-    }
-
-    /// Whether a device has an open stream.
-    pub(crate) fn is_open(&self, device: DeviceId) -> bool {
-        self.state()
-            .sessions
-            .get(&device)
-            .is_some_and(|session| session.ended.is_none())
-    }
-
-    /// Forgets a device whose newest stream is still the one that ended; when it ended.
-    fn forget(&self, device: DeviceId, counter: u64) -> Option<Timestamp> {
-        let mut state = self.state();
-        let ended = state
-            .sessions
-            .get(&device)
-            .filter(|session| session.counter == counter)?
-            .ended?;
-        state.sessions.remove(&device);
-        Some(ended)
-    }
-
-    /// How many streams are open.
-    pub(crate) fn open_count(&self) -> usize {
-        self.state().open
-    }
-}
 
 /// An open map stream: the device is online until this is dropped (and a grace period after).
 pub struct Stream {
@@ -258,6 +89,54 @@ impl Drop for Stream {
                 .go_offline_after(&self.handle, self.device, counter, grace);
         }
     }
+}
+
+/// After a start: devices that were online are expected back within a grace period.
+pub(crate) fn expect_back(engine: &Engine, handle: &Arc<Handle>) {
+    let online: Vec<DeviceId> = handle
+        .snapshot
+        .load()
+        .devices()
+        .filter(|entry| entry.live.online)
+        .map(|entry| entry.device.id)
+        .collect();
+    if online.is_empty() {
+        return;
+    }
+    let now = engine.now();
+    let (handle, stop) = (handle.clone(), engine.0.stop.clone());
+    let grace = engine.0.settings.restart_grace;
+    engine.0.tasks.spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(grace) => {}
+            () = stop.cancelled() => return,
+        }
+        let weak = Arc::downgrade(&handle);
+        Engine::soften(&handle, None, move |draft| {
+            let Some(handle) = weak.upgrade() else { return };
+            for device in &online {
+                // Open, or closed and then handled by its own grace period.
+                if !handle.sessions.is_expected(*device) {
+                    mark_offline(draft, *device, now);
+                }
+            }
+        })
+        .await;
+    });
+}
+
+/// Notices where two machines have stopped using one node key.
+pub(crate) fn watch_rivalries(engine: Engine) -> Task {
+    Box::pin(async move {
+        let stop = engine.0.stop.clone();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RIVALS_EVERY) => {}
+                () = stop.cancelled() => return,
+            }
+            engine.end_rivalries().await;
+        }
+    })
 }
 
 impl Engine {
@@ -389,7 +268,7 @@ impl Engine {
     }
 
     /// Says so where two machines have stopped using one node key.
-    pub(crate) async fn end_rivalries(&self) {
+    async fn end_rivalries(&self) {
         for tailnet in self.tailnets() {
             let Some(handle) = self.handle(tailnet) else {
                 continue;
@@ -420,40 +299,6 @@ impl Engine {
                 .devices_by_machine_key(machine)
                 .any(|entry| is_mobile(&entry.device.facts.os))
         })
-    }
-
-    /// After a start: devices that were online are expected back within a grace period.
-    pub(crate) fn expect_back(&self, handle: &Arc<Handle>) {
-        let online: Vec<DeviceId> = handle
-            .snapshot
-            .load()
-            .devices()
-            .filter(|entry| entry.live.online)
-            .map(|entry| entry.device.id)
-            .collect();
-        if online.is_empty() {
-            return;
-        }
-        let now = self.now();
-        let (handle, stop) = (handle.clone(), self.0.stop.clone());
-        let grace = self.0.settings.restart_grace;
-        self.0.tasks.spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(grace) => {}
-                () = stop.cancelled() => return,
-            }
-            let weak = Arc::downgrade(&handle);
-            Self::soften(&handle, None, move |draft| {
-                let Some(handle) = weak.upgrade() else { return };
-                for device in &online {
-                    // Open, or closed and then handled by its own grace period.
-                    if !handle.sessions.is_expected(*device) {
-                        mark_offline(draft, *device, now);
-                    }
-                }
-            })
-            .await;
-        });
     }
 
     fn go_offline_after(

@@ -75,3 +75,9 @@ pub(crate) fn permitted(
     }
     Ok(tags.into_iter().flatten().collect())
 }
+
+/// Tags as a client asks for them: each once, sorted, in lower case.
+pub(crate) fn tag_texts(asked: &[String]) -> Vec<String> {
+    let texts: BTreeSet<String> = asked.iter().map(|tag| tag.to_lowercase()).collect();
+    texts.into_iter().collect()
+}

@@ -9,7 +9,7 @@
 //! Source: `control-protocol` facts, section 8.3 (ts-go `ssh/tailssh/tailssh.go`).
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::MachineKey;
@@ -20,10 +20,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::core::actor::{Access, Actor, Scope};
-use crate::core::due::device_target;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 use crate::core::waiting::{Entrant, Limits, Waiting, WaitingRoom};
+use crate::device::target::device_target;
 use crate::login::Stopping;
 use crate::people::acting;
 
@@ -50,7 +50,7 @@ pub(crate) enum CountedBy {
     Pair(TailnetId, DeviceId, DeviceId),
 }
 
-pub(crate) fn room() -> Checks {
+fn room() -> Checks {
     WaitingRoom::new(Limits {
         requests: LIMIT,
         lifetime: LIFETIME,
@@ -195,7 +195,20 @@ impl Confirmations {
     }
 }
 
+/// Forgets sessions whose time is over.
+pub(crate) fn sweep(engine: &Engine) {
+    engine.checks_room().sweep(engine.now());
+}
+
 impl Engine {
+    fn checks_room(&self) -> Arc<Checks> {
+        self.0.memory.get(room)
+    }
+
+    fn confirmations(&self) -> Arc<Confirmations> {
+        self.0.memory.get(Confirmations::default)
+    }
+
     /// The tailnet in which a machine has a device with this id.
     pub fn tailnet_of(&self, machine_key: MachineKey, device: DeviceId) -> Option<TailnetId> {
         let tailnet = self.0.directory.device(device)?;
@@ -234,7 +247,7 @@ impl Engine {
         if self.is_confirmed(&session, period) {
             return Some(SshAnswer::Accept);
         }
-        let checks = &self.0.ssh_checks;
+        let checks = self.checks_room();
         let followed = code.and_then(|code| checks.follow(self.now(), code, |own| *own == session));
         let Some(mut following) = followed else {
             // Where each session is to be confirmed, no two have one code.
@@ -263,14 +276,14 @@ impl Engine {
         let snapshot = self.snapshot(session.tailnet);
         let ends = snapshot.and_then(|snapshot| Ends::of(session, &snapshot));
         ends.is_some_and(|ends| {
-            let confirmations = &self.0.ssh_confirmations;
+            let confirmations = self.confirmations();
             confirmations.holds(session, &ends, period, self.now())
         })
     }
 
     /// A session by its code, for whoever was shown it.
     pub fn ssh_check(&self, code: &str) -> Option<SshCheck> {
-        self.0.ssh_checks.get(self.now(), code).map(SshCheck::from)
+        self.checks_room().get(self.now(), code).map(SshCheck::from)
     }
 
     /// Sessions of the actor's tailnet that wait, the oldest first.
@@ -282,7 +295,7 @@ impl Engine {
             return Err(Refusal::NotPermitted);
         }
         let is_own = |session: &SshSession| session.tailnet == actor.tailnet;
-        let waiting = self.0.ssh_checks.list(self.now(), is_own);
+        let waiting = self.checks_room().list(self.now(), is_own);
         Ok(waiting.into_iter().map(SshCheck::from).collect())
     }
 
@@ -297,7 +310,7 @@ impl Engine {
         code: &str,
         accept: bool,
     ) -> Result<(), Refusal> {
-        let checks = &self.0.ssh_checks;
+        let checks = self.checks_room();
         self.ssh_check(code)
             .filter(|check| check.session.tailnet == actor.tailnet)
             .ok_or(Refusal::NotFound)?;
@@ -339,10 +352,10 @@ impl Engine {
             let outcome = decided.is_ok().then_some(accept);
             let result = decided.map(|(ends, at)| {
                 if accept {
-                    engine.0.ssh_confirmations.note(session, ends, at);
+                    engine.confirmations().note(session, ends, at);
                 }
             });
-            engine.0.ssh_checks.settle(engine.now(), &code, outcome);
+            engine.checks_room().settle(engine.now(), &code, outcome);
             result
         };
         self.0

@@ -84,7 +84,12 @@ impl Engine {
     /// `request` as it was asked, `error` as it was answered. Bounded by caller, see the module.
     pub async fn note_refused(&self, actor: &Actor, operation: &str, request: &str, error: &str) {
         let caller = (actor.tailnet, actor.user());
-        let Some(silent) = self.0.refusals.admit(caller, self.now()) else {
+        let Some(silent) = self
+            .0
+            .memory
+            .get(Refusals::default)
+            .admit(caller, self.now())
+        else {
             return;
         };
         let target = Target {

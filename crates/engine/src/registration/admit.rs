@@ -20,11 +20,12 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::core::draft::Draft;
-use crate::core::due::device_target;
 use crate::core::failure::StoreFailure;
 use crate::device::approval::approve_routes;
-use crate::device::free_name;
-use crate::registration::register::{Registration, RegistrationRefused};
+use crate::device::name::free_name;
+use crate::device::tag::tag_texts;
+use crate::device::target::device_target;
+use crate::registration::{Registration, RegistrationRefused};
 
 /// On whose behalf a device comes in.
 #[derive(Debug, Clone)]
@@ -121,12 +122,6 @@ pub(crate) fn granted(
         .iter()
         .map(|tag| tag.parse().map_err(|_| refused(std::slice::from_ref(tag))))
         .collect()
-}
-
-/// Tags as a client asks for them: each once, sorted, in lower case.
-pub(crate) fn tag_texts(asked: &[String]) -> Vec<String> {
-    let texts: BTreeSet<String> = asked.iter().map(|tag| tag.to_lowercase()).collect();
-    texts.into_iter().collect()
 }
 
 /// Which device a registration is about.

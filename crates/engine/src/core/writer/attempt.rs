@@ -6,9 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bowline_netmap::snapshot::Snapshot;
 
 use super::Writer;
-use super::job::{SoftChange, Waiting};
+use super::waiting::Waiting;
 use crate::core::draft::{Changes, Draft};
 use crate::core::failure::StoreFailure;
+use crate::core::job::SoftChange;
 
 /// What closures made of the state.
 pub(super) struct Attempt<'a> {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::catch_up::changed_since;
-use super::job::Waiting;
+use super::waiting::Waiting;
 use super::{Writer, rebase};
 use crate::core::draft::{self, Changes, Draft};
 use crate::core::engine::Inner;
@@ -398,7 +398,7 @@ impl Writer {
     }
 
     /// Applies changes of soft state to the state that the commit under way will publish.
-    pub(super) fn soften_ahead(&mut self, changes: &mut [super::job::SoftChange]) {
+    pub(super) fn soften_ahead(&mut self, changes: &mut [crate::core::job::SoftChange]) {
         let Some(mut in_flight) = self.in_flight.take() else {
             return;
         };

@@ -9,9 +9,10 @@ use bowline_model::id::DeviceId;
 use bowline_netmap::snapshot::Snapshot;
 use tokio::sync::{Mutex, mpsc};
 
-use super::{Job, Writer};
+use super::Writer;
 use crate::core::draft::Changes;
 use crate::core::engine::{Event, Handle, Inner};
+use crate::core::job::Job;
 use crate::core::load;
 
 /// The first wait before a writer is started again, and the longest.

@@ -9,9 +9,9 @@ use bowline_store::{Batch, Column, Kind, Options, Put, Store};
 use futures_util::future::join_all;
 
 use crate::core::draft::Draft;
-use crate::core::due::device_target;
 use crate::credential::NewAuthKey;
-use crate::registration::register::{Registered, RegistrationRefused};
+use crate::device::target::device_target;
+use crate::registration::{Registered, RegistrationRefused};
 use crate::{Actor, Engine, Refusal, Settings, StoreFailure, SystemClock, SystemRandom};
 
 struct Net {

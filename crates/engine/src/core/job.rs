@@ -7,10 +7,8 @@ use bowline_model::audit::ActorRef;
 use bowline_model::id::DeviceId;
 use bowline_store::CatchUp;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::core::draft::Draft;
-use crate::core::engine::Handle;
 use crate::core::failure::StoreFailure;
 
 /// A change of soft state or reported facts. It may run twice: on the published state, and on the
@@ -74,15 +72,6 @@ where
     }
 }
 
-/// A durable change that has not been answered.
-pub(super) struct Waiting {
-    pub(super) work: Box<dyn Work>,
-    /// When it came.
-    pub(super) since: Instant,
-    /// How often the database refused an id or address of it that was drawn at random.
-    pub(super) redrawn: u8,
-}
-
 /// Changes of devices that were asked for and are not in the snapshot yet.
 #[derive(Debug, Default)]
 pub(crate) struct Pending(Mutex<Counts>);
@@ -109,26 +98,26 @@ impl Pending {
 /// A change that counts as pending for as long as this is there: until it is published, or was
 /// given up.
 pub(crate) struct OnItsWay {
-    handle: Arc<Handle>,
+    pending: Arc<Pending>,
     /// Its device. `None`: it may be any.
     device: Option<DeviceId>,
 }
 
 impl OnItsWay {
-    pub(crate) fn new(handle: Arc<Handle>, device: Option<DeviceId>) -> Self {
-        let mut counts = handle.pending.counts();
+    pub(crate) fn new(pending: Arc<Pending>, device: Option<DeviceId>) -> Self {
+        let mut counts = pending.counts();
         match device {
             Some(device) => *counts.by_device.entry(device).or_default() += 1,
             None => counts.of_any += 1,
         }
         drop(counts);
-        Self { handle, device }
+        Self { pending, device }
     }
 }
 
 impl Drop for OnItsWay {
     fn drop(&mut self) {
-        let mut counts = self.handle.pending.counts();
+        let mut counts = self.pending.counts();
         let Some(device) = self.device else {
             counts.of_any -= 1;
             return;

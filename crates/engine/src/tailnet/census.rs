@@ -57,9 +57,4 @@ impl Engine {
         }
         census
     }
-
-    /// Devices that wait for somebody to say whose they are.
-    pub fn logins_waiting(&self) -> usize {
-        self.0.logins.count(self.now())
-    }
 }

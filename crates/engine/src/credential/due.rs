@@ -1,0 +1,72 @@
+//! What falls due of a credential: its expiry, and its removal some time after its end.
+
+use bowline_model::credential::Credential;
+use bowline_model::id::KeyId;
+use bowline_netmap::snapshot::Snapshot;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::core::draft::{Changes, Draft};
+use crate::core::due::{Moments, Rule, Silence};
+use crate::device::due::CLOCK_WAS_WRONG;
+
+/// How long a revoked or expired credential can still be read.
+const CREDENTIAL_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+pub(crate) const RULE: Rule = Rule {
+    all: |snapshot| snapshot.credentials().map(|one| one.id.get()).collect(),
+    touched: |changes: &Changes| {
+        let touched = changes.touched_credentials.iter();
+        touched.map(|id| id.get()).collect()
+    },
+    moments,
+    run: |draft, id, _, _| {
+        if let Some(id) = KeyId::new(id) {
+            run(draft, id);
+        }
+    },
+};
+
+fn moments(snapshot: &Snapshot, id: u64, _: Silence) -> Moments {
+    let credential = KeyId::new(id).and_then(|id| snapshot.credential(id));
+    credential.map_or_else(Moments::default, |credential| Moments {
+        due: credential_due(credential),
+        told: credential.expired.map(|_| credential.expires),
+    })
+}
+
+fn credential_due(credential: &Credential) -> Option<Timestamp> {
+    match credential.revoked.or(credential.expired) {
+        Some(ended) => ended.checked_add(CREDENTIAL_RETENTION).ok(),
+        None => Some(credential.expires),
+    }
+}
+
+fn run(draft: &mut Draft<'_>, id: KeyId) {
+    let now = draft.now();
+    draft.changes.touched_credentials.insert(id);
+    let Some(credential) = draft.view().credential(id).cloned() else {
+        return;
+    };
+    let is_expired = credential.expires <= now;
+    let ended = credential.revoked.is_some() || credential.expired.is_some();
+    if ended && credential_due(&credential).is_some_and(|due| due <= now) {
+        draft.remove_credential(id);
+        return;
+    }
+    if credential.revoked.is_some() && is_expired || credential.expired.is_some() == is_expired {
+        return;
+    }
+    let target = crate::credential::target(&credential);
+    let expires = json!({"expires": credential.expires});
+    if is_expired {
+        draft.audit("EXPIRED", target, Value::Null, expires);
+    } else {
+        let why = Some(CLOCK_WAS_WRONG.to_owned());
+        draft.audit_with("RESTORED", target, Value::Null, expires, why);
+    }
+    draft.put_credential(Credential {
+        expired: is_expired.then_some(now),
+        ..(*credential).clone()
+    });
+}

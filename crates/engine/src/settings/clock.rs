@@ -1,0 +1,85 @@
+//! The operator's word that the clock of the machine is right after all.
+
+use bowline_model::audit::{ActorRef, Target};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use crate::core::engine::Engine;
+use crate::core::failure::{Refusal, StoreFailure};
+use crate::core::timekeeper::{ClockStatus, is_impossible};
+
+/// How far the clock may have gone on between an operator's look and their word.
+const SEEN_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// What the operator's word about the clock would end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FallsDue {
+    /// Devices whose node key would expire.
+    pub devices: usize,
+    /// Auth keys and API access tokens that would expire.
+    pub credentials: usize,
+}
+
+impl Engine {
+    /// What would expire if the wall clock were believed. Nothing where it shows an earlier time.
+    pub fn falls_due(&self) -> FallsDue {
+        let ClockStatus { time, wall, .. } = self.clock();
+        let is_between = |moment: Timestamp| time < moment && moment <= wall;
+        let mut due = FallsDue::default();
+        for snapshot in self
+            .tailnets()
+            .into_iter()
+            .filter_map(|id| self.snapshot(id))
+        {
+            let devices = snapshot.devices().filter(|entry| {
+                let device = &entry.device;
+                !device.expired && device.effective_expiry().is_some_and(is_between)
+            });
+            let credentials = snapshot
+                .credentials()
+                .filter(|credential| credential.is_valid(time) && is_between(credential.expires));
+            due.devices += devices.count();
+            due.credentials += credentials.count();
+        }
+        due
+    }
+
+    /// The operator's word that the wall clock is right. `seen`: what they saw it show.
+    ///
+    /// # Errors
+    /// `Invalid` when the clock shows something else by now, or a moment that cannot be; a failure
+    /// to store the audit events of the tailnets.
+    pub async fn confirm_clock(&self, seen: Timestamp) -> Result<ClockStatus, Refusal> {
+        let wall = self.clock().wall;
+        if wall.duration_since(seen).abs() >= SEEN_WITHIN {
+            return Err(Refusal::invalid(format!(
+                "the clock shows {wall} now and not {seen}; look at it again"
+            )));
+        }
+        if is_impossible(wall) {
+            return Err(Refusal::invalid(format!(
+                "the clock shows {wall}, which is before this program was made; set it first"
+            )));
+        }
+        let before = self.now();
+        for tailnet in self.tailnets() {
+            let noted: Result<(), StoreFailure> = self
+                .write_as(tailnet, ActorRef::Operator, move |draft| {
+                    let name = draft.view().tailnet().name.clone();
+                    draft.audit(
+                        "CONFIRM",
+                        Target::tailnet(tailnet, &name, "CLOCK"),
+                        json!(before),
+                        json!(wall),
+                    );
+                    Ok(())
+                })
+                .await;
+            noted?;
+        }
+        self.0.clock.believe();
+        self.note_clock().await;
+        self.look_at_the_clock().await;
+        Ok(self.clock())
+    }
+}

@@ -1,0 +1,33 @@
+//! All subjects, as far as the engine runs something of theirs by itself. A new one is named here.
+
+use std::sync::Arc;
+
+use bowline_store::Store;
+
+use crate::core::clock::{Clock, Random};
+use crate::core::engine::Subjects;
+use crate::core::engine::{Engine, OpenError, Settings};
+use crate::{credential, device, login};
+
+static SUBJECTS: Subjects = Subjects {
+    due: &[device::due::RULE, credential::due::RULE],
+    begins: &[device::session::expect_back],
+    looks: &[login::sweep, login::ssh_check::sweep],
+    tasks: &[device::session::watch_rivalries],
+};
+
+impl Engine {
+    /// Loads every tailnet and starts its writer. Tailnets whose policies take long to compile come
+    /// later: until then they are not served.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or an object in it.
+    pub async fn open(
+        store: Store,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(store, settings, clock, random, &SUBJECTS).await
+    }
+}
