@@ -21,6 +21,23 @@ pub enum ActorRef {
         #[serde(skip_serializing_if = "Option::is_none")]
         credential: Option<KeyId>,
     },
+    /// An OAuth client, by an access token made from it.
+    #[serde(rename = "oauthClient")]
+    OAuthClient {
+        /// The client.
+        id: KeyId,
+        /// The access token that it used, if any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        credential: Option<KeyId>,
+    },
+    /// A federated identity, by an access token made from it.
+    FederatedIdentity {
+        /// The identity.
+        id: KeyId,
+        /// The access token that it used, if any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        credential: Option<KeyId>,
+    },
     /// A device, over the control protocol.
     Device {
         /// The device.
@@ -43,7 +60,10 @@ impl ActorRef {
     /// Where what this actor does comes from.
     pub const fn origin(&self) -> Origin {
         match self {
-            Self::User { .. } | Self::Operator => Origin::ConfigApi,
+            Self::User { .. }
+            | Self::OAuthClient { .. }
+            | Self::FederatedIdentity { .. }
+            | Self::Operator => Origin::ConfigApi,
             Self::Device { .. } | Self::AuthKey { .. } => Origin::Node,
             Self::System => Origin::Control,
         }

@@ -1,0 +1,192 @@
+//! Rights: what a user's role may do.
+//!
+//! A right says nothing of credentials: what one of them was given are its scopes
+//! ([`crate::scope`]), and an act needs both. Some rights have no scope of their own: network
+//! administrators set the tags of devices (`devices:core`) and change nothing else of them.
+//!
+//! Source: `docs/protocol/api-behaviour.md`, section 4.3 (the official page on user roles).
+
+use crate::user::Role;
+
+/// Something that a role may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Right {
+    /// Call the API at all.
+    UseApi,
+    /// See devices.
+    ReadDevices,
+    /// Approve, rename, expire, renumber and delete devices; decide about logins.
+    WriteDevices,
+    /// Replace the tags of devices by tags that the user may assign.
+    SetDeviceTags,
+    /// See and change posture attributes of devices.
+    PostureAttributes,
+    /// See DNS settings and routes.
+    ReadNetwork,
+    /// Change DNS settings, routes and HTTPS.
+    WriteNetwork,
+    /// See the policy file, and ask what it or another one does.
+    ReadPolicyFile,
+    /// Change the policy file.
+    WritePolicyFile,
+    /// See users and invitations of users.
+    ReadUsers,
+    /// Make users, change their roles, suspend and delete them, and act for members.
+    WriteUsers,
+    /// See settings and posture integrations.
+    ReadSettings,
+    /// Change settings and posture integrations.
+    WriteSettings,
+    /// Change whether new users wait for approval.
+    WriteUserApproval,
+    /// Change whether network flows are logged.
+    WriteFlowLogging,
+    /// See, make and revoke auth keys.
+    AuthKeys,
+    /// See, make and revoke API access tokens, OAuth clients, federated identities and OAuth apps.
+    ApiCredentials,
+    /// See invitations to use a device.
+    ReadDeviceInvites,
+    /// Share devices, and accept such an invitation.
+    ShareDevices,
+    /// Read the audit log.
+    ReadAuditLog,
+    /// Read network flow logs.
+    ReadFlowLogs,
+    /// See where logs are sent.
+    ReadLogStreaming,
+    /// Change where logs are sent.
+    WriteLogStreaming,
+    /// See webhooks.
+    ReadWebhooks,
+    /// Make, change and delete webhooks.
+    WriteWebhooks,
+    /// See contacts.
+    ReadContacts,
+    /// Change contacts.
+    WriteContacts,
+    /// See services.
+    ReadServices,
+    /// Define services and approve their hosts.
+    WriteServices,
+    /// See OAuth apps.
+    ReadOauthApps,
+}
+
+use Role::{Admin, Auditor, BillingAdmin, ItAdmin, NetworkAdmin, Owner};
+
+/// Everybody but members, who use the network and not the API.
+const ALL_BUT_MEMBERS: &[Role] = &[Owner, Admin, NetworkAdmin, ItAdmin, BillingAdmin, Auditor];
+const ADMINISTRATORS: &[Role] = &[Owner, Admin, NetworkAdmin, ItAdmin];
+const NETWORK: &[Role] = &[Owner, Admin, NetworkAdmin];
+const IT: &[Role] = &[Owner, Admin, ItAdmin];
+
+impl Right {
+    /// Every right.
+    pub const EVERY: [Self; 30] = [
+        Self::UseApi,
+        Self::ReadDevices,
+        Self::WriteDevices,
+        Self::SetDeviceTags,
+        Self::PostureAttributes,
+        Self::ReadNetwork,
+        Self::WriteNetwork,
+        Self::ReadPolicyFile,
+        Self::WritePolicyFile,
+        Self::ReadUsers,
+        Self::WriteUsers,
+        Self::ReadSettings,
+        Self::WriteSettings,
+        Self::WriteUserApproval,
+        Self::WriteFlowLogging,
+        Self::AuthKeys,
+        Self::ApiCredentials,
+        Self::ReadDeviceInvites,
+        Self::ShareDevices,
+        Self::ReadAuditLog,
+        Self::ReadFlowLogs,
+        Self::ReadLogStreaming,
+        Self::WriteLogStreaming,
+        Self::ReadWebhooks,
+        Self::WriteWebhooks,
+        Self::ReadContacts,
+        Self::WriteContacts,
+        Self::ReadServices,
+        Self::WriteServices,
+        Self::ReadOauthApps,
+    ];
+
+    /// The roles that have it. Where two pages of the official documentation differ (user approval,
+    /// flow logs), whoever has it on one of them.
+    pub const fn roles(self) -> &'static [Role] {
+        match self {
+            Self::UseApi
+            | Self::ReadDevices
+            | Self::ReadNetwork
+            | Self::ReadPolicyFile
+            | Self::ReadUsers
+            | Self::ReadSettings
+            | Self::ReadDeviceInvites
+            | Self::ReadAuditLog
+            | Self::ReadLogStreaming
+            | Self::ReadWebhooks
+            | Self::ReadContacts
+            | Self::ReadServices
+            | Self::ReadOauthApps => ALL_BUT_MEMBERS,
+            Self::ReadFlowLogs => &[Owner, Admin, NetworkAdmin, ItAdmin, Auditor],
+            Self::SetDeviceTags
+            | Self::PostureAttributes
+            | Self::WriteUserApproval
+            | Self::WriteFlowLogging
+            | Self::AuthKeys
+            | Self::ApiCredentials
+            | Self::WriteLogStreaming
+            | Self::WriteWebhooks
+            | Self::WriteContacts => ADMINISTRATORS,
+            Self::WriteNetwork | Self::WritePolicyFile | Self::WriteServices => NETWORK,
+            Self::WriteDevices | Self::WriteUsers | Self::WriteSettings | Self::ShareDevices => IT,
+        }
+    }
+}
+
+impl Role {
+    /// Whether the role has a right.
+    pub fn has(self, right: Right) -> bool {
+        right.roles().contains(&self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_right_stands_once_in_the_list() {
+        let mut rights = Right::EVERY.to_vec();
+        rights.sort_unstable();
+        rights.dedup();
+        assert_eq!(rights.len(), Right::EVERY.len());
+        // The last one of the enum: a new one behind it must be added to the list.
+        assert_eq!(rights.len() - 1, Right::ReadOauthApps as usize);
+    }
+
+    #[test]
+    fn owners_and_administrators_have_every_right_and_members_none() {
+        for right in Right::EVERY {
+            assert!(
+                Role::Owner.has(right) && Role::Admin.has(right),
+                "{right:?}"
+            );
+            assert!(!Role::Member.has(right), "{right:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_a_right_may_use_the_api() {
+        for right in Right::EVERY {
+            for role in right.roles() {
+                assert!(role.has(Right::UseApi), "{right:?}: {role:?}");
+            }
+        }
+    }
+}
