@@ -16,6 +16,7 @@ pub mod deny;
 pub mod documents;
 pub mod layout;
 pub mod migrations;
+pub mod modules;
 pub mod sources;
 pub mod spdx;
 pub mod workspace;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bowline_xtask::workspace::Workspace;
-use bowline_xtask::{deny, documents, layout, migrations, sources};
+use bowline_xtask::{deny, documents, layout, migrations, modules, sources};
 
 fn workspace() -> Workspace {
     Workspace::find().unwrap_or_else(|error| panic!("{error:#}"))
@@ -65,4 +65,9 @@ fn files_are_short_finished_and_at_home_anywhere() {
 #[test]
 fn migrations_are_the_same_for_both_engines_and_never_change() {
     assert_kept(&migrations::check(&workspace()).expect("migrations"));
+}
+
+#[test]
+fn modules_use_each_other_in_one_direction() {
+    assert_kept(&modules::check(&workspace()).expect("modules"));
 }
