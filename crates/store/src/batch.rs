@@ -1,12 +1,13 @@
-//! One change of one tailnet, as rows.
+//! One change of a tailnet or of the server, as rows.
 
 use std::collections::HashSet;
 
-use bowline_model::id::{LIMIT, TailnetId};
+use bowline_model::id::LIMIT;
 use jiff::Timestamp;
 use serde::de::IgnoredAny;
 
 use crate::kind::{Column, Kind};
+use crate::owner::Owner;
 
 /// A row to write: new, or in place of the row with this kind and id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,14 +81,14 @@ pub struct OutboxRow {
     pub body: Box<str>,
 }
 
-/// One change of one tailnet: everything in it is written, or nothing.
+/// One change of a tailnet or of the server: everything in it is written, or nothing.
 ///
 /// Within a batch the order does not matter: rows may swap their unique values.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The tailnet that everything in the batch belongs to.
-    pub tailnet: TailnetId,
-    /// The sequence number that the draft was made from; `0` creates the tailnet.
+    /// Whose everything in the batch is, but for what is in `births`.
+    pub owner: Owner,
+    /// The sequence number that the draft was made from; `0` creates the owner.
     pub base: u64,
     /// Random bytes by which a commit whose outcome is unknown is looked up.
     pub commit_id: [u8; 16],
@@ -101,13 +102,16 @@ pub struct Batch {
     pub audit: Vec<AuditRow>,
     /// What the change causes outside.
     pub outbox: Vec<OutboxRow>,
+    /// Tailnets that begin with this change of the server: for each a batch of its own, with base
+    /// `0`, at least one row and no births.
+    pub births: Vec<Batch>,
 }
 
 impl Batch {
     /// An empty batch, which when committed only takes a sequence number.
-    pub fn new(tailnet: TailnetId, base: u64, commit_id: [u8; 16], at: Timestamp) -> Self {
+    pub fn new(owner: impl Into<Owner>, base: u64, commit_id: [u8; 16], at: Timestamp) -> Self {
         Self {
-            tailnet,
+            owner: owner.into(),
             base,
             commit_id,
             at,
@@ -115,7 +119,13 @@ impl Batch {
             deletes: Vec::new(),
             audit: Vec::new(),
             outbox: Vec::new(),
+            births: Vec::new(),
         }
+    }
+
+    /// The batch and those of the tailnets that begin with it.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.births)
     }
 
     /// Finds what no database could store, so that both engines refuse the same batches.
@@ -126,6 +136,9 @@ impl Batch {
         let mut seen = HashSet::with_capacity(self.puts.len() + self.deletes.len());
         for put in &self.puts {
             let place = format_args!("{} {}", put.kind, put.id).to_string();
+            if put.kind.is_server_wide() != (self.owner == Owner::Server) {
+                return Err(format!("{place} cannot be of {}", self.owner));
+            }
             if !seen.insert((put.kind, put.id)) {
                 return Err(format!("{place} is written twice"));
             }
@@ -161,6 +174,17 @@ impl Batch {
             id(row.id, "outbox row")?;
             text(&row.topic, "outbox topic")?;
             json(&row.body, "outbox row")?;
+        }
+        for (index, birth) in self.births.iter().enumerate() {
+            let owner = birth.owner;
+            let is_new = birth.base == 0 && birth.births.is_empty() && !birth.puts.is_empty();
+            let is_twice = self.births[..index]
+                .iter()
+                .any(|other| other.owner == owner);
+            if self.owner != Owner::Server || owner == Owner::Server || !is_new || is_twice {
+                return Err(format!("{owner} cannot begin in this batch"));
+            }
+            birth.check()?;
         }
         Ok(())
     }

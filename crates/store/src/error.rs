@@ -181,7 +181,7 @@ pub enum CommitError {
     /// The database refused one row. Nothing was written.
     #[error("the database refused row {put} of the batch{}", refused(*column))]
     Rejected {
-        /// Index in [`crate::Batch::puts`].
+        /// Index in [`crate::Batch::puts`], where those of the births follow in their order.
         put: usize,
         /// The column whose value another row has. `None`: the id belongs to another tailnet.
         column: Option<Column>,
@@ -204,6 +204,22 @@ impl CommitError {
             Self::Unavailable(trouble) => Some(trouble.condition),
             Self::Unknown => Some(Condition::Unreachable),
             Self::Conflict { .. } | Self::Rejected { .. } | Self::Malformed(_) => None,
+        }
+    }
+
+    /// The same of a batch with a birth that failed by this, after so many rows of others.
+    pub(crate) fn of_birth(self, rows: usize) -> Self {
+        match self {
+            // There is a tailnet of this id.
+            Self::Conflict { .. } => Self::Rejected {
+                put: rows,
+                column: None,
+            },
+            Self::Rejected { put, column } => Self::Rejected {
+                put: rows + put,
+                column,
+            },
+            other => other,
         }
     }
 }

@@ -117,7 +117,7 @@ impl Examiner {
         self.result.rows += 1;
         match record {
             Record::Head(head) => {
-                self.result.tailnets += 1;
+                self.result.tailnets += u64::from(head.tailnet != 0);
                 self.heads.insert(head.tailnet, head.seq);
             }
             Record::Row(row) => {

@@ -17,6 +17,12 @@ pub enum Kind {
     Dns,
     /// A policy file.
     Policy,
+    /// A device that waits for somebody to say whose it is. The server's.
+    WaitingLogin,
+    /// An SSH session that waits for somebody to confirm it. The server's.
+    SshCheck,
+    /// An SSH session that somebody confirmed. The server's.
+    SshConfirmation,
 }
 
 /// A column that the database keeps unique, beside the body.
@@ -38,6 +44,8 @@ pub(crate) struct Spec {
     /// The kind's name in the change log and in dumps. Never changes.
     pub(crate) name: &'static str,
     pub(crate) table: &'static str,
+    /// Whether its objects are the server's and no tailnet's.
+    pub(crate) server_wide: bool,
     /// Unique columns with their SQL names. The unique index is `<table>_<column>`.
     pub(crate) columns: &'static [(Column, &'static str)],
 }
@@ -60,6 +68,13 @@ pub(crate) const SPECS: &[Spec] = &[
     spec(Kind::Key, "key", "keys", &[]),
     spec(Kind::Dns, "dns", "dns", &[]),
     spec(Kind::Policy, "policy", "policies", &[]),
+    server_wide(Kind::WaitingLogin, "waitinglogin", "waiting_logins"),
+    server_wide(Kind::SshCheck, "sshcheck", "ssh_checks"),
+    server_wide(
+        Kind::SshConfirmation,
+        "sshconfirmation",
+        "ssh_confirmations",
+    ),
 ];
 
 const fn spec(
@@ -72,7 +87,15 @@ const fn spec(
         kind,
         name,
         table,
+        server_wide: false,
         columns,
+    }
+}
+
+const fn server_wide(kind: Kind, name: &'static str, table: &'static str) -> Spec {
+    Spec {
+        server_wide: true,
+        ..spec(kind, name, table, &[])
     }
 }
 
@@ -98,6 +121,11 @@ impl Kind {
     /// The unique columns that rows of this kind may have.
     pub fn columns(self) -> impl Iterator<Item = Column> {
         self.spec().columns.iter().map(|(column, _)| *column)
+    }
+
+    /// Whether objects of this kind are the server's and no tailnet's.
+    pub fn is_server_wide(self) -> bool {
+        self.spec().server_wide
     }
 
     pub(crate) fn spec(self) -> &'static Spec {

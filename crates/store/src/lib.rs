@@ -32,6 +32,7 @@ mod examine;
 mod kind;
 mod migrate;
 mod options;
+mod owner;
 mod postgres;
 mod row;
 mod sql;
@@ -44,6 +45,7 @@ pub use error::{Cause, CommitError, Condition, Error, OpenError, TransferError, 
 pub use examine::{Examination, Finding, examine};
 pub use kind::{Column, Kind};
 pub use options::{Fault, Opening, Options, Point};
+pub use owner::Owner;
 pub use row::{CatchUp, Change, Loaded, Operation, Presence, Row, Touched};
 pub use store::Store;
 pub use url::StoreUrl;

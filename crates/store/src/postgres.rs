@@ -29,6 +29,7 @@ use crate::dump::{Lines, Record};
 use crate::error::{CommitError, Condition, Error, OpenError, TransferError, Trouble};
 use crate::examine::Examination;
 use crate::options::Options;
+use crate::owner::Owner;
 use crate::row::{CatchUp, Change, Loaded, Presence};
 use fail::Failure;
 use lease::Lease;
@@ -160,35 +161,35 @@ impl Postgres {
         retry!(read::tailnets(&self.inner).await).map_err(Error::from)
     }
 
-    pub(crate) async fn seq(&self, tailnet: TailnetId) -> Result<u64, Error> {
-        retry!(read::seq(&self.inner, tailnet).await).map_err(Error::from)
+    pub(crate) async fn seq(&self, owner: Owner) -> Result<u64, Error> {
+        retry!(read::seq(&self.inner, owner).await).map_err(Error::from)
     }
 
-    pub(crate) async fn load(&self, tailnet: TailnetId) -> Result<Loaded, Error> {
-        retry!(read::load(&self.inner, tailnet).await).map_err(Error::from)
+    pub(crate) async fn load(&self, owner: Owner) -> Result<Loaded, Error> {
+        retry!(read::load(&self.inner, owner).await).map_err(Error::from)
     }
 
-    pub(crate) async fn catch_up(&self, tailnet: TailnetId, since: u64) -> Result<CatchUp, Error> {
-        retry!(read::catch_up(&self.inner, tailnet, since).await).map_err(Error::from)
+    pub(crate) async fn catch_up(&self, owner: Owner, since: u64) -> Result<CatchUp, Error> {
+        retry!(read::catch_up(&self.inner, owner, since).await).map_err(Error::from)
     }
 
     pub(crate) async fn changes(
         &self,
-        tailnet: TailnetId,
+        owner: Owner,
         after: u64,
         limit: usize,
     ) -> Result<Vec<Change>, Error> {
-        retry!(read::changes(&self.inner, tailnet, after, limit).await).map_err(Error::from)
+        retry!(read::changes(&self.inner, owner, after, limit).await).map_err(Error::from)
     }
 
     pub(crate) async fn audit(
         &self,
-        tailnet: TailnetId,
+        owner: Owner,
         from: Timestamp,
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<AuditRow>, Error> {
-        retry!(read::audit(&self.inner, tailnet, from, to, limit).await).map_err(Error::from)
+        retry!(read::audit(&self.inner, owner, from, to, limit).await).map_err(Error::from)
     }
 
     pub(crate) async fn outbox(
@@ -216,10 +217,10 @@ impl Postgres {
 
     pub(crate) async fn commit_outcome(
         &self,
-        tailnet: TailnetId,
+        owner: Owner,
         commit_id: [u8; 16],
     ) -> Result<Option<u64>, Error> {
-        retry!(apply::commit_outcome(&self.inner, tailnet, &commit_id).await).map_err(Error::from)
+        retry!(apply::commit_outcome(&self.inner, owner, &commit_id).await).map_err(Error::from)
     }
 
     pub(crate) async fn commit(&self, batch: Batch) -> Result<u64, CommitError> {
@@ -231,12 +232,12 @@ impl Postgres {
 
     pub(crate) async fn lock_and_commit(
         &self,
-        tailnet: TailnetId,
+        owner: Owner,
         since: u64,
         mut make: impl FnMut(CatchUp) -> Batch + Send + 'static,
     ) -> Result<u64, CommitError> {
         let run = |inner: Arc<Inner>| async move {
-            retry!(apply::lock_and_commit(&inner, tailnet, since, &mut make).await)
+            retry!(apply::lock_and_commit(&inner, owner, since, &mut make).await)
                 .unwrap_or_else(|lost| Err(lost.into()))
         };
         self.write(run).await

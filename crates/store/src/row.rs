@@ -20,7 +20,7 @@ pub struct Row {
     pub body: Box<str>,
 }
 
-/// Everything of one tailnet at one sequence number.
+/// Everything of one owner at one sequence number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// The newest sequence number; `0` when there is no such tailnet.
@@ -77,7 +77,7 @@ pub struct Change {
     pub touched: Vec<Touched>,
 }
 
-/// What brings a snapshot of a tailnet from one sequence number to the newest.
+/// What brings a snapshot of an owner from one sequence number to the newest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatchUp {
     /// The sequence number that applying this leads to; `0` when there is no such tailnet.
@@ -90,6 +90,10 @@ pub struct CatchUp {
     /// Rows touched since that are no longer there.
     pub gone: Vec<(Kind, u64)>,
 }
+
+/// Changes of the server that are kept. Devices that nobody knows cause them, so they have a bound
+/// of their own: without one, whoever begins logins again and again would fill the database.
+pub(crate) const SERVER_CHANGES: u64 = 100;
 
 /// Changes that are followed one by one; beyond it, loading everything is cheaper.
 pub(crate) const CATCH_UP_LIMIT: usize = 1000;

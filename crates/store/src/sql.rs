@@ -34,6 +34,8 @@ pub(crate) const PRESENCE: &str = "SELECT device, online, at, presence.body, pre
      JOIN devices ON devices.id = device AND devices.tailnet = presence.tailnet \
      WHERE presence.tailnet = $1 ORDER BY device";
 pub(crate) const PRESENCE_DELETE: &str = "DELETE FROM presence WHERE tailnet = $1 AND device = $2";
+/// The oldest changes of an owner, up to a number.
+pub(crate) const CHANGES_FORGET: &str = "DELETE FROM changes WHERE tailnet = $1 AND seq <= $2";
 /// The newest change stays, so that the log always says which number the tailnet has.
 pub(crate) const PRUNE_CHANGES: &str = "DELETE FROM changes WHERE tailnet = $1 AND at < $2 \
      AND seq < (SELECT seq FROM heads WHERE tailnet = $1)";
@@ -143,6 +145,7 @@ mod tests {
             CHANGE_PUT,
             CHANGES,
             CHANGE_BY_COMMIT,
+            CHANGES_FORGET,
             AUDIT_PUT,
             AUDIT,
             OUTBOX_PUT,

@@ -24,6 +24,7 @@ use crate::dump::{Lines, Record};
 use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::examine::Examination;
 use crate::options::Options;
+use crate::owner::Owner;
 use crate::row::{CatchUp, Change, Loaded, Presence};
 use keeper::Keeper;
 use read::Readers;
@@ -110,46 +111,46 @@ impl Sqlite {
         self.read(read::tailnets).await
     }
 
-    pub(crate) async fn seq(&self, tailnet: TailnetId) -> Result<u64, Error> {
-        self.read(move |conn| read::seq(conn, tailnet)).await
+    pub(crate) async fn seq(&self, owner: Owner) -> Result<u64, Error> {
+        self.read(move |conn| read::seq(conn, owner)).await
     }
 
-    pub(crate) async fn load(&self, tailnet: TailnetId) -> Result<Loaded, Error> {
-        self.read(move |conn| read::load(conn, tailnet)).await
+    pub(crate) async fn load(&self, owner: Owner) -> Result<Loaded, Error> {
+        self.read(move |conn| read::load(conn, owner)).await
     }
 
-    pub(crate) async fn catch_up(&self, tailnet: TailnetId, since: u64) -> Result<CatchUp, Error> {
-        self.read(move |conn| read::catch_up(conn, tailnet, since))
+    pub(crate) async fn catch_up(&self, owner: Owner, since: u64) -> Result<CatchUp, Error> {
+        self.read(move |conn| read::catch_up(conn, owner, since))
             .await
     }
 
     pub(crate) async fn changes(
         &self,
-        tailnet: TailnetId,
+        owner: Owner,
         after: u64,
         limit: usize,
     ) -> Result<Vec<Change>, Error> {
-        self.read(move |conn| read::changes(conn, tailnet, after, limit))
+        self.read(move |conn| read::changes(conn, owner, after, limit))
             .await
     }
 
     pub(crate) async fn commit_outcome(
         &self,
-        tailnet: TailnetId,
+        owner: Owner,
         commit_id: [u8; 16],
     ) -> Result<Option<u64>, Error> {
-        self.read(move |conn| read::commit_outcome(conn, tailnet, commit_id))
+        self.read(move |conn| read::commit_outcome(conn, owner, commit_id))
             .await
     }
 
     pub(crate) async fn audit(
         &self,
-        tailnet: TailnetId,
+        owner: Owner,
         from: Timestamp,
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<AuditRow>, Error> {
-        self.read(move |conn| read::audit(conn, tailnet, from, to, limit))
+        self.read(move |conn| read::audit(conn, owner, from, to, limit))
             .await
     }
 
@@ -184,12 +185,12 @@ impl Sqlite {
 
     pub(crate) async fn lock_and_commit(
         &self,
-        tailnet: TailnetId,
+        owner: Owner,
         since: u64,
         mut make: impl FnMut(CatchUp) -> Batch + Send + 'static,
     ) -> Result<u64, CommitError> {
         let locked = move |conn: &Connection| {
-            let batch = make(read::catch_up(conn, tailnet, since)?);
+            let batch = make(read::catch_up(conn, owner, since)?);
             if let Err(problem) = batch.check() {
                 return Ok(Err(CommitError::Malformed(problem)));
             }

@@ -11,6 +11,7 @@ use crate::batch::{self, AuditRow, Batch, OutboxRow};
 use crate::dump;
 use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::options::Options;
+use crate::owner::Owner;
 use crate::postgres::Postgres;
 use crate::row::{CatchUp, Change, Loaded, Presence};
 use crate::sqlite::Sqlite;
@@ -82,22 +83,23 @@ impl Store {
         on_engine!(self, engine => engine.tailnets().await)
     }
 
-    /// The newest sequence number of a tailnet; `0` when there is no such tailnet.
-    pub async fn seq(&self, tailnet: TailnetId) -> Result<u64, Error> {
-        on_engine!(self, engine => engine.seq(tailnet).await)
+    /// The newest sequence number of an owner; `0` when there is no such tailnet.
+    pub async fn seq(&self, owner: impl Into<Owner>) -> Result<u64, Error> {
+        on_engine!(self, engine => engine.seq(owner.into()).await)
     }
 
-    /// Everything of a tailnet, all of one moment. Empty when there is no such tailnet.
-    pub async fn load(&self, tailnet: TailnetId) -> Result<Loaded, Error> {
-        on_engine!(self, engine => engine.load(tailnet).await)
+    /// Everything of an owner, all of one moment. Empty when there is no such tailnet.
+    pub async fn load(&self, owner: impl Into<Owner>) -> Result<Loaded, Error> {
+        on_engine!(self, engine => engine.load(owner.into()).await)
     }
 
-    /// What changed in a tailnet after a sequence number, all of one moment.
-    pub async fn catch_up(&self, tailnet: TailnetId, since: u64) -> Result<CatchUp, Error> {
-        on_engine!(self, engine => engine.catch_up(tailnet, since).await)
+    /// What of an owner changed after a sequence number, all of one moment. The server's own change
+    /// log is short: whoever is far behind gets everything.
+    pub async fn catch_up(&self, owner: impl Into<Owner>, since: u64) -> Result<CatchUp, Error> {
+        on_engine!(self, engine => engine.catch_up(owner.into(), since).await)
     }
 
-    /// Writes a batch, all or nothing, and returns the tailnet's new sequence number, `base + 1`.
+    /// Writes a batch, all or nothing, and returns the owner's new sequence number, `base + 1`.
     ///
     /// When it returns, the batch is durable. It goes on when the caller stops waiting.
     ///
@@ -115,21 +117,21 @@ impl Store {
     /// again when the database asks for another try, and it runs while others wait: no IO.
     pub async fn lock_and_commit(
         &self,
-        tailnet: TailnetId,
+        owner: impl Into<Owner>,
         since: u64,
         make: impl FnMut(CatchUp) -> Batch + Send + 'static,
     ) -> Result<u64, CommitError> {
-        on_engine!(self, engine => engine.lock_and_commit(tailnet, since, make).await)
+        on_engine!(self, engine => engine.lock_and_commit(owner.into(), since, make).await)
     }
 
     /// The sequence number that the commit with this id got; `None` when it was not, and will not
     /// be, written.
     pub async fn commit_outcome(
         &self,
-        tailnet: TailnetId,
+        owner: impl Into<Owner>,
         commit_id: [u8; 16],
     ) -> Result<Option<u64>, Error> {
-        on_engine!(self, engine => engine.commit_outcome(tailnet, commit_id).await)
+        on_engine!(self, engine => engine.commit_outcome(owner.into(), commit_id).await)
     }
 
     /// Writes presence of devices. It may be lost in a crash shortly after. Devices that the
@@ -159,22 +161,22 @@ impl Store {
     /// `limit`.
     pub async fn changes(
         &self,
-        tailnet: TailnetId,
+        owner: impl Into<Owner>,
         after: u64,
         limit: usize,
     ) -> Result<Vec<Change>, Error> {
-        on_engine!(self, engine => engine.changes(tailnet, after, limit).await)
+        on_engine!(self, engine => engine.changes(owner.into(), after, limit).await)
     }
 
     /// Audit events from `from` on and before `to`, oldest first, at most `limit`.
     pub async fn audit(
         &self,
-        tailnet: TailnetId,
+        owner: impl Into<Owner>,
         from: Timestamp,
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<AuditRow>, Error> {
-        on_engine!(self, engine => engine.audit(tailnet, from, to, limit).await)
+        on_engine!(self, engine => engine.audit(owner.into(), from, to, limit).await)
     }
 
     /// What waits in the outbox for a topic, of all tailnets, by id, at most `limit`.

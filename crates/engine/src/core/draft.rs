@@ -315,5 +315,6 @@ pub(crate) fn encode(snapshot: &Snapshot, kind: Kind, id: u64) -> Result<Option<
         },
         Kind::Dns => Some(Put::new(kind, id, record::encode(&**snapshot.dns())?)),
         Kind::Policy => Some(Put::new(kind, id, record::encode(&**snapshot.policy())?)),
+        Kind::WaitingLogin | Kind::SshCheck | Kind::SshConfirmation => None, // the server's
     })
 }

@@ -74,7 +74,8 @@ pub(crate) fn build(
     let mut snapshot = Snapshot::new(read(id, own)?, derp_map);
     for row in &loaded.rows {
         match row.kind {
-            Kind::Tailnet => {}
+            // Taken above, or the server's.
+            Kind::Tailnet | Kind::WaitingLogin | Kind::SshCheck | Kind::SshConfirmation => {}
             Kind::User => snapshot.put_user(read(id, row)?),
             Kind::Device => snapshot.put_device(read(id, row)?),
             Kind::Key => snapshot.put_credential(read(id, row)?),

@@ -1,6 +1,6 @@
--- Why: the objects of every tailnet, one table per kind, all after one template: tailnet, id (unique
--- in the server for its kind), the sequence number of the change that wrote the row, and the object
--- as JSON that only code reads. A real column exists only where a unique index needs it. `seq` is in
+-- Why: the objects of every tailnet and of the server itself, one table per kind, all after one
+-- template: tailnet, id (unique in the server for its kind), the sequence number of the change that
+-- wrote the row, and the object as JSON that only code reads. A real column exists only where a unique index needs it. `seq` is in
 -- no index, so that a rewritten row touches none.
 -- JSON and not JSONB: a body comes back byte for byte, as on SQLite, `\u0000` in a string included,
 -- and is neither parsed nor printed again by the database.
@@ -70,3 +70,31 @@ CREATE TABLE policies (
     checksum BIGINT NOT NULL
 );
 CREATE INDEX policies_tailnet ON policies (tailnet);
+
+-- The server's own objects: `tailnet` is 0 in each row, which no tailnet has. They live for hours.
+CREATE TABLE waiting_logins (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL
+);
+CREATE INDEX waiting_logins_tailnet ON waiting_logins (tailnet);
+
+CREATE TABLE ssh_checks (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL
+);
+CREATE INDEX ssh_checks_tailnet ON ssh_checks (tailnet);
+
+CREATE TABLE ssh_confirmations (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL
+);
+CREATE INDEX ssh_confirmations_tailnet ON ssh_confirmations (tailnet);

@@ -1,6 +1,6 @@
--- Why: the objects of every tailnet, one table per kind, all after one template: tailnet, id (unique
--- in the server for its kind), the sequence number of the change that wrote the row, and the object
--- as JSON that only code reads. A real column exists only where a unique index needs it. `seq` is in
+-- Why: the objects of every tailnet and of the server itself, one table per kind, all after one
+-- template: tailnet, id (unique in the server for its kind), the sequence number of the change that
+-- wrote the row, and the object as JSON that only code reads. A real column exists only where a unique index needs it. `seq` is in
 -- no index, so that a rewritten row touches none.
 
 -- name: unique in the whole server.
@@ -68,3 +68,31 @@ CREATE TABLE policies (
     checksum INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX policies_tailnet ON policies (tailnet);
+
+-- The server's own objects: `tailnet` is 0 in each row, which no tailnet has. They live for hours.
+CREATE TABLE waiting_logins (
+    tailnet INTEGER NOT NULL,
+    id      INTEGER NOT NULL PRIMARY KEY,
+    seq     INTEGER NOT NULL,
+    body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE INDEX waiting_logins_tailnet ON waiting_logins (tailnet);
+
+CREATE TABLE ssh_checks (
+    tailnet INTEGER NOT NULL,
+    id      INTEGER NOT NULL PRIMARY KEY,
+    seq     INTEGER NOT NULL,
+    body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE INDEX ssh_checks_tailnet ON ssh_checks (tailnet);
+
+CREATE TABLE ssh_confirmations (
+    tailnet INTEGER NOT NULL,
+    id      INTEGER NOT NULL PRIMARY KEY,
+    seq     INTEGER NOT NULL,
+    body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE INDEX ssh_confirmations_tailnet ON ssh_confirmations (tailnet);

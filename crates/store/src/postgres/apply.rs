@@ -15,6 +15,7 @@ use crate::checksum;
 use crate::error::{Cause, CommitError, Condition, Trouble};
 use crate::kind::{Kind, SPECS};
 use crate::options::{Fault, Point};
+use crate::owner::Owner;
 use crate::row::{self, CatchUp, Presence};
 use crate::sql;
 
@@ -28,6 +29,16 @@ enum Clear {
     First,
 }
 
+/// Where the statements of one part of a batch are: its own, or those of a birth.
+struct Part {
+    head: usize,
+    puts: usize,
+    logs: usize,
+    end: usize,
+    /// Rows of the parts before it.
+    rows: usize,
+}
+
 /// Writes a batch in one transaction.
 pub(super) async fn commit(inner: &Inner, batch: &Batch) -> Result<Answer, Failure> {
     let mut session = inner.writer().await?;
@@ -38,14 +49,14 @@ pub(super) async fn commit(inner: &Inner, batch: &Batch) -> Result<Answer, Failu
     let outcome = match outcome {
         Some(Err(CommitError::Rejected {
             column: Some(_), ..
-        })) if batch.puts.len() > 1 => {
+        })) if batch.parts().any(|part| part.puts.len() > 1) => {
             session.rollback().await?;
             write(&mut session, batch, fence, Clear::First).await?
         }
         other => other,
     };
     match outcome {
-        Some(outcome) => finish(inner, session, batch.tailnet, outcome).await,
+        Some(outcome) => finish(inner, session, batch.owner, outcome).await,
         None => Err(inner.lease.lost()),
     }
 }
@@ -53,14 +64,14 @@ pub(super) async fn commit(inner: &Inner, batch: &Batch) -> Result<Answer, Failu
 /// Locks the tailnet and writes what `make` makes of its newest state.
 pub(super) async fn lock_and_commit(
     inner: &Inner,
-    tailnet: TailnetId,
+    owner: Owner,
     since: u64,
     make: &mut (impl FnMut(CatchUp) -> Batch + Send),
 ) -> Result<Answer, Failure> {
     let mut session = inner.begin_write().await?;
-    let locked = session.row(own::HEAD_LOCK, &[&int(tailnet.get())]).await?;
-    let seq = locked.map_or(Ok(0), |row| value::head(&row, 0, tailnet))?;
-    let found = read::catch_up_in(&session, tailnet, since, seq).await?;
+    let locked = session.row(own::HEAD_LOCK, &[&int(owner.get())]).await?;
+    let seq = locked.map_or(Ok(0), |row| value::head(&row, 0, owner))?;
+    let found = read::catch_up_in(&session, owner, since, seq).await?;
     let Ok(batch) = catch_unwind(AssertUnwindSafe(|| make(found))) else {
         return Err(Failure::failed("the closure of this write panicked"));
     };
@@ -69,13 +80,13 @@ pub(super) async fn lock_and_commit(
         return Ok(Err(CommitError::Malformed(problem)));
     }
     // Emptied first in any case: a second try would have to give up the lock.
-    let clear = if batch.puts.len() > 1 {
+    let clear = if batch.parts().any(|part| part.puts.len() > 1) {
         Clear::First
     } else {
         Clear::No
     };
     match write(&mut session, &batch, None, clear).await? {
-        Some(outcome) => finish(inner, session, tailnet, outcome).await,
+        Some(outcome) => finish(inner, session, owner, outcome).await,
         None => Err(inner.lease.lost()),
     }
 }
@@ -84,14 +95,14 @@ pub(super) async fn lock_and_commit(
 async fn finish(
     inner: &Inner,
     mut session: Session,
-    tailnet: TailnetId,
+    owner: Owner,
     outcome: Answer,
 ) -> Result<Answer, Failure> {
     match outcome {
         Ok(_) => {}
         Err(CommitError::Conflict { .. }) => {
             session.rollback().await?;
-            let current = read::seq_in(&session, tailnet).await?;
+            let current = read::seq_in(&session, owner).await?;
             return Ok(Err(CommitError::Conflict { current }));
         }
         Err(_) => {
@@ -119,12 +130,63 @@ async fn write(
     fence: Option<i64>,
     clear: Clear,
 ) -> Result<Option<Answer>, Failure> {
-    let tailnet = int(batch.tailnet.get());
-    let seq = batch.base + 1;
     let mut steps = Vec::new();
     if let Some(epoch) = fence {
         steps.push(step(own::FENCE, vec![Box::new(epoch)]));
     }
+    let mut parts: Vec<Part> = Vec::with_capacity(1 + batch.births.len());
+    let mut rows = 0;
+    for one in batch.parts() {
+        parts.push(part(&mut steps, one, clear, rows));
+        rows += one.puts.len();
+    }
+    let puts: Vec<&Put> = batch.parts().flat_map(|one| &one.puts).collect();
+    let begin = fence.map(|_| own::BEGIN_WRITE);
+    let results = session.run(begin, &steps).await?;
+    let mut parts = parts.into_iter().peekable();
+    for (index, result) in results.into_iter().enumerate() {
+        parts.next_if(|part| part.end <= index);
+        let part = parts.peek().filter(|part| part.head <= index);
+        let Some(part) = part else {
+            if result? == 0 {
+                return Ok(None); // the fence
+            }
+            continue;
+        };
+        let refused = |error: CommitError| {
+            let is_birth = part.rows > 0 || part.head > usize::from(fence.is_some());
+            let error = if is_birth {
+                error.of_birth(part.rows)
+            } else {
+                error
+            };
+            Ok(Some(Err(error)))
+        };
+        let put = index.wrapping_sub(part.puts);
+        let is_put = (part.puts..part.logs).contains(&index);
+        match result {
+            Ok(0) if index == part.head => return refused(CommitError::Conflict { current: 0 }),
+            // The id belongs to another owner.
+            Ok(0) if is_put => return refused(CommitError::Rejected { put, column: None }),
+            Ok(_) => {}
+            Err(error) if is_put && fail::is_unique_violation(&error) => {
+                let column = fail::column(&error, puts[part.rows + put].kind);
+                return refused(CommitError::Rejected { put, column });
+            }
+            Err(error) if index > part.logs && fail::is_unique_violation(&error) => {
+                let problem = "an audit event or outbox row with its id is there already";
+                return refused(CommitError::Malformed(problem.to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(Ok(batch.base + 1)))
+}
+
+/// Adds the statements of a batch, without those of its births.
+fn part<'a>(steps: &mut Vec<Step<'a>>, batch: &'a Batch, clear: Clear, rows: usize) -> Part {
+    let tailnet = int(batch.owner.get());
+    let seq = batch.base + 1;
     let head = steps.len();
     steps.push(if batch.base == 0 {
         let sum = checksum::head(tailnet, 1);
@@ -202,33 +264,20 @@ async fn write(
             ],
         ));
     }
-    let begin = fence.map(|_| own::BEGIN_WRITE);
-    let results = session.run(begin, &steps).await?;
-    for (index, result) in results.into_iter().enumerate() {
-        let put = index.wrapping_sub(puts);
-        let is_put = (puts..logs).contains(&index);
-        match result {
-            Ok(0) if index < head => return Ok(None),
-            Ok(0) if index == head => {
-                return Ok(Some(Err(CommitError::Conflict { current: 0 })));
-            }
-            // The id belongs to another tailnet.
-            Ok(0) if is_put => {
-                return Ok(Some(Err(CommitError::Rejected { put, column: None })));
-            }
-            Ok(_) => {}
-            Err(error) if is_put && fail::is_unique_violation(&error) => {
-                let column = fail::column(&error, batch.puts[put].kind);
-                return Ok(Some(Err(CommitError::Rejected { put, column })));
-            }
-            Err(error) if index > logs && fail::is_unique_violation(&error) => {
-                let problem = "an audit event or outbox row with its id is there already";
-                return Ok(Some(Err(CommitError::Malformed(problem.to_owned()))));
-            }
-            Err(error) => return Err(error.into()),
-        }
+    if batch.owner == Owner::Server {
+        let last = int(seq.saturating_sub(row::SERVER_CHANGES));
+        steps.push(step(
+            sql::CHANGES_FORGET,
+            vec![Box::new(tailnet), Box::new(last)],
+        ));
     }
-    Ok(Some(Ok(seq)))
+    Part {
+        head,
+        puts,
+        logs,
+        end: steps.len(),
+        rows,
+    }
 }
 
 pub(super) fn step<'a>(text: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
@@ -261,12 +310,12 @@ fn put_step(tailnet: i64, seq: u64, put: &Put) -> Step<'_> {
 /// Looks a commit up, after waiting for it if it is still under way.
 pub(super) async fn commit_outcome(
     inner: &Inner,
-    tailnet: TailnetId,
+    owner: Owner,
     commit_id: &[u8; 16],
 ) -> Result<Option<u64>, Failure> {
     let mut session = inner.session().await?;
     session.begin(own::BEGIN_WRITE).await?;
-    let id = int(tailnet.get());
+    let id = int(owner.get());
     // Whoever commits holds the head's row, or is about to insert it: either makes this wait.
     session
         .execute(sql::HEAD_CREATE, &[&id, &0_i64, &0_i64])

@@ -13,6 +13,7 @@ use super::{Inner, sql as own};
 use crate::batch::{AuditRow, OutboxRow};
 use crate::checksum;
 use crate::kind::Kind;
+use crate::owner::Owner;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
 use crate::sql;
 
@@ -20,22 +21,24 @@ type Read<T> = Result<T, Failure>;
 
 pub(super) async fn tailnets(inner: &Inner) -> Read<Vec<(TailnetId, u64)>> {
     let rows = inner.session().await?.rows(sql::HEADS, &[]).await?;
-    rows.iter()
-        .map(|row| {
-            let tailnet = value::tailnet(row, 0)?;
-            Ok((tailnet, value::head(row, 1, tailnet)?))
-        })
-        .collect()
+    let heads = rows.iter().map(|row| {
+        let owner = Owner::try_from(uint(row, 0)?).map_err(value::unreadable)?;
+        Ok((owner, value::head(row, 1, owner)?))
+    });
+    let heads = heads.collect::<Read<Vec<_>>>()?.into_iter();
+    Ok(heads
+        .filter_map(|(owner, seq)| Some((owner.tailnet()?, seq)))
+        .collect())
 }
 
-pub(super) async fn seq(inner: &Inner, tailnet: TailnetId) -> Read<u64> {
-    seq_in(&inner.session().await?, tailnet).await
+pub(super) async fn seq(inner: &Inner, owner: Owner) -> Read<u64> {
+    seq_in(&inner.session().await?, owner).await
 }
 
 /// The newest sequence number; `0` when there is no such tailnet.
-pub(super) async fn seq_in(session: &Session, tailnet: TailnetId) -> Read<u64> {
-    let row = session.row(sql::HEAD, &[&int(tailnet.get())]).await?;
-    row.map_or(Ok(0), |row| value::head(&row, 0, tailnet))
+pub(super) async fn seq_in(session: &Session, owner: Owner) -> Read<u64> {
+    let row = session.row(sql::HEAD, &[&int(owner.get())]).await?;
+    row.map_or(Ok(0), |row| value::head(&row, 0, owner))
 }
 
 async fn begin(inner: &Inner) -> Read<Session> {
@@ -44,15 +47,15 @@ async fn begin(inner: &Inner) -> Read<Session> {
     Ok(session)
 }
 
-pub(super) async fn load(inner: &Inner, tailnet: TailnetId) -> Read<Loaded> {
+pub(super) async fn load(inner: &Inner, owner: Owner) -> Read<Loaded> {
     let mut session = begin(inner).await?;
-    let seq = seq_in(&session, tailnet).await?;
-    let rows = all_rows(&session, tailnet).await?;
-    let presence = session.rows(sql::PRESENCE, &[&int(tailnet.get())]).await?;
+    let seq = seq_in(&session, owner).await?;
+    let rows = all_rows(&session, owner).await?;
+    let presence = session.rows(sql::PRESENCE, &[&int(owner.get())]).await?;
     session.rollback().await?;
     let presence = presence
         .iter()
-        .map(|row| presence_of(row, tailnet))
+        .map(|row| presence_of(row, owner))
         .collect::<Read<_>>()?;
     Ok(Loaded {
         seq,
@@ -61,16 +64,10 @@ pub(super) async fn load(inner: &Inner, tailnet: TailnetId) -> Read<Loaded> {
     })
 }
 
-fn presence_of(row: &SqlRow, tailnet: TailnetId) -> Read<Presence> {
+fn presence_of(row: &SqlRow, owner: Owner) -> Read<Presence> {
     let (device, online, body): (i64, bool, _) =
         (value::get(row, 0)?, value::get(row, 1)?, json(row, 3)?);
-    let sum = checksum::presence(
-        int(tailnet.get()),
-        device,
-        online,
-        value::get(row, 2)?,
-        &body,
-    );
+    let sum = checksum::presence(int(owner.get()), device, online, value::get(row, 2)?, &body);
     value::verify(row, 4, sum, || format!("presence of device {device}"))?;
     Ok(Presence {
         device: device.cast_unsigned(),
@@ -80,15 +77,15 @@ fn presence_of(row: &SqlRow, tailnet: TailnetId) -> Read<Presence> {
     })
 }
 
-async fn all_rows(session: &Session, tailnet: TailnetId) -> Read<Vec<Row>> {
+async fn all_rows(session: &Session, owner: Owner) -> Read<Vec<Row>> {
     let mut rows = Vec::new();
     for kind in Kind::all() {
         for row in session
-            .all_rows(&sql::of(kind).all, &[&int(tailnet.get())])
+            .all_rows(&sql::of(kind).all, &[&int(owner.get())])
             .await?
         {
             let (id, seq) = (uint(&row, 0)?, uint(&row, 1)?);
-            value::verify_object(&row, 3, kind, (int(tailnet.get()), int(id), int(seq)))?;
+            value::verify_object(&row, 3, kind, (int(owner.get()), int(id), int(seq)))?;
             rows.push(Row {
                 kind,
                 id,
@@ -100,10 +97,10 @@ async fn all_rows(session: &Session, tailnet: TailnetId) -> Read<Vec<Row>> {
     Ok(rows)
 }
 
-pub(super) async fn catch_up(inner: &Inner, tailnet: TailnetId, since: u64) -> Read<CatchUp> {
+pub(super) async fn catch_up(inner: &Inner, owner: Owner, since: u64) -> Read<CatchUp> {
     let mut session = begin(inner).await?;
-    let seq = seq_in(&session, tailnet).await?;
-    let found = catch_up_in(&session, tailnet, since, seq).await?;
+    let seq = seq_in(&session, owner).await?;
+    let found = catch_up_in(&session, owner, since, seq).await?;
     session.rollback().await?;
     Ok(found)
 }
@@ -111,13 +108,13 @@ pub(super) async fn catch_up(inner: &Inner, tailnet: TailnetId, since: u64) -> R
 /// What changed after `since` up to `seq`, which is the newest in this transaction.
 pub(super) async fn catch_up_in(
     session: &Session,
-    tailnet: TailnetId,
+    owner: Owner,
     since: u64,
     seq: u64,
 ) -> Read<CatchUp> {
-    let changes = changes_in(session, tailnet, since, row::CATCH_UP_LIMIT + 1).await?;
+    let changes = changes_in(session, owner, since, row::CATCH_UP_LIMIT + 1).await?;
     if !row::reaches_back(&changes, since, seq) {
-        let rows = all_rows(session, tailnet).await?;
+        let rows = all_rows(session, owner).await?;
         return Ok(CatchUp {
             seq,
             whole: true,
@@ -139,7 +136,7 @@ pub(super) async fn catch_up_in(
         let row = match operation {
             Operation::Put => {
                 session
-                    .row(&sql::of(kind).get, &[&int(tailnet.get()), &int(id)])
+                    .row(&sql::of(kind).get, &[&int(owner.get()), &int(id)])
                     .await?
             }
             Operation::Delete => None,
@@ -147,7 +144,7 @@ pub(super) async fn catch_up_in(
         match row {
             Some(row) => {
                 let seq = uint(&row, 0)?;
-                value::verify_object(&row, 2, kind, (int(tailnet.get()), int(id), int(seq)))?;
+                value::verify_object(&row, 2, kind, (int(owner.get()), int(id), int(seq)))?;
                 catch_up.rows.push(Row {
                     kind,
                     id,
@@ -163,25 +160,25 @@ pub(super) async fn catch_up_in(
 
 pub(super) async fn changes(
     inner: &Inner,
-    tailnet: TailnetId,
+    owner: Owner,
     after: u64,
     limit: usize,
 ) -> Read<Vec<Change>> {
-    changes_in(&inner.session().await?, tailnet, after, limit).await
+    changes_in(&inner.session().await?, owner, after, limit).await
 }
 
 async fn changes_in(
     session: &Session,
-    tailnet: TailnetId,
+    owner: Owner,
     after: u64,
     limit: usize,
 ) -> Read<Vec<Change>> {
-    let params = (int(tailnet.get()), int(after), count(limit));
+    let params = (int(owner.get()), int(after), count(limit));
     let rows = session
         .rows(sql::CHANGES, &[&params.0, &params.1, &params.2])
         .await?;
     rows.iter()
-        .map(|row| change_of(row, int(tailnet.get())))
+        .map(|row| change_of(row, int(owner.get())))
         .collect()
 }
 
@@ -198,7 +195,7 @@ fn change_of(row: &SqlRow, tailnet: i64) -> Read<Change> {
 
 pub(super) async fn audit(
     inner: &Inner,
-    tailnet: TailnetId,
+    owner: Owner,
     from: Timestamp,
     to: Timestamp,
     limit: usize,
@@ -206,14 +203,11 @@ pub(super) async fn audit(
     let session = inner.session().await?;
     let (from, to) = (from.as_microsecond(), to.as_microsecond());
     let rows = session
-        .rows(
-            sql::AUDIT,
-            &[&int(tailnet.get()), &from, &to, &count(limit)],
-        )
+        .rows(sql::AUDIT, &[&int(owner.get()), &from, &to, &count(limit)])
         .await?;
     let event = |row| {
         let (id, at): (i64, i64) = (value::get(row, 0)?, value::get(row, 1)?);
-        let sum = checksum::audit(int(tailnet.get()), at, id, &json(row, 2)?);
+        let sum = checksum::audit(int(owner.get()), at, id, &json(row, 2)?);
         value::verify(row, 3, sum, || format!("audit event {id}"))?;
         Ok(AuditRow {
             id: uint(row, 0)?,

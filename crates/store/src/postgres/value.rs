@@ -12,6 +12,7 @@ use super::fail::Failure;
 use crate::checksum;
 use crate::error::{Condition, Trouble};
 use crate::kind::Kind;
+use crate::owner::Owner;
 
 /// A parameter, which knows its type: a connection pool may not let the server tell it.
 pub(super) trait Value: ToSql + Sync {
@@ -124,12 +125,10 @@ pub(super) fn verify(
 }
 
 /// A head's number, with its checksum after it.
-pub(super) fn head(row: &Row, column: usize, tailnet: TailnetId) -> Result<u64, Failure> {
+pub(super) fn head(row: &Row, column: usize, owner: Owner) -> Result<u64, Failure> {
     let seq: i64 = get(row, column)?;
-    let sum = checksum::head(int(tailnet.get()), seq);
-    verify(row, column + 1, sum, || {
-        format!("head of tailnet {tailnet}")
-    })?;
+    let sum = checksum::head(int(owner.get()), seq);
+    verify(row, column + 1, sum, || format!("head of {owner}"))?;
     Ok(seq.cast_unsigned())
 }
 

@@ -9,6 +9,7 @@ use crate::batch::{Batch, Put};
 use crate::checksum;
 use crate::error::{CommitError, Error};
 use crate::kind::{Kind, SPECS};
+use crate::owner::Owner;
 use crate::row::{self, Presence};
 use crate::sql;
 
@@ -16,7 +17,20 @@ type Refusable<T, E> = Result<Result<T, E>, rusqlite::Error>;
 
 /// Writes a batch. A refusal leaves rows behind that the caller rolls back.
 pub(super) fn batch(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitError> {
-    let tailnet = int(batch.tailnet.get());
+    let written = part(conn, batch)?;
+    let mut puts = batch.puts.len();
+    for birth in &batch.births {
+        match part(conn, birth)? {
+            Ok(_) => puts += birth.puts.len(),
+            Err(error) => return Ok(Err(error.of_birth(puts))),
+        }
+    }
+    Ok(written)
+}
+
+/// Writes a batch without those of tailnets that begin with it.
+fn part(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitError> {
+    let tailnet = int(batch.owner.get());
     let advanced = if batch.base == 0 {
         conn.prepare_cached(sql::HEAD_CREATE)?.execute(params![
             tailnet,
@@ -29,7 +43,7 @@ pub(super) fn batch(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitEr
             .execute(params![sum, tailnet, int(batch.base)])?
     };
     if advanced == 0 {
-        let current = super::read::seq(conn, batch.tailnet)?;
+        let current = super::read::seq(conn, batch.owner)?;
         return Ok(Err(CommitError::Conflict { current }));
     }
     let seq = batch.base + 1;
@@ -67,6 +81,11 @@ pub(super) fn batch(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitEr
         touched,
         sum,
     ])?;
+    if batch.owner == Owner::Server {
+        let last = int(seq.saturating_sub(row::SERVER_CHANGES));
+        conn.prepare_cached(sql::CHANGES_FORGET)?
+            .execute(params![tailnet, last])?;
+    }
     match logs(conn, batch) {
         Ok(()) => Ok(Ok(seq)),
         Err(error) if fail::is_constraint(&error) => {
@@ -79,7 +98,7 @@ pub(super) fn batch(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitEr
 
 fn puts(conn: &Connection, batch: &Batch, seq: u64) -> Refusable<(), CommitError> {
     for (index, put) in batch.puts.iter().enumerate() {
-        let column = match write(conn, batch.tailnet, seq, put) {
+        let column = match write(conn, batch.owner, seq, put) {
             Ok(0) => None, // the id belongs to another tailnet
             Ok(_) => continue,
             Err(error) if fail::is_constraint(&error) => fail::column(&error, put.kind),
@@ -90,13 +109,8 @@ fn puts(conn: &Connection, batch: &Batch, seq: u64) -> Refusable<(), CommitError
     Ok(Ok(()))
 }
 
-fn write(
-    conn: &Connection,
-    tailnet: TailnetId,
-    seq: u64,
-    put: &Put,
-) -> Result<usize, rusqlite::Error> {
-    let (tailnet, id, seq) = (int(tailnet.get()), int(put.id), int(seq));
+fn write(conn: &Connection, owner: Owner, seq: u64, put: &Put) -> Result<usize, rusqlite::Error> {
+    let (tailnet, id, seq) = (int(owner.get()), int(put.id), int(seq));
     let columns: Vec<_> = put
         .kind
         .columns()
@@ -117,7 +131,7 @@ fn write(
 }
 
 fn logs(conn: &Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
-    let tailnet = int(batch.tailnet.get());
+    let tailnet = int(batch.owner.get());
     for event in &batch.audit {
         let (at, id) = (event.at.as_microsecond(), int(event.id));
         let sum = checksum::audit(tailnet, at, id, &event.body);
@@ -178,8 +192,8 @@ pub(super) fn outbox_done(
 /// Removes log entries from before a time. Returns how many rows went.
 pub(super) fn prune(conn: &Connection, before: Timestamp) -> Refusable<u64, Error> {
     let mut removed = conn.execute(sql::PRUNE_PRESENCE, [])?;
-    for (tailnet, _) in super::read::tailnets(conn)? {
-        let params = params![int(tailnet.get()), before.as_microsecond()];
+    for (owner, _) in super::read::heads(conn)? {
+        let params = params![int(owner.get()), before.as_microsecond()];
         removed += conn.prepare_cached(sql::PRUNE_CHANGES)?.execute(params)?;
         removed += conn.prepare_cached(sql::PRUNE_AUDIT)?.execute(params)?;
     }

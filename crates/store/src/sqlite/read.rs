@@ -15,6 +15,7 @@ use crate::batch::{AuditRow, OutboxRow};
 use crate::checksum;
 use crate::error::{Condition, Error, Trouble};
 use crate::kind::Kind;
+use crate::owner::Owner;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
 use crate::sql;
 
@@ -158,30 +159,35 @@ impl Drop for Lease {
 }
 
 pub(super) fn tailnets(conn: &Connection) -> Sql<Vec<(TailnetId, u64)>> {
+    let heads = heads(conn)?.into_iter();
+    Ok(heads
+        .filter_map(|(owner, seq)| Some((owner.tailnet()?, seq)))
+        .collect())
+}
+
+pub(super) fn heads(conn: &Connection) -> Sql<Vec<(Owner, u64)>> {
     let mut statement = conn.prepare_cached(sql::HEADS)?;
     let rows = statement.query_map([], |row| {
-        let tailnet = tailnet_of(row, 0)?;
-        Ok((tailnet, head(row, 1, tailnet)?))
+        let owner = Owner::try_from(uint(row, 0)?).map_err(|error| broken(0, error))?;
+        Ok((owner, head(row, 1, owner)?))
     })?;
     rows.collect()
 }
 
 /// The newest sequence number; `0` when there is no such tailnet.
-pub(super) fn seq(conn: &Connection, tailnet: TailnetId) -> Sql<u64> {
+pub(super) fn seq(conn: &Connection, owner: Owner) -> Sql<u64> {
     let mut statement = conn.prepare_cached(sql::HEAD)?;
     let seq = statement
-        .query_row(params![int(tailnet.get())], |row| head(row, 0, tailnet))
+        .query_row(params![int(owner.get())], |row| head(row, 0, owner))
         .optional()?;
     Ok(seq.unwrap_or(0))
 }
 
 /// A head's number and checksum, from this column on.
-fn head(row: &SqlRow<'_>, column: usize, tailnet: TailnetId) -> Sql<u64> {
+fn head(row: &SqlRow<'_>, column: usize, owner: Owner) -> Sql<u64> {
     let seq: i64 = row.get(column)?;
-    let sum = checksum::head(int(tailnet.get()), seq);
-    verify(row, column + 1, sum, || {
-        format!("head of tailnet {tailnet}")
-    })?;
+    let sum = checksum::head(int(owner.get()), seq);
+    verify(row, column + 1, sum, || format!("head of {owner}"))?;
     Ok(seq.cast_unsigned())
 }
 
@@ -214,15 +220,15 @@ pub(super) fn verify_object(
     })
 }
 
-pub(super) fn load(conn: &Connection, tailnet: TailnetId) -> Sql<Loaded> {
-    let seq = seq(conn, tailnet)?;
-    let rows = all_rows(conn, tailnet)?;
+pub(super) fn load(conn: &Connection, owner: Owner) -> Sql<Loaded> {
+    let seq = seq(conn, owner)?;
+    let rows = all_rows(conn, owner)?;
     let mut statement = conn.prepare_cached(sql::PRESENCE)?;
     let presence = statement
-        .query_map(params![int(tailnet.get())], |row| {
+        .query_map(params![int(owner.get())], |row| {
             let (device, online, at): (i64, bool, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let body = row.get_ref(3)?.as_str()?;
-            let sum = checksum::presence(int(tailnet.get()), device, online, at, body);
+            let sum = checksum::presence(int(owner.get()), device, online, at, body);
             verify(row, 4, sum, || format!("presence of device {device}"))?;
             Ok(Presence {
                 device: device.cast_unsigned(),
@@ -239,12 +245,12 @@ pub(super) fn load(conn: &Connection, tailnet: TailnetId) -> Sql<Loaded> {
     })
 }
 
-fn all_rows(conn: &Connection, tailnet: TailnetId) -> Sql<Vec<Row>> {
+fn all_rows(conn: &Connection, owner: Owner) -> Sql<Vec<Row>> {
     let mut rows = Vec::new();
     for kind in Kind::all() {
         let mut statement = conn.prepare_cached(&sql::of(kind).all)?;
-        let found = statement.query_map(params![int(tailnet.get())], |row| {
-            let place = (int(tailnet.get()), row.get(0)?, row.get(1)?);
+        let found = statement.query_map(params![int(owner.get())], |row| {
+            let place = (int(owner.get()), row.get(0)?, row.get(1)?);
             verify_object(row, 3, kind, place)?;
             Ok(Row {
                 kind,
@@ -260,11 +266,11 @@ fn all_rows(conn: &Connection, tailnet: TailnetId) -> Sql<Vec<Row>> {
     Ok(rows)
 }
 
-pub(super) fn catch_up(conn: &Connection, tailnet: TailnetId, since: u64) -> Sql<CatchUp> {
-    let seq = seq(conn, tailnet)?;
-    let changes = changes(conn, tailnet, since, row::CATCH_UP_LIMIT + 1)?;
+pub(super) fn catch_up(conn: &Connection, owner: Owner, since: u64) -> Sql<CatchUp> {
+    let seq = seq(conn, owner)?;
+    let changes = changes(conn, owner, since, row::CATCH_UP_LIMIT + 1)?;
     if !row::reaches_back(&changes, since, seq) {
-        let rows = all_rows(conn, tailnet)?;
+        let rows = all_rows(conn, owner)?;
         return Ok(CatchUp {
             seq,
             whole: true,
@@ -289,8 +295,8 @@ pub(super) fn catch_up(conn: &Connection, tailnet: TailnetId, since: u64) -> Sql
         }
         let mut statement = conn.prepare_cached(&sql::of(kind).get)?;
         catch_up.rows.push(
-            statement.query_row(params![int(tailnet.get()), int(id)], |row| {
-                let place = (int(tailnet.get()), int(id), row.get(0)?);
+            statement.query_row(params![int(owner.get()), int(id)], |row| {
+                let place = (int(owner.get()), int(id), row.get(0)?);
                 verify_object(row, 2, kind, place)?;
                 Ok(Row {
                     kind,
@@ -306,14 +312,14 @@ pub(super) fn catch_up(conn: &Connection, tailnet: TailnetId, since: u64) -> Sql
 
 pub(super) fn changes(
     conn: &Connection,
-    tailnet: TailnetId,
+    owner: Owner,
     after: u64,
     limit: usize,
 ) -> Sql<Vec<Change>> {
     let mut statement = conn.prepare_cached(sql::CHANGES)?;
-    let params = params![int(tailnet.get()), int(after), count(limit)];
+    let params = params![int(owner.get()), int(after), count(limit)];
     let changes = statement.query_map(params, |row| {
-        verify_change(row, 0, int(tailnet.get()))?;
+        verify_change(row, 0, int(owner.get()))?;
         Ok(Change {
             seq: uint(row, 0)?,
             commit_id: row.get(1)?,
@@ -327,31 +333,31 @@ pub(super) fn changes(
 
 pub(super) fn commit_outcome(
     conn: &Connection,
-    tailnet: TailnetId,
+    owner: Owner,
     commit_id: [u8; 16],
 ) -> Sql<Option<u64>> {
     conn.prepare_cached(sql::CHANGE_BY_COMMIT)?
-        .query_row(params![int(tailnet.get()), commit_id], |row| uint(row, 0))
+        .query_row(params![int(owner.get()), commit_id], |row| uint(row, 0))
         .optional()
 }
 
 pub(super) fn audit(
     conn: &Connection,
-    tailnet: TailnetId,
+    owner: Owner,
     from: Timestamp,
     to: Timestamp,
     limit: usize,
 ) -> Sql<Vec<AuditRow>> {
     let mut statement = conn.prepare_cached(sql::AUDIT)?;
     let params = params![
-        int(tailnet.get()),
+        int(owner.get()),
         from.as_microsecond(),
         to.as_microsecond(),
         count(limit)
     ];
     let rows = statement.query_map(params, |row| {
         let (id, at): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let sum = checksum::audit(int(tailnet.get()), at, id, row.get_ref(2)?.as_str()?);
+        let sum = checksum::audit(int(owner.get()), at, id, row.get_ref(2)?.as_str()?);
         verify(row, 3, sum, || format!("audit event {id}"))?;
         Ok(AuditRow {
             id: uint(row, 0)?,

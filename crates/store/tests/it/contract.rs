@@ -7,6 +7,7 @@ mod many;
 mod moment;
 mod presence;
 mod secret;
+mod server_wide;
 mod tailnet;
 mod transfer;
 mod unique;
@@ -72,6 +73,13 @@ contract! {
         presence_of_a_clock_that_was_set_back_gives_way,
         presence_goes_with_its_device,
         presence_of_a_foreign_or_absent_device_is_passed_over,
+    ;
+    server_wide:
+        the_server_has_a_head_and_rows_of_its_own,
+        a_tailnet_begins_with_a_change_of_the_server,
+        a_birth_that_is_refused_leaves_nothing,
+        kinds_of_the_server_and_of_tailnets_do_not_mix,
+        the_change_log_of_the_server_is_short,
     ;
     secret:
         the_first_secret_stays,

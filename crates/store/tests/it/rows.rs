@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bowline_model::id::TailnetId;
-use bowline_store::{AuditRow, Batch, Column, Delete, Kind, OutboxRow, Presence, Put, Store};
+use bowline_store::{
+    AuditRow, Batch, Column, Delete, Kind, OutboxRow, Owner, Presence, Put, Store,
+};
 use jiff::Timestamp;
 
 pub(crate) fn tailnet(number: u64) -> TailnetId {
@@ -29,6 +31,14 @@ pub(crate) fn batch(of: u64, base: u64) -> Batch {
         commit_id(),
         at(i64::try_from(base).unwrap()),
     )
+}
+
+/// An empty batch of the server.
+pub(crate) fn of_server(base: u64) -> Batch {
+    Batch {
+        owner: Owner::Server,
+        ..batch(1, base)
+    }
 }
 
 /// A batch that writes one row.

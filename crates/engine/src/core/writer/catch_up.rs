@@ -3,28 +3,29 @@
 use std::sync::Arc;
 
 use bowline_model::device::Device;
-use bowline_model::id::{DeviceId, KeyId, TailnetId};
+use bowline_model::id::{DeviceId, KeyId};
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::{CatchUp, Kind, Loaded, Row};
+use bowline_store::{CatchUp, Kind, Loaded, Owner, Row};
 
 use super::Writer;
 use crate::core::draft::{Changes, Draft};
 use crate::core::engine::{Inner, OpenError};
 use crate::core::load;
 
-/// What changed in a tailnet after a sequence number. Everything, where something went that a
+/// What of an owner changed after a sequence number. Everything of a tailnet, where something went that a
 /// snapshot does not forget piece by piece.
 pub(crate) async fn changed_since(
     engine: &Inner,
-    tailnet: TailnetId,
+    owner: impl Into<Owner>,
     since: u64,
 ) -> Result<CatchUp, bowline_store::Error> {
-    let found = engine.store.catch_up(tailnet, since).await?;
+    let owner = owner.into();
+    let found = engine.store.catch_up(owner, since).await?;
     let is_piecewise = |(kind, _): &(Kind, u64)| matches!(kind, Kind::Device | Kind::Key);
-    if found.whole || found.gone.iter().all(is_piecewise) {
+    if found.whole || owner == Owner::Server || found.gone.iter().all(is_piecewise) {
         return Ok(found);
     }
-    let Loaded { seq, rows, .. } = engine.store.load(tailnet).await?;
+    let Loaded { seq, rows, .. } = engine.store.load(owner).await?;
     Ok(CatchUp {
         seq,
         whole: true,
@@ -89,7 +90,8 @@ impl Writer {
                         draft.remove_credential(id);
                     }
                 }
-                Kind::Tailnet | Kind::User | Kind::Dns | Kind::Policy => {}
+                // A snapshot does not forget these piece by piece, and others are the server's.
+                _ => {}
             }
         }
         for row in &found.rows {
@@ -110,6 +112,7 @@ impl Writer {
             Kind::Key => draft.put_credential(load::read(tailnet, row)?),
             Kind::Dns => draft.set_dns(load::read(tailnet, row)?),
             Kind::Policy => draft.set_policy(load::read(tailnet, row)?),
+            Kind::WaitingLogin | Kind::SshCheck | Kind::SshConfirmation => {} // the server's
         }
         Ok(())
     }

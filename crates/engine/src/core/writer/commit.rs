@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_model::id::{DeviceId, TailnetId};
+use bowline_model::id::DeviceId;
 use bowline_model::record::BodyError;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::{Batch, CatchUp, Column, CommitError, Condition, Kind, Trouble};
+use bowline_store::{Batch, CatchUp, Column, CommitError, Condition, Kind, Owner, Trouble};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -74,10 +74,10 @@ pub(super) async fn decided(in_flight: &mut Option<InFlight>) -> Outcome {
 
 /// Commits. An unknown outcome is looked up until it is known.
 pub(crate) async fn commit(engine: &Inner, batch: Batch) -> Result<u64, CommitError> {
-    let (tailnet, commit_id) = (batch.tailnet, batch.commit_id);
+    let (owner, commit_id) = (batch.owner, batch.commit_id);
     let write = engine.health.begin();
     let result = match engine.store.commit(batch).await {
-        Err(CommitError::Unknown) => look_up(engine, tailnet, commit_id).await,
+        Err(CommitError::Unknown) => look_up(engine, owner, commit_id).await,
         other => other,
     };
     match &result {
@@ -89,27 +89,23 @@ pub(crate) async fn commit(engine: &Inner, batch: Batch) -> Result<u64, CommitEr
 
 /// Commits, and reads what is there where another process was first.
 async fn commit_or_read(engine: Arc<Inner>, batch: Batch) -> Outcome {
-    let (tailnet, base) = (batch.tailnet, batch.base);
+    let (owner, base) = (batch.owner, batch.base);
     match commit(&engine, batch).await {
         Ok(seq) => Outcome::Stored(seq),
         Err(CommitError::Conflict { current }) => {
-            tracing::warn!(current, tailnet.id = %tailnet, "another process was first; catching up");
-            Outcome::Moved(Box::new(changed_since(&engine, tailnet, base).await))
+            tracing::warn!(current, %owner, "another process was first; catching up");
+            Outcome::Moved(Box::new(changed_since(&engine, owner, base).await))
         }
         Err(error) => Outcome::Refused(error),
     }
 }
 
 /// What became of a commit whose answer was lost. It asks until the database says.
-async fn look_up(
-    engine: &Inner,
-    tailnet: TailnetId,
-    commit_id: [u8; 16],
-) -> Result<u64, CommitError> {
+async fn look_up(engine: &Inner, owner: Owner, commit_id: [u8; 16]) -> Result<u64, CommitError> {
     engine.health.lost(&CommitError::Unknown);
     let mut wait = Duration::from_millis(50);
     loop {
-        match engine.store.commit_outcome(tailnet, commit_id).await {
+        match engine.store.commit_outcome(owner, commit_id).await {
             Ok(Some(seq)) => return Ok(seq),
             Ok(None) => {
                 let cause = "the connection was lost during the commit, and it was not written";
@@ -117,7 +113,7 @@ async fn look_up(
                 return Err(CommitError::Unavailable(trouble));
             }
             Err(error) => {
-                tracing::debug!(error = %error, tailnet.id = %tailnet, "cannot learn yet whether a commit was written");
+                tracing::debug!(error = %error, %owner, "cannot learn yet whether a commit was written");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(2));
             }

@@ -27,8 +27,8 @@ pub(super) fn onto(
         .map(|((_, id), (kind, _, _))| (kind, *id))
     {
         match kind {
-            // Devices need an order of their own, below.
-            Kind::Device => {}
+            // Devices need an order of their own, below; the others are the server's.
+            Kind::Device | Kind::WaitingLogin | Kind::SshCheck | Kind::SshConfirmation => {}
             Kind::Tailnet => next.set_tailnet((**committed.tailnet()).clone()),
             Kind::Dns => next.set_dns((**committed.dns()).clone()),
             Kind::Policy => next.set_parsed_policy(

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use bowline_store::{Batch, Column, Kind, Put, Store, TransferError};
+use bowline_store::{Batch, Column, Kind, Owner, Put, Store, TransferError};
 
 use crate::database::Database;
 use crate::rows::{
-    at, batch, deleting, device, event, ids, job, keyed, presence, putting, tailnet, user,
+    at, batch, deleting, device, event, ids, job, keyed, of_server, presence, putting, tailnet,
+    user,
 };
 
 async fn dump(store: &Store) -> String {
@@ -35,6 +36,10 @@ async fn fill(store: &Store) {
         .commit(putting(2, 0, user(6, "alice@example.com")))
         .await
         .unwrap();
+    let mut own = of_server(0);
+    own.puts = vec![Put::new(Kind::WaitingLogin, 7, r#"{"v":1}"#)];
+    own.audit = vec![event(3, 7)];
+    store.commit(own).await.unwrap();
     store
         .put_presence(tailnet(1), vec![presence(3, 9, true)])
         .await
@@ -62,7 +67,11 @@ async fn check_restored(from: &Store, database: &Database) {
         store.tailnets().await.unwrap(),
         from.tailnets().await.unwrap()
     );
-    for (one, _) in store.tailnets().await.unwrap() {
+    let tailnets = store.tailnets().await.unwrap().into_iter();
+    for one in tailnets
+        .map(|(id, _)| Owner::from(id))
+        .chain([Owner::Server])
+    {
         let (mut ours, theirs) = (
             store.load(one).await.unwrap(),
             from.load(one).await.unwrap(),
