@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{DeviceId, KeyId, UserId};
+use crate::id::{DeviceId, KeyId, TailnetId, UserId};
 use crate::key::{MachineKey, NodeKey};
+use crate::kind::{self, Stored};
 use crate::record::Record;
 use crate::secret::SecretHash;
 use crate::tag::Tag;
@@ -102,6 +103,17 @@ pub struct Use {
 
 impl Record for Credential {
     const VERSION: u32 = 1;
+}
+
+impl Stored for Credential {
+    const KIND: kind::Kind = kind::Kind::Key;
+    const NAME: &'static str = "key";
+    const TABLE: &'static str = "keys";
+    type Id = KeyId;
+
+    fn id(&self, _: TailnetId) -> KeyId {
+        self.id
+    }
 }
 
 impl Credential {

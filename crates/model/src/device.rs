@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::address::is_exit_route;
-use crate::id::{DeviceId, KeyId, UserId};
+use crate::id::{DeviceId, KeyId, TailnetId, UserId};
 use crate::key::{DiscoKey, MachineKey, NodeKey};
+use crate::kind::{Column, Kind, Stored};
 use crate::record::{RawJson, Record};
 use crate::tag::Tag;
 
@@ -108,6 +109,25 @@ pub struct Device {
 
 impl Record for Device {
     const VERSION: u32 = 1;
+}
+
+impl Stored for Device {
+    const KIND: Kind = Kind::Device;
+    const NAME: &'static str = "device";
+    const TABLE: &'static str = "devices";
+    const COLUMNS: &'static [Column] = &[Column::NodeKey, Column::Ipv6];
+    type Id = DeviceId;
+
+    fn id(&self, _: TailnetId) -> DeviceId {
+        self.id
+    }
+
+    fn columns(&self) -> Vec<(Column, String)> {
+        vec![
+            (Column::NodeKey, self.node_key.to_string()),
+            (Column::Ipv6, self.ipv6.to_string()),
+        ]
+    }
 }
 
 /// What the server itself uses of a device's host info.

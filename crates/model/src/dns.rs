@@ -3,6 +3,8 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::id::TailnetId;
+use crate::kind::{Kind, Stored};
 use crate::record::Record;
 
 /// DNS settings of one tailnet. Order is kept everywhere: clients of the API compare it.
@@ -41,6 +43,17 @@ impl Default for Dns {
 
 impl Record for Dns {
     const VERSION: u32 = 1;
+}
+
+impl Stored for Dns {
+    const KIND: Kind = Kind::Dns;
+    const NAME: &'static str = "dns";
+    const TABLE: &'static str = "dns";
+    type Id = TailnetId;
+
+    fn id(&self, tailnet: TailnetId) -> TailnetId {
+        tailnet
+    }
 }
 
 /// One nameserver.

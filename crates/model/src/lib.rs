@@ -17,6 +17,7 @@ pub mod device;
 pub mod dns;
 pub mod id;
 pub mod key;
+pub mod kind;
 pub mod name;
 pub mod policy_file;
 pub mod principal;

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::id::TailnetId;
+use crate::kind::{Kind, Stored};
 use crate::record::Record;
 
 /// The policy file as its authors wrote it, comments included.
@@ -19,4 +21,15 @@ pub struct PolicyFile {
 
 impl Record for PolicyFile {
     const VERSION: u32 = 1;
+}
+
+impl Stored for PolicyFile {
+    const KIND: Kind = Kind::Policy;
+    const NAME: &'static str = "policy";
+    const TABLE: &'static str = "policies";
+    type Id = TailnetId;
+
+    fn id(&self, tailnet: TailnetId) -> TailnetId {
+        tailnet
+    }
 }

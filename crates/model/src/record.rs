@@ -1,11 +1,17 @@
 //! Stored records: a body in JSON that carries its version.
 //!
 //! A reader accepts every version ever released, by pure steps from one version to the next, each
-//! with a kept fixture (`tests/bodies/`). Fields that a reader does not know are kept where a
-//! record has `other`, so that two releases can share a database.
+//! with a kept fixture (`tests/bodies/`). Members that a reader does not know are kept beside the
+//! record ([`Body`]) and written back, so that two releases can share a database. So a member is
+//! never given another name by `serde(alias)`: the old name would look unknown. That takes a version.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+pub use unknown::Unknown;
+
+mod unknown;
 
 /// A record that is stored as a JSON body.
 pub trait Record: Serialize + DeserializeOwned {
@@ -38,6 +44,42 @@ pub enum BodyError {
     /// Not the JSON that the version promises.
     #[error("body cannot be read")]
     Json(#[from] serde_json::Error),
+}
+
+/// A record as it was read: with what its body says that this program does not know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Body<T> {
+    /// The record.
+    pub record: T,
+    /// Members that are written back with it.
+    pub unknown: Unknown,
+}
+
+impl<T> From<T> for Body<T> {
+    /// A record that was made here.
+    fn from(record: T) -> Self {
+        Self {
+            record,
+            unknown: Unknown::default(),
+        }
+    }
+}
+
+impl<T: Record> Body<T> {
+    /// Reads a body of any released version.
+    ///
+    /// # Errors
+    /// `Version` where a newer release wrote it, `Json` where nothing that this program knows did.
+    pub fn decode(text: &str) -> Result<Self, BodyError> {
+        let (record, upgraded) = read::<T>(text)?;
+        let unknown = Unknown::between(upgraded.as_deref().unwrap_or(text), &encode(&record)?);
+        Ok(Self { record, unknown })
+    }
+
+    /// Writes the body: the record's fields, `v`, and what was not known of it.
+    pub fn encode(&self) -> Result<Box<str>, BodyError> {
+        encode_with(&self.record, &self.unknown)
+    }
 }
 
 #[derive(Serialize)]
@@ -73,6 +115,12 @@ impl RawJson {
     }
 }
 
+impl From<&RawValue> for RawJson {
+    fn from(raw: &RawValue) -> Self {
+        Self(raw.get().into())
+    }
+}
+
 impl std::fmt::Debug for RawJson {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "RawJson({} bytes)", self.0.len())
@@ -81,16 +129,15 @@ impl std::fmt::Debug for RawJson {
 
 impl Serialize for RawJson {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw: &serde_json::value::RawValue =
-            serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for RawJson {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
-        Ok(Self(raw.get().into()))
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self::from(&*raw))
     }
 }
 
@@ -103,11 +150,22 @@ pub fn encode<T: Record>(record: &T) -> Result<Box<str>, BodyError> {
     .into())
 }
 
-/// Reads a body of any released version.
+/// The same with members that were not known when the body was read.
+pub fn encode_with<T: Record>(record: &T, unknown: &Unknown) -> Result<Box<str>, BodyError> {
+    Ok(unknown.put_back(encode(record)?)?)
+}
+
+/// Reads a body of any released version, for one who does not write it again: [`Body::decode`] keeps
+/// what is not known.
 pub fn decode<T: Record>(body: &str) -> Result<T, BodyError> {
+    read(body).map(|(record, _)| record)
+}
+
+/// The record of a body, and the body in the version of now where it was of an older one.
+fn read<T: Record>(body: &str) -> Result<(T, Option<String>), BodyError> {
     let head: Head = serde_json::from_str(body)?;
     if head.v == T::VERSION {
-        return Ok(serde_json::from_str(body)?);
+        return Ok((serde_json::from_str(body)?, None));
     }
     if head.v == 0 || head.v > T::VERSION {
         return Err(BodyError::Version {
@@ -117,7 +175,6 @@ pub fn decode<T: Record>(body: &str) -> Result<T, BodyError> {
     }
     let value: serde_json::Value = serde_json::from_str(body)?;
     // Through text, because raw JSON inside a record cannot be read from a parsed value.
-    Ok(serde_json::from_str(
-        &T::upgrade(value, head.v)?.to_string(),
-    )?)
+    let upgraded = T::upgrade(value, head.v)?.to_string();
+    Ok((serde_json::from_str(&upgraded)?, Some(upgraded)))
 }

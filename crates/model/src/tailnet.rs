@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::TailnetId;
+use crate::kind::{Column, Kind, Stored};
 use crate::record::Record;
 
 /// One tailnet.
@@ -45,6 +46,22 @@ impl Default for Settings {
 
 impl Record for Tailnet {
     const VERSION: u32 = 1;
+}
+
+impl Stored for Tailnet {
+    const KIND: Kind = Kind::Tailnet;
+    const NAME: &'static str = "tailnet";
+    const TABLE: &'static str = "tailnets";
+    const COLUMNS: &'static [Column] = &[Column::TailnetName];
+    type Id = TailnetId;
+
+    fn id(&self, _: TailnetId) -> TailnetId {
+        self.id
+    }
+
+    fn columns(&self) -> Vec<(Column, String)> {
+        vec![(Column::TailnetName, self.name.to_lowercase())]
+    }
 }
 
 /// Longest organisation name, in bytes.

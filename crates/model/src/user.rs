@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::UserId;
+use crate::id::{TailnetId, UserId};
+use crate::kind::{Column, Kind, Stored};
 use crate::record::Record;
 
 /// A person (or account) of one tailnet.
@@ -27,6 +28,22 @@ pub struct User {
 
 impl Record for User {
     const VERSION: u32 = 1;
+}
+
+impl Stored for User {
+    const KIND: Kind = Kind::User;
+    const NAME: &'static str = "user";
+    const TABLE: &'static str = "users";
+    const COLUMNS: &'static [Column] = &[Column::UserLogin];
+    type Id = UserId;
+
+    fn id(&self, _: TailnetId) -> UserId {
+        self.id
+    }
+
+    fn columns(&self) -> Vec<(Column, String)> {
+        vec![(Column::UserLogin, self.login_name.to_lowercase())]
+    }
 }
 
 /// A user's role. Source: `api-behaviour` facts, section 4.3.

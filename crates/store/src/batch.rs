@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use bowline_model::id::LIMIT;
+use bowline_model::kind::{Column, Kind};
 use jiff::Timestamp;
 use serde::de::IgnoredAny;
 
-use crate::kind::{Column, Kind};
 use crate::owner::Owner;
 
 /// A row to write: new, or in place of the row with this kind and id.
@@ -145,7 +145,7 @@ impl Batch {
             id(put.id, &place)?;
             json(&put.body, &place)?;
             for (index, (column, value)) in put.columns.iter().enumerate() {
-                if !put.kind.columns().any(|own| own == *column) {
+                if !put.kind.columns().contains(column) {
                     return Err(format!("{place} has no column {column:?}"));
                 }
                 if put.columns[..index]

@@ -4,7 +4,7 @@
 //! itself. A CRC of 32 bits finds every change of up to 32 adjacent bits, and all but one in four
 //! billion of the others. It is not a defence against somebody who can write to the database.
 
-use crate::kind::Kind;
+use bowline_model::kind::Kind;
 
 /// What a row says it is, and is not.
 #[derive(Debug, thiserror::Error)]

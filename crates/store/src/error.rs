@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::kind::Column;
+use bowline_model::kind::Column;
 
 /// The database's own error, shared so that everybody who waited can be told.
 #[derive(Clone)]

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bowline_model::kind::Kind;
+
 use crate::dump::Record;
 use crate::error::OpenError;
-use crate::kind::Kind;
 use crate::row::{self, Operation};
 use crate::url::StoreUrl;
 use crate::{postgres, sqlite};
@@ -185,7 +186,7 @@ impl Examiner {
                 .collect();
             for (tailnet, kind) in without {
                 let problem = format!("belongs to tailnet {tailnet}, which has no head");
-                found.push((kind.spec().table, problem));
+                found.push((kind.table(), problem));
             }
         }
         if !is_broken("changes") {
@@ -202,7 +203,7 @@ impl Examiner {
     fn compare_with_log(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         for ((tailnet, kind, id), (seq, operation)) in &self.touched {
-            let table = kind.spec().table;
+            let table = kind.table();
             if self.broken.contains(table) {
                 continue;
             }
@@ -227,7 +228,7 @@ impl Examiner {
                 let problem = format!(
                     "{kind} {id} of tailnet {tailnet} is of change {seq}, which did not write it"
                 );
-                found.push((kind.spec().table, problem));
+                found.push((kind.table(), problem));
             }
         }
         found

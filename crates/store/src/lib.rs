@@ -29,7 +29,6 @@ mod checksum;
 mod dump;
 mod error;
 mod examine;
-mod kind;
 mod migrate;
 mod options;
 mod owner;
@@ -41,9 +40,9 @@ mod store;
 mod url;
 
 pub use batch::{AuditRow, Batch, Delete, OutboxRow, Put};
+pub use bowline_model::kind::{Column, Kind};
 pub use error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
 pub use examine::{Examination, Finding, examine};
-pub use kind::{Column, Kind};
 pub use options::{Fault, Opening, Options, Point};
 pub use owner::Owner;
 pub use row::{CatchUp, Change, Loaded, Operation, Presence, Row, Touched};

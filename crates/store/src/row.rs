@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
+use bowline_model::kind::Kind;
 use jiff::Timestamp;
 
 use crate::batch::Batch;
-use crate::kind::Kind;
 
 /// A stored object.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use crate::kind::{Kind, SPECS};
+use bowline_model::kind::Kind;
 
 pub(crate) const HEADS: &str = "SELECT tailnet, seq, checksum FROM heads ORDER BY tailnet";
 pub(crate) const HEAD: &str = "SELECT seq, checksum FROM heads WHERE tailnet = $1";
@@ -92,14 +92,15 @@ pub(crate) struct KindSql {
 }
 
 static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
-    let mut all = Vec::with_capacity(SPECS.len());
-    for spec in SPECS {
-        let table = spec.table;
+    let mut all = Vec::new();
+    for kind in Kind::all() {
+        let table = kind.table();
         let mut names = String::new();
         let mut values = String::new();
         let mut updates = String::new();
         let mut clears = Vec::new();
-        for (index, (_, column)) in spec.columns.iter().enumerate() {
+        for (index, column) in kind.columns().iter().enumerate() {
+            let column = column.name();
             let _ = write!(names, ", {column}");
             let _ = write!(values, ", ${}", index + 6);
             let _ = write!(updates, ", {column} = excluded.{column}");

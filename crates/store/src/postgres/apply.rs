@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bowline_model::id::TailnetId;
+use bowline_model::kind::Kind;
 use jiff::Timestamp;
 
 use super::fail::{self, Failure};
@@ -13,7 +14,6 @@ use super::{Inner, sql as own};
 use crate::batch::{Batch, Put};
 use crate::checksum;
 use crate::error::{Cause, CommitError, Condition, Trouble};
-use crate::kind::{Kind, SPECS};
 use crate::options::{Fault, Point};
 use crate::owner::Owner;
 use crate::row::{self, CatchUp, Presence};
@@ -285,7 +285,7 @@ pub(super) fn step<'a>(text: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
 }
 
 fn put_step(tailnet: i64, seq: u64, put: &Put) -> Step<'_> {
-    let columns = || put.kind.columns().map(|column| put.column(column));
+    let columns = || put.kind.columns().iter().map(|column| put.column(*column));
     let sum = checksum::object(
         put.kind,
         tailnet,
@@ -356,9 +356,8 @@ pub(super) async fn delete_tailnet(inner: &Inner, tailnet: TailnetId) -> Result<
     let session = inner.begin_write().await?;
     let id = int(tailnet.get());
     let there = session.row(own::HEAD_LOCK, &[&id]).await?.is_some();
-    let tables = SPECS
-        .iter()
-        .map(|spec| spec.table)
+    let tables = Kind::all()
+        .map(Kind::table)
         .chain(sql::TAILNET_TABLES.iter().copied());
     for table in tables {
         session

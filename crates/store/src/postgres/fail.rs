@@ -2,11 +2,11 @@
 
 use std::error::Error as _;
 
+use bowline_model::kind::{Column, Kind};
 use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
 use crate::error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
-use crate::kind::{Column, Kind};
 
 /// Why a transaction is gone.
 #[derive(Debug, Clone)]
@@ -146,12 +146,8 @@ pub(super) fn is_unique_violation(error: &tokio_postgres::Error) -> bool {
 /// The column of a kind that refused its row.
 pub(super) fn column(error: &tokio_postgres::Error, kind: Kind) -> Option<Column> {
     let index = error.as_db_error().and_then(|error| error.constraint())?;
-    let spec = kind.spec();
-    let found = spec
-        .columns
-        .iter()
-        .find(|(_, name)| format!("{}_{name}", spec.table) == index);
-    found.map(|(column, _)| *column)
+    let is_of = |column: &&Column| format!("{}_{}", kind.table(), column.name()) == index;
+    kind.columns().iter().find(is_of).copied()
 }
 
 /// What an error means while the database is being opened.

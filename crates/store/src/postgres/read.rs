@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bowline_model::id::TailnetId;
+use bowline_model::kind::Kind;
 use jiff::Timestamp;
 use tokio_postgres::Row as SqlRow;
 
@@ -12,7 +13,6 @@ use super::value::{self, count, int, json, time, uint};
 use super::{Inner, sql as own};
 use crate::batch::{AuditRow, OutboxRow};
 use crate::checksum;
-use crate::kind::Kind;
 use crate::owner::Owner;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
 use crate::sql;

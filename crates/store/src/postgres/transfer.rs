@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bowline_model::kind::Kind;
 use futures_util::TryStreamExt;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -18,7 +19,6 @@ use crate::dump::{
     RowRecord, SecretRecord, Stopped,
 };
 use crate::error::TransferError;
-use crate::kind::{Kind, SPECS};
 use crate::sql;
 
 /// Records that are written in one round trip.
@@ -32,9 +32,9 @@ pub(super) type Read = fn(Option<Kind>, &Row) -> Result<Record, Failure>;
 pub(super) fn tables() -> Vec<(&'static str, &'static str, Option<Kind>, Read)> {
     let mut tables: Vec<(&'static str, &'static str, Option<Kind>, Read)> =
         vec![("heads", sql::DUMP_HEADS, None, head)];
-    for spec in SPECS {
-        let dump = &sql::of(spec.kind).dump;
-        tables.push((spec.table, dump, Some(spec.kind), object));
+    for kind in Kind::all() {
+        let dump = &sql::of(kind).dump;
+        tables.push((kind.table(), dump, Some(kind), object));
     }
     tables.push(("changes", sql::DUMP_CHANGES, None, change));
     tables.push(("audit", sql::DUMP_AUDIT, None, audit));
@@ -75,9 +75,9 @@ fn object(kind: Option<Kind>, row: &Row) -> Result<Record, Failure> {
     let kind = kind.unwrap_or(Kind::Tailnet); // it is always given for tables of kinds
     value::verify_object(row, 4, kind, (get(row, 0)?, get(row, 1)?, get(row, 2)?))?;
     let mut columns = BTreeMap::new();
-    for (index, (_, name)) in kind.spec().columns.iter().enumerate() {
+    for (index, column) in kind.columns().iter().enumerate() {
         if let Some(value) = get(row, 5 + index)? {
-            columns.insert((*name).to_owned(), value);
+            columns.insert(column.name().to_owned(), value);
         }
     }
     Ok(Record::Row(RowRecord {
@@ -198,8 +198,8 @@ fn insert(record: &Record) -> Result<Option<Step<'_>>, TransferError> {
         Record::Row(row) => {
             let kind = Kind::from_name(&row.kind).ok_or_else(|| dump::unknown(&row.kind))?;
             let columns = || {
-                let names = kind.spec().columns.iter();
-                names.map(|(_, name)| row.columns.get(*name).map(String::as_str))
+                let columns = kind.columns().iter();
+                columns.map(|column| row.columns.get(column.name()).map(String::as_str))
             };
             let mut params: Vec<Param<'_>> = vec![
                 Box::new(int(row.tailnet)),

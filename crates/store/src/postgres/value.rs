@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 
 use bowline_model::id::TailnetId;
+use bowline_model::kind::Kind;
 use bytes::BytesMut;
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -11,7 +12,6 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use super::fail::Failure;
 use crate::checksum;
 use crate::error::{Condition, Trouble};
-use crate::kind::Kind;
 use crate::owner::Owner;
 
 /// A parameter, which knows its type: a connection pool may not let the server tell it.
@@ -140,7 +140,7 @@ pub(super) fn verify_object(
     kind: Kind,
     (tailnet, id, seq): (i64, i64, i64),
 ) -> Result<(), Failure> {
-    let columns = kind.columns().count();
+    let columns = kind.columns().len();
     let columns = (column + 1..=column + columns)
         .map(|at| get::<Option<&str>>(row, at))
         .collect::<Result<Vec<_>, _>>()?;

@@ -1,6 +1,7 @@
 //! Writes, inside the writer's savepoint.
 
 use bowline_model::id::TailnetId;
+use bowline_model::kind::Kind;
 use jiff::Timestamp;
 use rusqlite::{Connection, ToSql, params};
 
@@ -8,7 +9,6 @@ use super::{fail, sql as own};
 use crate::batch::{Batch, Put};
 use crate::checksum;
 use crate::error::{CommitError, Error};
-use crate::kind::{Kind, SPECS};
 use crate::owner::Owner;
 use crate::row::{self, Presence};
 use crate::sql;
@@ -114,7 +114,8 @@ fn write(conn: &Connection, owner: Owner, seq: u64, put: &Put) -> Result<usize, 
     let columns: Vec<_> = put
         .kind
         .columns()
-        .map(|column| put.column(column))
+        .iter()
+        .map(|column| put.column(*column))
         .collect();
     let sum = checksum::object(
         put.kind,
@@ -165,9 +166,8 @@ pub(super) fn presence(
 /// Removes everything of a tailnet. Says whether there was one.
 pub(super) fn delete_tailnet(conn: &Connection, tailnet: TailnetId) -> Refusable<bool, Error> {
     let mut there = 0;
-    let tables = SPECS
-        .iter()
-        .map(|spec| spec.table)
+    let tables = Kind::all()
+        .map(Kind::table)
         .chain(sql::TAILNET_TABLES.iter().copied());
     for table in tables {
         let text = format!("DELETE FROM {table} WHERE tailnet = $1");

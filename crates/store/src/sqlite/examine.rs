@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bowline_model::kind::Kind;
 use rusqlite::{Connection, OpenFlags};
 
 use super::open::{self, beside};
@@ -9,7 +10,6 @@ use super::{fail, transfer};
 use crate::checksum;
 use crate::error::{Cause, OpenError};
 use crate::examine::{Examination, Examiner};
-use crate::kind::SPECS;
 use crate::migrate;
 use crate::options::Opening;
 use crate::sql;
@@ -147,7 +147,7 @@ pub(super) fn refuse_damaged(conn: &Connection, path: &Path) -> Result<(), OpenE
             None => Ok(()),
         };
     }
-    let tables = SPECS.iter().map(|spec| spec.table);
+    let tables = Kind::all().map(Kind::table);
     for table in tables.chain(["heads", "outbox", "presence", "secrets", "moments"]) {
         if let Some(problem) = structure(conn, Some(table)).map_err(failed)?.first() {
             return Err(refused(format!("{table}: {problem}")));

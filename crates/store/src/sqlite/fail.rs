@@ -1,9 +1,9 @@
 //! What SQLite's errors mean to callers.
 
+use bowline_model::kind::{Column, Kind};
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use crate::error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
-use crate::kind::{Column, Kind};
 
 /// Why a whole transaction is gone.
 #[derive(Debug, Clone)]
@@ -130,12 +130,11 @@ pub(super) fn column(error: &rusqlite::Error, kind: Kind) -> Option<Column> {
         return None;
     };
     let places = message.rsplit(": ").next().unwrap_or_default();
-    let spec = kind.spec();
-    let found = spec.columns.iter().find(|(_, name)| {
-        let wanted = format!("{}.{name}", spec.table);
+    let found = kind.columns().iter().find(|column| {
+        let wanted = format!("{}.{}", kind.table(), column.name());
         places.split(", ").any(|place| place == wanted)
     });
-    found.map(|(column, _)| *column)
+    found.copied()
 }
 
 /// What an error means while the database is being opened.

@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bowline_model::id::TailnetId;
+use bowline_model::kind::Kind;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use tokio::sync::Semaphore;
@@ -14,7 +15,6 @@ use super::fail::Lost;
 use crate::batch::{AuditRow, OutboxRow};
 use crate::checksum;
 use crate::error::{Condition, Error, Trouble};
-use crate::kind::Kind;
 use crate::owner::Owner;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
 use crate::sql;
@@ -209,7 +209,7 @@ pub(super) fn verify_object(
     kind: Kind,
     (tailnet, id, seq): (i64, i64, i64),
 ) -> Sql<()> {
-    let columns = kind.columns().count();
+    let columns = kind.columns().len();
     let columns = (column + 1..=column + columns)
         .map(|at| Ok(row.get_ref(at)?.as_str_or_null()?))
         .collect::<Sql<Vec<_>>>()?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bowline_model::kind::Kind;
 use rusqlite::{Connection, Row as SqlRow, ToSql, params};
 use tokio::sync::mpsc;
 
@@ -13,7 +14,6 @@ use crate::dump::{
     RowRecord, SecretRecord, Stopped,
 };
 use crate::error::TransferError;
-use crate::kind::{Kind, SPECS};
 use crate::sql;
 
 type Sql<T> = Result<T, rusqlite::Error>;
@@ -25,11 +25,11 @@ pub(super) type Read = Box<dyn Fn(&SqlRow<'_>) -> Sql<Record>>;
 /// checksum.
 pub(super) fn tables() -> Vec<(&'static str, &'static str, Read)> {
     let mut tables: Vec<(&str, &str, Read)> = vec![("heads", sql::DUMP_HEADS, Box::new(head))];
-    for spec in SPECS {
+    for kind in Kind::all() {
         tables.push((
-            spec.table,
-            &sql::of(spec.kind).dump,
-            Box::new(|row| object(spec.kind, row)),
+            kind.table(),
+            &sql::of(kind).dump,
+            Box::new(move |row| object(kind, row)),
         ));
     }
     tables.push(("changes", sql::DUMP_CHANGES, Box::new(change)));
@@ -68,9 +68,9 @@ fn head(row: &SqlRow<'_>) -> Sql<Record> {
 fn object(kind: Kind, row: &SqlRow<'_>) -> Sql<Record> {
     verify_object(row, 4, kind, (row.get(0)?, row.get(1)?, row.get(2)?))?;
     let mut columns = BTreeMap::new();
-    for (index, (_, name)) in kind.spec().columns.iter().enumerate() {
+    for (index, column) in kind.columns().iter().enumerate() {
         if let Some(value) = row.get(5 + index)? {
-            columns.insert((*name).to_owned(), value);
+            columns.insert(column.name().to_owned(), value);
         }
     }
     Ok(Record::Row(RowRecord {
@@ -192,10 +192,10 @@ fn insert(conn: &Connection, record: &Record) -> Sql<Result<(), TransferError>> 
             };
             let (tailnet, id, seq) = (int(row.tailnet), int(row.id), int(row.seq));
             let body = row.body.get();
-            let names = kind.spec().columns;
-            let values: Vec<_> = names
+            let values: Vec<_> = kind
+                .columns()
                 .iter()
-                .map(|(_, name)| row.columns.get(*name).map(String::as_str))
+                .map(|column| row.columns.get(column.name()).map(String::as_str))
                 .collect();
             let sum = checksum::object(kind, tailnet, id, seq, body, values.iter().copied());
             let mut params: Vec<&dyn ToSql> = vec![&tailnet, &id, &seq, &body, &sum];

@@ -35,9 +35,9 @@ fn put() -> impl Strategy<Value = Put> {
     let column = proptest::option::weighted(0.7, 0_u8..6);
     (kind(), 1_u64..8, any::<u16>(), column.clone(), column).prop_map(|(kind, id, body, a, b)| {
         let mut put = Put::new(kind, id, format!(r#"{{"n":{body}}}"#));
-        for (column, value) in kind.columns().zip([a, b]) {
+        for (column, value) in kind.columns().iter().zip([a, b]) {
             put.columns
-                .extend(value.map(|value| (column, format!("value {value}"))));
+                .extend(value.map(|value| (*column, format!("value {value}"))));
         }
         put
     })
