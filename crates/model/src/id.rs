@@ -1,4 +1,4 @@
-//! Ids of tailnets, users, devices and credentials.
+//! Ids of tailnets, users, devices, credentials, and of what waits.
 //!
 //! Every id is a positive integer below 2^53 (it must survive JavaScript and the clients' JSON),
 //! never reused, and unique in the whole server for its kind. Each has two visible forms: decimal
@@ -130,6 +130,21 @@ id!(
     /// A credential: auth key, API access token, OAuth client. Stable form `k…CNTRL`.
     KeyId,
     "k"
+);
+id!(
+    /// A login that waits to be confirmed. It is never shown: people know its code.
+    WaitingLoginId,
+    "l"
+);
+id!(
+    /// An SSH session that waits to be confirmed. It is never shown: people know its code.
+    WaitingSessionId,
+    "s"
+);
+id!(
+    /// An SSH session that was confirmed. It is never shown.
+    ConfirmedSessionId,
+    "c"
 );
 
 #[cfg(test)]

@@ -30,3 +30,4 @@ pub mod tag;
 pub mod tailnet;
 pub mod text;
 pub mod user;
+pub mod waiting;
