@@ -43,11 +43,11 @@ macro_rules! stored_kinds {
             }
             server {
                 /// A device that waits for somebody to say whose it is. The server's.
-                WaitingLogin "waitinglogin" "waiting_logins"
+                WaitingLogin($crate::waiting::WaitingLogin)
                 /// An SSH session that waits for somebody to confirm it. The server's.
-                SshCheck "sshcheck" "ssh_checks"
+                SshCheck($crate::waiting::WaitingSession)
                 /// An SSH session that somebody confirmed. The server's.
-                SshConfirmation "sshconfirmation" "ssh_confirmations"
+                SshConfirmation($crate::waiting::ConfirmedSession)
             }
             cold {
             }
@@ -210,7 +210,7 @@ macro_rules! define {
     (
         own { $($(#[$own_doc:meta])* $own:ident($own_record:ty))* }
         tables { $($(#[$table_doc:meta])* $table:ident($table_record:ty) $name:ident)* }
-        server { $($(#[$server_doc:meta])* $server:ident $server_name:literal $server_table:literal)* }
+        server { $($(#[$server_doc:meta])* $server:ident($server_record:ty))* }
         cold { $($(#[$cold_doc:meta])* $cold:ident($cold_record:ty))* }
     ) => {
         /// A kind of stored object. Each has a table of its own.
@@ -226,25 +226,19 @@ macro_rules! define {
         const SPECS: &[Spec] = &[
             $(Spec::of::<$own_record>(Place::Tailnet),)*
             $(Spec::of::<$table_record>(Place::Tailnet),)*
-            $(Spec {
-                kind: Kind::$server,
-                name: $server_name,
-                table: $server_table,
-                columns: &[],
-                place: Place::Server,
-            },)*
+            $(Spec::of::<$server_record>(Place::Server),)*
             $(Spec::cold::<$cold_record>(),)*
         ];
 
         impl Kind {
-            /// Does something with the record of this kind; `None` where it has none yet.
-            pub fn visit<V: Visitor>(self, visitor: V) -> Option<V::Output> {
-                Some(match self {
+            /// Does something with the record of this kind.
+            pub fn visit<V: Visitor>(self, visitor: V) -> V::Output {
+                match self {
                     $(Self::$own => visitor.visit::<$own_record>(),)*
                     $(Self::$table => visitor.visit::<$table_record>(),)*
-                    $(Self::$server => return None,)*
+                    $(Self::$server => visitor.visit::<$server_record>(),)*
                     $(Self::$cold => visitor.visit::<$cold_record>(),)*
-                })
+                }
             }
         }
     };

@@ -20,6 +20,7 @@ use crate::id::{
     ConfirmedSessionId, DeviceId, TailnetId, UserId, WaitingLoginId, WaitingSessionId,
 };
 use crate::key::{MachineKey, NodeKey};
+use crate::kind::{Kind, Stored};
 use crate::record::{RawJson, Record};
 use crate::tag::Tag;
 
@@ -158,12 +159,45 @@ impl Record for WaitingLogin {
     const VERSION: u32 = 1;
 }
 
+impl Stored for WaitingLogin {
+    const KIND: Kind = Kind::WaitingLogin;
+    const NAME: &'static str = "waitinglogin";
+    const TABLE: &'static str = "waiting_logins";
+    type Id = WaitingLoginId;
+
+    fn id(&self, _: TailnetId) -> WaitingLoginId {
+        self.id
+    }
+}
+
 impl Record for WaitingSession {
     const VERSION: u32 = 1;
 }
 
+impl Stored for WaitingSession {
+    const KIND: Kind = Kind::SshCheck;
+    const NAME: &'static str = "sshcheck";
+    const TABLE: &'static str = "ssh_checks";
+    type Id = WaitingSessionId;
+
+    fn id(&self, _: TailnetId) -> WaitingSessionId {
+        self.id
+    }
+}
+
 impl Record for ConfirmedSession {
     const VERSION: u32 = 1;
+}
+
+impl Stored for ConfirmedSession {
+    const KIND: Kind = Kind::SshConfirmation;
+    const NAME: &'static str = "sshconfirmation";
+    const TABLE: &'static str = "ssh_confirmations";
+    type Id = ConfirmedSessionId;
+
+    fn id(&self, _: TailnetId) -> ConfirmedSessionId {
+        self.id
+    }
 }
 
 /// A code by which something that waits is found: 32 hexadecimal digits. Whoever has it may decide
@@ -267,5 +301,21 @@ mod tests {
         let key = CodeKey::new(&[1; 32]);
         let code = key.code(CodeOf::Login(WaitingLoginId::MIN));
         assert_eq!(format!("{key:?} {code:?}"), "CodeKey Code");
+    }
+
+    #[test]
+    fn kept_bodies_read_and_write_back() {
+        fn check<T: Record>(text: &str) {
+            let read: T = crate::record::decode(text).unwrap();
+            let written: serde_json::Value =
+                serde_json::from_str(&crate::record::encode(&read).unwrap()).unwrap();
+            assert_eq!(
+                written,
+                serde_json::from_str::<serde_json::Value>(text).unwrap()
+            );
+        }
+        check::<WaitingLogin>(include_str!("../tests/bodies/waitinglogin.json"));
+        check::<WaitingSession>(include_str!("../tests/bodies/sshcheck.json"));
+        check::<ConfirmedSession>(include_str!("../tests/bodies/sshconfirmation.json"));
     }
 }
