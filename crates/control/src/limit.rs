@@ -1,67 +1,98 @@
 //! A limit on registrations per machine key: refused clients try again for ever.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::num::NonZeroU32;
+use std::ops::Add;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bowline_model::key::MachineKey;
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 /// Machine keys that are remembered before those at rest are forgotten.
 const REMEMBERED: usize = 16_384;
 
-/// A token bucket per machine key.
-#[derive(Debug)]
-pub struct Limiter {
-    burst: f64,
-    per_second: f64,
-    buckets: Mutex<Buckets>,
+/// A moment of the runtime's clock, which tests can stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(Instant);
+
+impl Add<Nanos> for Moment {
+    type Output = Self;
+
+    fn add(self, by: Nanos) -> Self {
+        Self(self.0 + Duration::from(by))
+    }
 }
 
+impl Reference for Moment {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_duration_since(earlier.0).into()
+    }
+
+    fn saturating_sub(&self, by: Nanos) -> Self {
+        Self(self.0.checked_sub(by.into()).unwrap_or(self.0))
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct RuntimeClock;
+
+impl Clock for RuntimeClock {
+    type Instant = Moment;
+
+    fn now(&self) -> Moment {
+        Moment(Instant::now())
+    }
+}
+
+type Buckets =
+    RateLimiter<MachineKey, HashMapStateStore<MachineKey>, RuntimeClock, NoOpMiddleware<Moment>>;
+
+/// A bucket per machine key.
 #[derive(Debug)]
-struct Buckets {
-    by_key: HashMap<MachineKey, (f64, Instant)>,
+pub struct Limiter {
+    /// `None`: no limit.
+    buckets: Option<Buckets>,
     /// How many there may be before those at rest are looked for again.
-    sweep_at: usize,
+    sweep_at: AtomicUsize,
 }
 
 impl Limiter {
-    /// At most `burst` at once and `per_second` in the long run. 0 per second: no limit.
+    /// At most `burst` at once and `per_second` in the long run. 0 per second, or less: no limit.
     pub fn new(burst: u32, per_second: f64) -> Self {
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        // Slower than once a day is no rate that anybody means.
+        let period = Duration::try_from_secs_f64(1.0 / per_second.max(1e-5)).ok();
+        let quota = period
+            .filter(|_| per_second > 0.0)
+            .and_then(Quota::with_period)
+            .map(|quota| quota.allow_burst(burst));
         Self {
-            burst: f64::from(burst.max(1)),
-            per_second,
-            buckets: Mutex::new(Buckets {
-                by_key: HashMap::new(),
-                sweep_at: REMEMBERED,
-            }),
+            buckets: quota
+                .map(|quota| RateLimiter::new(quota, HashMapStateStore::default(), RuntimeClock)),
+            sweep_at: AtomicUsize::new(REMEMBERED),
         }
     }
 
     /// Takes one, or says how long to wait for it.
-    pub fn take(&self, key: MachineKey, now: Instant) -> Result<(), Duration> {
-        if self.per_second <= 0.0 {
+    pub fn take(&self, key: MachineKey) -> Result<(), Duration> {
+        let Some(buckets) = &self.buckets else {
             return Ok(());
-        }
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.by_key.len() >= buckets.sweep_at {
+        };
+        if buckets.len() >= self.sweep_at.load(Ordering::Relaxed) {
             // A bucket that is full again is the same as none.
-            let (burst, rate) = (self.burst, self.per_second);
-            buckets.by_key.retain(|_, (tokens, at)| {
-                now.duration_since(*at).as_secs_f64() * rate + *tokens < burst
-            });
+            buckets.retain_recent();
             // Not again at once where all are in use: a sweep costs as much as there are.
-            buckets.sweep_at = REMEMBERED.max(buckets.by_key.len() * 2);
+            let next = REMEMBERED.max(buckets.len() * 2);
+            self.sweep_at.store(next, Ordering::Relaxed);
         }
-        let (tokens, at) = buckets.by_key.entry(key).or_insert((self.burst, now));
-        *tokens =
-            (*tokens + now.duration_since(*at).as_secs_f64() * self.per_second).min(self.burst);
-        *at = now;
-        if *tokens >= 1.0 {
-            *tokens -= 1.0;
-            return Ok(());
-        }
-        Err(Duration::from_secs_f64((1.0 - *tokens) / self.per_second))
+        buckets
+            .check_key(&key)
+            .map_err(|refused| refused.wait_time_from(RuntimeClock.now()))
     }
 }
 
@@ -69,38 +100,40 @@ impl Limiter {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_bucket_empties_and_fills_again() {
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_empties_and_fills_again() {
         let limiter = Limiter::new(2, 1.0);
         let (one, two) = (
             MachineKey::from_bytes([1; 32]).unwrap(),
             MachineKey::from_bytes([2; 32]).unwrap(),
         );
-        let start = Instant::now();
-        assert!(limiter.take(one, start).is_ok());
-        assert!(limiter.take(one, start).is_ok());
-        let wait = limiter.take(one, start).unwrap_err();
-        assert!(
-            limiter.take(two, start).is_ok(),
-            "another machine is not held up"
-        );
-        assert!(limiter.take(one, start + wait).is_ok());
+        assert!(limiter.take(one).is_ok());
+        assert!(limiter.take(one).is_ok());
+        let wait = limiter.take(one).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(1));
+        assert!(limiter.take(two).is_ok(), "another machine is not held up");
+        tokio::time::advance(wait).await;
+        assert!(limiter.take(one).is_ok());
+        assert!(limiter.take(one).is_err());
     }
 
     #[test]
-    fn machines_at_rest_are_forgotten() {
+    fn zero_is_no_limit() {
+        let limiter = Limiter::new(1, 0.0);
+        let key = MachineKey::from_bytes([1; 32]).unwrap();
+        assert!((0..1000).all(|_| limiter.take(key).is_ok()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn machines_at_rest_are_forgotten() {
         let limiter = Limiter::new(1, 1000.0);
-        let start = Instant::now();
         for n in 0..u32::try_from(REMEMBERED + 10).unwrap() {
             let mut bytes = [1; 32];
             bytes[..4].copy_from_slice(&n.to_le_bytes());
-            let later = start + Duration::from_millis(u64::from(n));
-            assert!(
-                limiter
-                    .take(MachineKey::from_bytes(bytes).unwrap(), later)
-                    .is_ok()
-            );
+            let key = MachineKey::from_bytes(bytes).unwrap();
+            assert!(limiter.take(key).is_ok());
+            tokio::time::advance(Duration::from_millis(1)).await;
         }
-        assert!(limiter.buckets.lock().unwrap().by_key.len() < REMEMBERED);
+        assert!(limiter.buckets.unwrap().len() < REMEMBERED);
     }
 }

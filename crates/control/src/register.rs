@@ -12,7 +12,6 @@ use bowline_wire::register::{Login, RegisterRequest, RegisterResponse, ResponseU
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use crate::server::{Body, Control, Peer, bad_request, body, json_response, text_response};
 
@@ -31,7 +30,7 @@ pub(crate) async fn handle(
             "this connection has too many registrations at once",
         );
     };
-    if let Err(wait) = control.0.limiter.take(peer.machine_key, Instant::now()) {
+    if let Err(wait) = control.0.limiter.take(peer.machine_key) {
         let mut response = text_response(
             StatusCode::TOO_MANY_REQUESTS,
             "too many registrations; try again later",

@@ -10,7 +10,6 @@ use bowline_model::id::DeviceId;
 use bowline_wire::ssh_action::SshAction;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use crate::server::{Body, Control, Peer, json_response, text_response};
 
@@ -26,12 +25,7 @@ pub(crate) async fn handle(
     path: &str,
     peer: &Arc<Peer>,
 ) -> Response<Body> {
-    if control
-        .0
-        .ssh_limiter
-        .take(peer.machine_key, Instant::now())
-        .is_err()
-    {
+    if control.0.ssh_limiter.take(peer.machine_key).is_err() {
         let text = "too many questions about sessions; ask again later";
         return text_response(StatusCode::TOO_MANY_REQUESTS, text);
     }

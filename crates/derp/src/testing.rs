@@ -1,22 +1,18 @@
 //! What the unit tests of several frames share.
 
 use bytes::BytesMut;
+use data_encoding::HEXLOWER_PERMISSIVE;
 
 use crate::frame::{Body, Frame, HEADER_LEN, Header};
 
 /// Bytes of a hex text; blanks and everything after `;` on a line are commentary.
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text
+    let digits: String = text
         .lines()
         .flat_map(|line| line.split(';').next().unwrap_or_default().chars())
         .filter(|c| !c.is_whitespace())
-        .map(|c| u8::try_from(c.to_digit(16).unwrap()).unwrap())
         .collect();
-    assert!(digits.len().is_multiple_of(2), "odd number of hex digits");
-    digits
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect()
+    HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).unwrap()
 }
 
 /// Checks that a fixture, header included, decodes to `frame` and that `frame` encodes to it.

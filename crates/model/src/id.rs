@@ -9,30 +9,25 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 /// Ids are below this: the largest integer that JSON readers keep exactly.
 pub const LIMIT: u64 = 1 << 53;
 const SUFFIX: &str = "CNTRL";
 
-fn encode(mut number: u64) -> String {
-    let mut digits = Vec::new();
-    while number > 0 {
-        digits.push(ALPHABET[usize::try_from(number % 58).unwrap_or(0)]);
-        number /= 58;
-    }
-    digits.reverse();
-    digits.into_iter().map(char::from).collect()
+fn encode(number: u64) -> String {
+    let bytes = number.to_be_bytes();
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bs58::encode(&bytes[zeros..]).into_string()
 }
 
 fn decode(text: &str) -> Option<u64> {
     if text.is_empty() || text.len() > 10 || text.starts_with('1') {
         return None; // a leading zero digit would be a second spelling of the same id
     }
-    let mut number: u64 = 0;
-    for byte in text.bytes() {
-        let digit = ALPHABET.iter().position(|&c| c == byte)?;
-        number = number.checked_mul(58)?.checked_add(digit as u64)?;
-    }
+    let mut bytes = [0; 8];
+    let digits = bs58::decode(text).into_vec().ok()?;
+    let start = bytes.len().checked_sub(digits.len())?;
+    bytes[start..].copy_from_slice(&digits);
+    let number = u64::from_be_bytes(bytes);
     (number < LIMIT).then_some(number)
 }
 

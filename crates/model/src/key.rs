@@ -8,6 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a text is not a key.
@@ -25,16 +26,13 @@ pub enum KeyError {
 }
 
 fn parse_hex(text: &str) -> Result<[u8; 32], KeyError> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 64 {
+    if text.len() != 64 {
         return Err(KeyError::Hex);
     }
     let mut out = [0u8; 32];
-    for (slot, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16).ok_or(KeyError::Hex)?;
-        let low = char::from(pair[1]).to_digit(16).ok_or(KeyError::Hex)?;
-        *slot = u8::try_from(high * 16 + low).map_err(|_| KeyError::Hex)?;
-    }
+    HEXLOWER_PERMISSIVE
+        .decode_mut(text.as_bytes(), &mut out)
+        .map_err(|_| KeyError::Hex)?;
     Ok(out)
 }
 
@@ -58,14 +56,9 @@ macro_rules! key {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
                 let mut text = [0u8; 64];
-                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-                    pair[0] = DIGITS[usize::from(byte >> 4)];
-                    pair[1] = DIGITS[usize::from(byte & 15)];
-                }
                 f.write_str($prefix)?;
-                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+                f.write_str(HEXLOWER.encode_mut_str(&self.0, &mut text))
             }
         }
 

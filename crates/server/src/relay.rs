@@ -1,6 +1,5 @@
 //! The relay's certificate, its place in the DERP map, and its listener.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -116,10 +115,7 @@ fn self_signed(host: &str, data: &DataDir) -> Result<(Arc<Certificate>, Option<S
     let key = PrivatePkcs8KeyDer::from_pem_slice(kept.key.as_bytes())
         .context("cannot read the relay's key")?;
     let hash = digest(&SHA256, &certificate);
-    let mut hex = String::with_capacity(64);
-    for byte in hash.as_ref() {
-        let _ = write!(hex, "{byte:02x}");
-    }
+    let hex = data_encoding::HEXLOWER.encode(hash.as_ref());
     Ok((
         Certificate::fixed("relay", vec![certificate], key.into())?,
         Some(format!("sha256-raw:{hex}")),

@@ -244,7 +244,7 @@ mod tests {
             [
                 "b 0.1.0 is licensed as GPL-3.0",
                 "ring 0.17.0 is refused: one provider",
-                "z 1.0.0 has no good licence: a licence is missing",
+                "z 1.0.0 has no good licence: empty expression",
                 "b is there more than once: 0.1.0, 0.2.0",
                 "gone 1 is in deny.toml and no longer in the graph",
             ]

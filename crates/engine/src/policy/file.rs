@@ -2,7 +2,6 @@
 //!
 //! Source: `policy-language` facts, section 14; `api-behaviour` facts, section 5.7.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bowline_model::audit::Target;
@@ -205,12 +204,7 @@ pub fn etag(text: &str) -> String {
     // Only what was parsed is ever stored; a text of a newer version may be no HuJSON to this one.
     let formatted = hujson::format(text).unwrap_or_else(|_| text.to_owned());
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, formatted.as_bytes());
-    let mut hex = String::with_capacity(64);
-    for byte in hash.as_ref() {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    data_encoding::HEXLOWER.encode(hash.as_ref())
 }
 
 /// The domains that are a tailnet's own: that of its organisation name, and that of its owner.

@@ -1,5 +1,6 @@
 //! Settings that must not be shown: the PostgreSQL URL and the sealing key.
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use std::fmt;
 
 use super::value::Value;
@@ -104,14 +105,8 @@ impl Value for SealKey {
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
-        }
-        Some(Self(bytes))
+        let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
+        bytes.try_into().ok().map(Self)
     }
 
     /// Also takes the 32 bytes as they are: so the server keeps the key that it made itself.

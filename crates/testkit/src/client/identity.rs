@@ -1,6 +1,6 @@
 //! The keys of a simulated client.
 
-use std::fmt::Write as _;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use anyhow::Context as _;
 use bowline_control::noise::handshake;
@@ -86,25 +86,17 @@ impl Identity {
 
 /// The text form of a key.
 pub(super) fn text(prefix: &str, key: &[u8; 32]) -> String {
-    let mut text = format!("{prefix}:");
-    for byte in key {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("{prefix}:{}", HEXLOWER.encode(key))
 }
 
 /// The 32 bytes of a key in its text form.
 pub(super) fn parse_key(text: &str, prefix: &str) -> anyhow::Result<[u8; 32]> {
     let digits = text
         .strip_prefix(prefix)
-        .filter(|digits| digits.len() == 64 && digits.is_ascii())
         .with_context(|| format!("not a key with prefix {prefix}"))?;
-    let mut key = [0; 32];
-    for (index, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16)?;
-    }
-    Ok(key)
+    let key = HEXLOWER_PERMISSIVE.decode(digits.as_bytes())?;
+    key.try_into()
+        .map_err(|_| anyhow::anyhow!("not a key of 32 bytes"))
 }
 
 #[cfg(test)]
