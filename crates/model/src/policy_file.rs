@@ -19,6 +19,16 @@ pub struct PolicyFile {
     pub updated: Option<Timestamp>,
 }
 
+impl PolicyFile {
+    /// What a new tailnet has.
+    pub const fn untouched() -> Self {
+        Self {
+            text: None,
+            updated: None,
+        }
+    }
+}
+
 impl Record for PolicyFile {
     const VERSION: u32 = 1;
 }

@@ -226,7 +226,14 @@ impl Access {
 
     fn apply(&mut self, snapshot: &Snapshot, pending: &Pending) {
         let mut changes = Vec::with_capacity(pending.users.len() + pending.devices.len());
-        for user in pending.users.iter().filter_map(|id| snapshot.user(*id)) {
+        let (here, gone): (Vec<UserId>, Vec<UserId>) = pending
+            .users
+            .iter()
+            .copied()
+            .partition(|id| snapshot.user(*id).is_some());
+        // Who goes makes room for who comes with the same login name.
+        changes.extend(gone.into_iter().map(|id| Change::UserGone(id.get())));
+        for user in here.into_iter().filter_map(|id| snapshot.user(id)) {
             changes.push(Change::User(topology_user(user)));
         }
         let mut here = Vec::new();

@@ -17,6 +17,7 @@ mod codec;
 pub mod delta;
 mod filter_names;
 pub mod full;
+pub mod hot;
 pub mod message;
 pub mod render;
 pub mod snapshot;

@@ -12,7 +12,9 @@ use bowline_model::device::{Device, Live};
 use bowline_model::dns::Dns;
 use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::kind::ObjectId;
 use bowline_model::policy_file::PolicyFile;
+use bowline_model::record::Unknown;
 use bowline_model::tailnet::Tailnet;
 use bowline_model::user::User;
 use bowline_policy::{Compiled, Policy};
@@ -24,6 +26,7 @@ use crate::attribute_index::AttributeIndex;
 use crate::chunk::{Chunk, Entry, SIZE};
 use crate::delta::SharedDeltas;
 use crate::full::SharedProfiles;
+use crate::hot::{Hot, Tables};
 use crate::visibility::SharedViews;
 
 /// One tailnet at one moment.
@@ -40,7 +43,9 @@ pub struct Snapshot {
     derp_map: Arc<DerpMap>,
     users: OrdMap<UserId, Arc<User>>,
     logins: HashMap<String, UserId>,
-    credentials: OrdMap<KeyId, Arc<Credential>>,
+    tables: Tables,
+    /// What the bodies of objects have that this program does not know.
+    unknown: OrdMap<ObjectId, Arc<Unknown>>,
     chunks: Vector<Arc<Chunk>>,
     free: OrdSet<usize>,
     slots: OrdMap<DeviceId, usize>,
@@ -74,10 +79,7 @@ impl Clone for Shared {
 impl Snapshot {
     /// A tailnet without users, devices or credentials.
     pub fn new(tailnet: Tailnet, derp_map: Arc<DerpMap>) -> Self {
-        let policy = PolicyFile {
-            text: None,
-            updated: None,
-        };
+        let policy = PolicyFile::untouched();
         let earlier = Arc::new(Access::new(access::parse(&policy), &derp_map));
         Self {
             seq: 0,
@@ -89,7 +91,8 @@ impl Snapshot {
             derp_map,
             users: OrdMap::new(),
             logins: HashMap::new(),
-            credentials: OrdMap::new(),
+            tables: Tables::default(),
+            unknown: OrdMap::new(),
             chunks: Vector::new(),
             free: OrdSet::new(),
             slots: OrdMap::new(),
@@ -253,41 +256,71 @@ impl Snapshot {
     pub fn put_user(&mut self, user: User) {
         if let Some(old) = self.users.get(&user.id) {
             let login = old.login_name.to_lowercase();
-            self.logins.remove(&login);
+            // What another user has taken over meanwhile is that user's.
+            if self.logins.get(&login) == Some(&user.id) {
+                self.logins.remove(&login);
+            }
         }
         self.logins.insert(user.login_name.to_lowercase(), user.id);
         self.pending().users.insert(user.id);
         self.users.insert(user.id, Arc::new(user));
     }
 
+    /// Removes a user.
+    pub fn remove_user(&mut self, id: UserId) {
+        if let Some(old) = self.users.remove(&id) {
+            let login = old.login_name.to_lowercase();
+            if self.logins.get(&login) == Some(&id) {
+                self.logins.remove(&login);
+            }
+            self.pending().users.insert(id);
+        }
+    }
+
+    /// An object of a hot kind.
+    pub fn get<T: Hot>(&self, id: T::Id) -> Option<&Arc<T>> {
+        T::get(self, id)
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub(crate) fn tables_mut(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+
+    /// What an object's body has that this program does not know.
+    pub(crate) fn unknown(&self, id: ObjectId) -> Option<&Unknown> {
+        self.unknown.get(&id).map(|unknown| &**unknown)
+    }
+
+    pub(crate) fn set_unknown(&mut self, id: ObjectId, unknown: Unknown) {
+        if unknown.is_empty() {
+            self.unknown.remove(&id);
+        } else {
+            self.unknown.insert(id, Arc::new(unknown));
+        }
+    }
+
     /// A credential.
     pub fn credential(&self, id: KeyId) -> Option<&Arc<Credential>> {
-        self.credentials.get(&id)
+        self.tables.credentials.get(id)
     }
 
     /// All credentials, by id.
     pub fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
-        self.credentials.values()
+        self.tables.credentials.iter()
     }
 
     /// How many credentials there are.
     pub fn credential_count(&self) -> usize {
-        self.credentials.len()
+        self.tables.credentials.len()
     }
 
     /// How many users there are.
     pub fn user_count(&self) -> usize {
         self.users.len()
-    }
-
-    /// Adds or replaces a credential.
-    pub fn put_credential(&mut self, credential: Credential) {
-        self.credentials.insert(credential.id, Arc::new(credential));
-    }
-
-    /// Removes a credential.
-    pub fn remove_credential(&mut self, id: KeyId) {
-        self.credentials.remove(&id);
     }
 
     /// A device.

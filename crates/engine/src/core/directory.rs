@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use bowline_model::credential::Credential;
 use bowline_model::device::Device;
 use bowline_model::id::{DeviceId, KeyId, TailnetId};
 use bowline_model::key::{MachineKey, NodeKey};
@@ -101,20 +102,20 @@ impl Directory {
         let id = new.id();
         let node_keys = self.node_keys.pin();
         let devices = self.devices.pin();
-        for device in &changes.touched_devices {
+        for device in changes.touched::<Device>() {
             let machine = |snapshot: &Snapshot| {
-                let entry = snapshot.device(*device)?;
+                let entry = snapshot.device(device)?;
                 Some(entry.device.machine_key)
             };
-            self.move_machine(*device, machine(old), machine(new));
-            let before = old.device(*device).map(|entry| entry.device.node_key);
-            let after = new.device(*device).map(|entry| entry.device.node_key);
+            self.move_machine(device, machine(old), machine(new));
+            let before = old.device(device).map(|entry| entry.device.node_key);
+            let after = new.device(device).map(|entry| entry.device.node_key);
             match (before, after) {
                 (None, Some(_)) => {
-                    devices.insert(*device, id);
+                    devices.insert(device, id);
                 }
                 (Some(_), None) => {
-                    devices.remove(device);
+                    devices.remove(&device);
                 }
                 _ => {}
             }
@@ -132,11 +133,11 @@ impl Directory {
             }
         }
         let credentials = self.credentials.pin();
-        for credential in &changes.touched_credentials {
-            if new.credential(*credential).is_some() {
-                credentials.insert(*credential, id);
+        for credential in changes.touched::<Credential>() {
+            if new.credential(credential).is_some() {
+                credentials.insert(credential, id);
             } else {
-                credentials.remove(credential);
+                credentials.remove(&credential);
             }
         }
         if old.tailnet().name != new.tailnet().name {

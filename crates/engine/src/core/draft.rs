@@ -1,20 +1,23 @@
 //! The draft that a change works on: a copy of the snapshot that notes what was touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bowline_model::audit::{ActorRef, AuditEvent, Target};
 use bowline_model::credential::Credential;
 use bowline_model::device::{Device, Live};
 use bowline_model::dns::Dns;
-use bowline_model::id::{DeviceId, KeyId, UserId};
+use bowline_model::id::{DeviceId, KeyId};
+use bowline_model::key::NodeKey;
+use bowline_model::kind::{Kind, ObjectId};
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::record::{self, BodyError};
 use bowline_model::tailnet::Tailnet;
 use bowline_model::user::User;
+use bowline_netmap::hot::{Hot, hot};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Policy;
-use bowline_store::{AuditRow, Column, Delete, Kind, Put};
+use bowline_store::{AuditRow, Delete, Put, Row};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -33,27 +36,104 @@ pub(crate) struct Draft<'a> {
 /// What a draft has touched.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Changes {
-    /// Rows to write (`true`) or remove, with the closure that touched them last.
-    pub(crate) rows: BTreeMap<(u8, u64), (Kind, bool, usize)>,
+    /// Rows to write or to remove.
+    pub(crate) rows: BTreeMap<ObjectId, RowChange>,
     pub(crate) audit: Vec<AuditEvent>,
     /// What this closure's events have in common, once there is one.
     pub(crate) audit_group: Option<String>,
-    /// Node keys that stopped being good: their relay connections end.
-    pub(crate) revoked: Vec<bowline_model::key::NodeKey>,
-    /// Closure that runs now.
-    pub(crate) job: usize,
+    /// Whose change it is that runs now.
+    pub(crate) author: Author,
     /// Devices whose soft state changed.
-    pub(crate) soft: std::collections::BTreeSet<DeviceId>,
+    pub(crate) soft: BTreeSet<DeviceId>,
     /// Devices whose reported facts changed: durable within a second, not before the answer.
-    pub(crate) reported: std::collections::BTreeSet<DeviceId>,
-    /// Devices and credentials whose due moments must be looked at again.
-    pub(crate) touched_devices: std::collections::BTreeSet<DeviceId>,
-    pub(crate) touched_credentials: std::collections::BTreeSet<KeyId>,
+    pub(crate) reported: BTreeSet<DeviceId>,
+    /// Every hot object that was touched, or only looked at because it seemed due: when it is due, and
+    /// where the directory finds it, may be another.
+    pub(crate) touched: BTreeSet<ObjectId>,
     /// Whether all of the snapshot may differ: it was read from the database again.
     pub(crate) everything: bool,
     /// Whether an audit event was noted, and whether a record was touched: one needs the other.
     pub(crate) audited: bool,
     pub(crate) recorded: bool,
+}
+
+/// What becomes of one row.
+#[derive(Debug, Clone)]
+pub(crate) struct RowChange {
+    pub(crate) write: Write,
+    /// Whose change touched it last.
+    pub(crate) author: Author,
+}
+
+/// How a row is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Write {
+    /// As the object stands in the snapshot when all closures have run.
+    Hot,
+    /// Not any more.
+    Remove,
+}
+
+/// Whose change a row is of, so that a row which the database refuses costs that change alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Author {
+    /// Nobody waits for it: something fell due, or a device reported it.
+    #[default]
+    Nobody,
+    /// The change in this place of its batch.
+    Caller(usize),
+}
+
+/// Rows of a draft for the store.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) puts: Vec<Put>,
+    /// By place in `puts`.
+    pub(crate) authors: Vec<Author>,
+    pub(crate) deletes: Vec<Delete>,
+}
+
+impl Changes {
+    /// Notes that an object was touched, or looked at because it seemed due.
+    pub(crate) fn touch<T: Hot>(&mut self, id: T::Id) {
+        self.touched.insert(ObjectId::of::<T>(id));
+    }
+
+    /// Touched objects of one kind.
+    pub(crate) fn touched<T: Hot>(&self) -> impl Iterator<Item = T::Id> {
+        self.touched_numbers(T::KIND)
+            .filter_map(|number| T::Id::try_from(number).ok())
+    }
+
+    /// The same as numbers.
+    pub(crate) fn touched_numbers(&self, kind: Kind) -> impl Iterator<Item = u64> {
+        let of = |number| ObjectId { kind, number };
+        let touched = self.touched.range(of(0)..=of(u64::MAX));
+        touched.map(|object| object.number)
+    }
+
+    /// Everything that is in one of two states may differ: the second was read from the database again.
+    pub(crate) fn all_of(old: &Snapshot, new: &Snapshot) -> Self {
+        let mut changes = Self {
+            everything: true,
+            ..Self::default()
+        };
+        for kind in Kind::all() {
+            let Some(objects) = hot(kind) else { continue };
+            let numbers = objects.ids(old).into_iter().chain(objects.ids(new));
+            changes
+                .touched
+                .extend(numbers.map(|number| ObjectId { kind, number }));
+        }
+        changes
+    }
+
+    /// Node keys that were good in one state and are not in the next, where these are the changes
+    /// between the two.
+    pub(crate) fn ended_node_keys(&self, old: &Snapshot, new: &Snapshot) -> Vec<NodeKey> {
+        let ended = |object: &ObjectId| hot(object.kind)?.ended_node_key(old, new, object.number);
+        self.touched.iter().filter_map(ended).collect()
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -97,99 +177,115 @@ impl<'a> Draft<'a> {
         bytes
     }
 
-    fn record(&mut self, kind: Kind, id: u64, put: bool) {
-        self.changes
-            .rows
-            .insert((kind as u8, id), (kind, put, self.changes.job));
+    fn record(&mut self, id: ObjectId, write: Write) {
+        let author = self.changes.author;
+        self.changes.rows.insert(id, RowChange { write, author });
         self.changes.recorded = true;
+    }
+
+    /// Writes an object: a new one, or in the place of the one with its id.
+    pub(crate) fn put<T: Hot>(&mut self, object: T) {
+        let id = object.id(self.snapshot.id());
+        self.record(ObjectId::of::<T>(id), Write::Hot);
+        self.changes.touch::<T>(id);
+        T::put(&mut self.snapshot, object);
+    }
+
+    /// Removes an object, where there is one.
+    pub(crate) fn remove<T: Hot>(&mut self, id: T::Id) {
+        self.remove_hot(ObjectId::of::<T>(id));
+    }
+
+    fn remove_hot(&mut self, id: ObjectId) {
+        self.record(id, Write::Remove);
+        self.changes.touched.insert(id);
+        if let Some(device) = id.get::<Device>() {
+            self.changes.reported.remove(&device);
+        }
+        if let Some(objects) = hot(id.kind) {
+            objects.remove(&mut self.snapshot, id.number);
+        }
+    }
+
+    /// Takes a row in that another process wrote.
+    ///
+    /// # Errors
+    /// When its body cannot be read.
+    pub(crate) fn take_in(&mut self, row: &Row) -> Result<(), BodyError> {
+        let Some(objects) = hot(row.kind) else {
+            return Ok(());
+        };
+        objects.read(&mut self.snapshot, row.id, &row.body)?;
+        let id = ObjectId {
+            kind: row.kind,
+            number: row.id,
+        };
+        self.record(id, Write::Hot);
+        self.changes.touched.insert(id);
+        Ok(())
+    }
+
+    /// Takes in that another process removed a row.
+    pub(crate) fn take_out(&mut self, kind: Kind, number: u64) {
+        self.remove_hot(ObjectId { kind, number });
     }
 
     /// Writes a device's record.
     pub(crate) fn put_device(&mut self, device: Device) {
-        self.record(Kind::Device, device.id.get(), true);
-        self.note_device(&device);
-        self.snapshot.put_device(device);
-    }
-
-    fn note_device(&mut self, device: &Device) {
-        self.changes.touched_devices.insert(device.id);
-        if let Some(old) = self.snapshot.device(device.id)
-            && (old.device.node_key != device.node_key
-                || (device.expired && !old.device.expired)
-                || (!device.authorized && old.device.authorized))
-        {
-            self.changes.revoked.push(old.device.node_key);
-        }
+        self.put(device);
     }
 
     /// Replaces a device's record with what the device itself reported: published at once, durable
     /// within a second, without an audit event.
     pub(crate) fn report_device(&mut self, device: Device) {
         self.changes.reported.insert(device.id);
-        self.note_device(&device);
+        self.changes.touch::<Device>(device.id);
         self.snapshot.put_device(device);
     }
 
     /// Removes a device.
     pub(crate) fn remove_device(&mut self, id: DeviceId) {
-        if let Some(entry) = self.snapshot.device(id) {
-            self.changes.revoked.push(entry.device.node_key);
-        }
-        self.record(Kind::Device, id.get(), false);
-        self.changes.touched_devices.insert(id);
-        self.changes.reported.remove(&id);
-        self.snapshot.remove_device(id);
+        self.remove::<Device>(id);
     }
 
     /// Replaces a device's soft state.
     pub(crate) fn set_live(&mut self, id: DeviceId, live: Live) {
         self.changes.soft.insert(id);
-        self.changes.touched_devices.insert(id);
+        self.changes.touch::<Device>(id);
         self.snapshot.set_live(id, live);
     }
 
     /// Writes a user.
     pub(crate) fn put_user(&mut self, user: User) {
-        self.record(Kind::User, user.id.get(), true);
-        self.snapshot.put_user(user);
+        self.put(user);
     }
 
     /// Writes a credential.
     pub(crate) fn put_credential(&mut self, credential: Credential) {
-        self.record(Kind::Key, credential.id.get(), true);
-        self.changes.touched_credentials.insert(credential.id);
-        self.snapshot.put_credential(credential);
+        self.put(credential);
     }
 
     /// Removes a credential that nobody needs to read any more. Its end was audited before.
     pub(crate) fn remove_credential(&mut self, id: KeyId) {
-        self.record(Kind::Key, id.get(), false);
         self.changes.audited = true;
-        self.changes.touched_credentials.insert(id);
-        self.snapshot.remove_credential(id);
+        self.remove::<Credential>(id);
     }
 
     /// Writes the DNS settings.
     pub(crate) fn set_dns(&mut self, dns: Dns) {
-        self.record(Kind::Dns, self.snapshot.id().get(), true);
-        self.snapshot.set_dns(dns);
+        self.put(dns);
     }
 
     /// Writes the tailnet's record.
     pub(crate) fn set_tailnet(&mut self, tailnet: Tailnet) {
-        self.record(Kind::Tailnet, tailnet.id.get(), true);
-        self.snapshot.set_tailnet(tailnet);
-    }
-
-    /// Writes the policy file.
-    pub(crate) fn set_policy(&mut self, policy: PolicyFile) {
-        self.record(Kind::Policy, self.snapshot.id().get(), true);
-        self.snapshot.set_policy(policy);
+        self.put(tailnet);
     }
 
     /// Writes a policy file whose text has been read before.
-    pub(crate) fn set_parsed_policy(&mut self, file: PolicyFile, policy: Arc<Policy>) {
-        self.record(Kind::Policy, self.snapshot.id().get(), true);
+    pub(crate) fn put_parsed_policy(&mut self, file: PolicyFile, policy: Arc<Policy>) {
+        let id = self.snapshot.id();
+        self.record(ObjectId::of::<PolicyFile>(id), Write::Hot);
+        self.changes.touch::<PolicyFile>(id);
         self.snapshot.set_parsed_policy(file, policy);
     }
 
@@ -247,26 +343,26 @@ impl<'a> Draft<'a> {
         self.actor = actor;
     }
 
-    /// The rows of this draft for the store, with the closure that each came from.
+    /// The rows of this draft for the store.
     pub(crate) fn rows(&self) -> Result<Rows, BodyError> {
-        let mut puts = Vec::new();
-        let mut jobs = Vec::new();
-        let mut deletes = Vec::new();
-        for ((_, id), (kind, put, job)) in &self.changes.rows {
-            if *put {
-                let Some(row) = encode(&self.snapshot, *kind, *id)? else {
-                    continue;
-                };
-                puts.push(row);
-                jobs.push(*job);
-            } else {
-                deletes.push(Delete {
-                    kind: *kind,
-                    id: *id,
-                });
+        let mut rows = Rows::default();
+        for (id, change) in &self.changes.rows {
+            let put = match change.write {
+                Write::Hot => encode(&self.snapshot, *id)?,
+                Write::Remove => {
+                    rows.deletes.push(Delete {
+                        kind: id.kind,
+                        id: id.number,
+                    });
+                    None
+                }
+            };
+            if let Some(put) = put {
+                rows.puts.push(put);
+                rows.authors.push(change.author);
             }
         }
-        Ok((puts, jobs, deletes))
+        Ok(rows)
     }
 
     pub(crate) fn audit_rows(&self) -> Result<Vec<AuditRow>, BodyError> {
@@ -284,37 +380,14 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Rows to write, the closure that each came from, and rows to remove.
-pub(crate) type Rows = (Vec<Put>, Vec<usize>, Vec<Delete>);
-
 /// The row of one object as it stands in a snapshot; `None` when it is not there.
-pub(crate) fn encode(snapshot: &Snapshot, kind: Kind, id: u64) -> Result<Option<Put>, BodyError> {
-    Ok(match kind {
-        Kind::Tailnet => Some(
-            Put::new(kind, id, record::encode(&**snapshot.tailnet())?)
-                .with(Column::TailnetName, snapshot.tailnet().name.to_lowercase()),
-        ),
-        Kind::User => match UserId::new(id).and_then(|id| snapshot.user(id)) {
-            Some(user) => Some(
-                Put::new(kind, id, record::encode(&**user)?)
-                    .with(Column::UserLogin, user.login_name.to_lowercase()),
-            ),
-            None => None,
-        },
-        Kind::Device => match DeviceId::new(id).and_then(|id| snapshot.device(id)) {
-            Some(entry) => Some(
-                Put::new(kind, id, record::encode(&*entry.device)?)
-                    .with(Column::NodeKey, entry.device.node_key.to_string())
-                    .with(Column::Ipv6, entry.device.ipv6.to_string()),
-            ),
-            None => None,
-        },
-        Kind::Key => match KeyId::new(id).and_then(|id| snapshot.credential(id)) {
-            Some(credential) => Some(Put::new(kind, id, record::encode(&**credential)?)),
-            None => None,
-        },
-        Kind::Dns => Some(Put::new(kind, id, record::encode(&**snapshot.dns())?)),
-        Kind::Policy => Some(Put::new(kind, id, record::encode(&**snapshot.policy())?)),
-        Kind::WaitingLogin | Kind::SshCheck | Kind::SshConfirmation => None, // the server's
-    })
+pub(crate) fn encode(snapshot: &Snapshot, id: ObjectId) -> Result<Option<Put>, BodyError> {
+    let Some(objects) = hot(id.kind) else {
+        return Ok(None);
+    };
+    let encoded = objects.encode(snapshot, id.number)?;
+    Ok(encoded.map(|encoded| Put {
+        columns: encoded.columns,
+        ..Put::new(id.kind, id.number, encoded.body)
+    }))
 }

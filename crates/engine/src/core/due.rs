@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bowline_model::kind::Kind;
+use bowline_netmap::hot::hot;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::Timestamp;
 
@@ -21,10 +23,8 @@ struct Key {
 
 /// What falls due of one kind of record. Idempotent: what has been done is not done again.
 pub(crate) struct Rule {
-    /// Every object of the kind.
-    pub(crate) all: fn(&Snapshot) -> Vec<u64>,
-    /// Objects that a change touched.
-    pub(crate) touched: fn(&Changes) -> Vec<u64>,
+    /// The kind.
+    pub(crate) kind: Kind,
     /// When one object is to be looked at.
     pub(crate) moments: fn(&Snapshot, u64, Silence) -> Moments,
     /// Marks what is due of one object by the draft's time. What it looked at counts as touched.
@@ -81,7 +81,7 @@ impl Queue {
             silence,
         };
         for (place, rule) in rules.iter().enumerate() {
-            for id in (rule.all)(snapshot) {
+            for id in hot(rule.kind).map_or_else(Vec::new, |objects| objects.ids(snapshot)) {
                 let key = Key { rule: place, id };
                 queue.set(key, (rule.moments)(snapshot, id, silence));
             }
@@ -98,7 +98,7 @@ impl Queue {
     pub(crate) fn plan(&self, snapshot: &Snapshot, changes: &Changes) -> Plan {
         let mut plan = Vec::new();
         for (place, rule) in self.rules.iter().enumerate() {
-            for id in (rule.touched)(changes) {
+            for id in changes.touched_numbers(rule.kind) {
                 let key = Key { rule: place, id };
                 plan.push((key, (rule.moments)(snapshot, id, self.silence)));
             }

@@ -186,7 +186,7 @@ pub enum OpenError {
     #[error("cannot read {kind} {id} of tailnet {tailnet}")]
     Body {
         /// Kind of the object.
-        kind: String,
+        kind: bowline_store::Kind,
         /// Its id.
         id: u64,
         /// Its tailnet.

@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use crate::core::engine::Engine;
 use crate::core::failure::StoreFailure;
 use crate::core::job::Job;
-use crate::core::writer::changed_since;
 
 /// How long an answer waits for the reading of what another process wrote.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -135,7 +134,7 @@ impl Engine {
                 continue;
             };
             let since = handle.snapshot.load().seq;
-            let found = match changed_since(&self.0, id, since).await {
+            let found = match self.0.store.catch_up(id, since).await {
                 Ok(found) => Box::new(found),
                 Err(error) => {
                     tracing::debug!(%error, tailnet.id = %id, "cannot read again yet");

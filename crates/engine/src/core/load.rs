@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bowline_model::device::Live;
 use bowline_model::id::{DeviceId, TailnetId};
-use bowline_model::record::{self, Record};
+use bowline_model::record::{self, BodyError};
+use bowline_netmap::hot::hot;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Kind, Loaded, Row};
 use jiff::{SignedDuration, Timestamp};
@@ -50,14 +51,14 @@ impl Engine {
     }
 }
 
-/// An object of a stored row.
-pub(crate) fn read<T: Record>(tailnet: TailnetId, row: &Row) -> Result<T, OpenError> {
-    record::decode(&row.body).map_err(|source| OpenError::Body {
-        kind: format!("{:?}", row.kind),
+/// What to say of a row whose body cannot be read.
+pub(crate) fn unreadable(tailnet: TailnetId, row: &Row, source: BodyError) -> OpenError {
+    OpenError::Body {
+        kind: row.kind,
         id: row.id,
         tailnet,
         source,
-    })
+    }
 }
 
 /// Builds a snapshot from rows: the same as applying the changes that wrote them one by one.
@@ -71,16 +72,13 @@ pub(crate) fn build(
         .iter()
         .find(|row| row.kind == Kind::Tailnet)
         .ok_or(OpenError::NoTailnet(id))?;
-    let mut snapshot = Snapshot::new(read(id, own)?, derp_map);
+    let tailnet = record::decode(&own.body).map_err(|error| unreadable(id, own, error))?;
+    let mut snapshot = Snapshot::new(tailnet, derp_map);
     for row in &loaded.rows {
-        match row.kind {
-            // Taken above, or the server's.
-            Kind::Tailnet | Kind::WaitingLogin | Kind::SshCheck | Kind::SshConfirmation => {}
-            Kind::User => snapshot.put_user(read(id, row)?),
-            Kind::Device => snapshot.put_device(read(id, row)?),
-            Kind::Key => snapshot.put_credential(read(id, row)?),
-            Kind::Dns => snapshot.set_dns(read(id, row)?),
-            Kind::Policy => snapshot.set_policy(read(id, row)?),
+        if let Some(objects) = hot(row.kind) {
+            objects
+                .read(&mut snapshot, row.id, &row.body)
+                .map_err(|error| unreadable(id, row, error))?;
         }
     }
     snapshot.seq = loaded.seq;

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
 use bowline_netmap::snapshot::Snapshot;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
@@ -31,7 +32,6 @@ mod waiting;
 
 #[cfg(test)]
 pub(crate) use attempt::tests::panic_on_purpose;
-pub(crate) use catch_up::changed_since;
 pub(crate) use commit::commit;
 pub(crate) use supervise::supervise;
 
@@ -287,18 +287,19 @@ impl Writer {
             self.soft_at
                 .get_or_insert_with(|| Instant::now() + SOFT_DELAY);
         }
-        for device in &changes.touched_devices {
-            if snapshot.device(*device).is_none() {
-                self.soft.remove(device);
-                self.reported.remove(device);
+        for device in changes.touched::<Device>() {
+            if snapshot.device(device).is_none() {
+                self.soft.remove(&device);
+                self.reported.remove(&device);
             }
         }
+        let ended = changes.ended_node_keys(&self.current, &snapshot);
         self.handle.snapshot.store(Arc::new(snapshot.clone()));
         self.current = snapshot;
         self.handle.published.notify_one();
-        for key in &changes.revoked {
+        for key in ended {
             // Nobody listens in tests without a relay.
-            let _ = self.engine.events.send(Event::NodeKeyRevoked(*key));
+            let _ = self.engine.events.send(Event::NodeKeyRevoked(key));
         }
     }
 }
@@ -306,17 +307,18 @@ impl Writer {
 impl Changes {
     /// Nothing in the snapshot differs: at most, something that seemed due was looked at.
     fn is_idle(&self) -> bool {
-        self.rows.is_empty() && self.soft.is_empty() && self.reported.is_empty() && !self.everything
+        self.rows.keys().all(|id| id.kind.is_cold())
+            && self.soft.is_empty()
+            && self.reported.is_empty()
+            && !self.everything
     }
 
     fn merge(&mut self, other: Self) {
         self.rows.extend(other.rows);
         self.audit.extend(other.audit);
-        self.revoked.extend(other.revoked);
         self.soft.extend(other.soft);
         self.reported.extend(other.reported);
-        self.touched_devices.extend(other.touched_devices);
-        self.touched_credentials.extend(other.touched_credentials);
+        self.touched.extend(other.touched);
     }
 }
 

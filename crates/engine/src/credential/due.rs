@@ -2,11 +2,12 @@
 
 use bowline_model::credential::Credential;
 use bowline_model::id::KeyId;
+use bowline_model::kind::Kind;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::core::draft::{Changes, Draft};
+use crate::core::draft::Draft;
 use crate::core::due::{Moments, Rule, Silence};
 use crate::device::due::CLOCK_WAS_WRONG;
 
@@ -14,11 +15,7 @@ use crate::device::due::CLOCK_WAS_WRONG;
 const CREDENTIAL_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 pub(crate) const RULE: Rule = Rule {
-    all: |snapshot| snapshot.credentials().map(|one| one.id.get()).collect(),
-    touched: |changes: &Changes| {
-        let touched = changes.touched_credentials.iter();
-        touched.map(|id| id.get()).collect()
-    },
+    kind: Kind::Key,
     moments,
     run: |draft, id, _, _| {
         if let Some(id) = KeyId::new(id) {
@@ -44,7 +41,7 @@ fn credential_due(credential: &Credential) -> Option<Timestamp> {
 
 fn run(draft: &mut Draft<'_>, id: KeyId) {
     let now = draft.now();
-    draft.changes.touched_credentials.insert(id);
+    draft.changes.touch::<Credential>(id);
     let Some(credential) = draft.view().credential(id).cloned() else {
         return;
     };

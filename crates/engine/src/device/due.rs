@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bowline_model::device::{Attribute, Device};
 use bowline_model::id::DeviceId;
+use bowline_model::kind::Kind;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::core::draft::{Changes, Draft};
+use crate::core::draft::Draft;
 use crate::core::due::{Moments, Rule, Silence};
 use crate::core::sessions::Sessions;
 use crate::device::target::device_target;
@@ -23,11 +24,7 @@ const ENDED_ATTRIBUTES_MAX: usize = 100;
 pub(crate) const CLOCK_WAS_WRONG: &str = "the clock that showed a later time was wrong";
 
 pub(crate) const RULE: Rule = Rule {
-    all: |snapshot| {
-        let devices = snapshot.devices();
-        devices.map(|entry| entry.device.id.get()).collect()
-    },
-    touched: |changes: &Changes| changes.touched_devices.iter().map(|id| id.get()).collect(),
+    kind: Kind::Device,
     moments,
     run: |draft, id, sessions, silence| {
         if let Some(id) = DeviceId::new(id) {
@@ -95,7 +92,7 @@ fn device_told(device: &Device) -> Option<Timestamp> {
 
 fn run(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, silence: Silence) {
     let now = draft.now();
-    draft.changes.touched_devices.insert(id);
+    draft.changes.touch::<Device>(id);
     let Some(entry) = draft.view().device(id).cloned() else {
         return;
     };

@@ -349,7 +349,7 @@ fn replace(
     );
     // In the draft first, so that the tests, the routes and the publication share one
     // compilation. A refusal leaves no trace of it.
-    draft.set_parsed_policy(new, policy.clone());
+    draft.put_parsed_policy(new, policy.clone());
     // It was within its budget on the tailnet as it was; what is beyond any budget is not put into
     // force, where it would allow nothing.
     if draft.view().policy_fault().is_some() {

@@ -4,6 +4,8 @@ use bowline_model::audit::{ActorRef, Target};
 use bowline_model::credential::Credential;
 use bowline_model::dns::Dns;
 use bowline_model::id::{TailnetId, UserId};
+use bowline_model::kind::ObjectId;
+use bowline_model::policy_file::PolicyFile;
 use bowline_model::tailnet::{Settings, Tailnet, is_name, name_for_owner};
 use bowline_model::user::{Role, Status, User, is_login_name};
 use bowline_netmap::snapshot::Snapshot;
@@ -140,12 +142,11 @@ impl Engine {
 
         let defect = |_| StoreFailure::Defect("an object cannot be encoded");
         let mut batch = Batch::new(id, 0, draft.random(), now);
-        let (puts, _, _) = draft.rows().map_err(defect)?;
-        batch.puts = puts;
+        batch.puts = draft.rows().map_err(defect)?.puts;
         if !batch.puts.iter().any(|put| put.kind == Kind::Policy) {
-            batch
-                .puts
-                .extend(draft::encode(&draft.snapshot, Kind::Policy, id.get()).map_err(defect)?);
+            batch.puts.extend(
+                draft::encode(&draft.snapshot, ObjectId::of::<PolicyFile>(id)).map_err(defect)?,
+            );
         }
         batch.audit = draft.audit_rows().map_err(defect)?;
         let owner = user.id;

@@ -7,7 +7,7 @@ use bowline_netmap::snapshot::Snapshot;
 
 use super::Writer;
 use super::waiting::Waiting;
-use crate::core::draft::{Changes, Draft};
+use crate::core::draft::{Author, Changes, Draft};
 use crate::core::failure::StoreFailure;
 use crate::core::job::SoftChange;
 
@@ -26,11 +26,11 @@ fn guarded(act: impl FnOnce()) -> bool {
 impl Writer {
     /// Runs the closures on one draft, and applies the policy to what they made of it. Where that
     /// panics they are tried one by one, so that the culprit alone is refused. What panicked is
-    /// taken out of `works` and answered.
+    /// taken out of its place and answered.
     pub(super) fn attempt<'a>(
         &self,
         engine: &'a crate::core::engine::Inner,
-        works: &mut Vec<Waiting>,
+        works: &mut [Option<Waiting>],
         is_due: bool,
     ) -> Attempt<'a> {
         let mut attempt = self.run_all(engine, works, is_due, false);
@@ -56,7 +56,7 @@ impl Writer {
     fn run_all<'a>(
         &self,
         engine: &'a crate::core::engine::Inner,
-        works: &mut Vec<Waiting>,
+        works: &mut [Option<Waiting>],
         is_due: bool,
         each: bool,
     ) -> Attempt<'a> {
@@ -64,7 +64,6 @@ impl Writer {
         let mut total = Changes::default();
         // Noticed just now, a step of the clock is for the next round.
         if is_due && engine.clock.steps() == self.steps {
-            draft.changes.job = usize::MAX;
             let saved = draft.snapshot.clone();
             let went = guarded(|| self.due.run(&mut draft, &self.handle.sessions))
                 && (!each || guarded(|| self.dry_run(&draft.snapshot, &draft.changes)));
@@ -77,11 +76,14 @@ impl Writer {
             total.merge(std::mem::take(&mut draft.changes));
         }
         let mut accepted = Vec::with_capacity(works.len());
-        let mut panicked = Vec::new();
-        for (index, waiting) in works.iter_mut().enumerate() {
+        for (index, place) in works.iter_mut().enumerate() {
+            let Some(waiting) = place else {
+                accepted.push(false);
+                continue;
+            };
             let saved = draft.snapshot.clone();
             draft.changes = Changes {
-                job: index,
+                author: Author::Caller(index),
                 ..Changes::default()
             };
             let mut ok = false;
@@ -93,9 +95,6 @@ impl Writer {
             if ok && went && each {
                 went = guarded(|| self.dry_run(&draft.snapshot, &draft.changes));
             }
-            if !went {
-                panicked.push(index);
-            }
             ok &= went;
             if ok {
                 total.merge(std::mem::take(&mut draft.changes));
@@ -103,19 +102,11 @@ impl Writer {
                 draft.snapshot = saved;
             }
             accepted.push(ok);
-        }
-        for index in panicked.into_iter().rev() {
-            tracing::error!(tailnet.id = %self.handle.id, "a change panicked");
-            let waiting = works.remove(index);
-            waiting.work.finish(Err(StoreFailure::Defect(
-                "it panicked, or changed a record without an audit event",
-            )));
-            accepted.remove(index);
-            // Rows name closures by their place.
-            for (_, _, job) in total.rows.values_mut() {
-                if *job != usize::MAX && *job > index {
-                    *job -= 1;
-                }
+            if !went && let Some(waiting) = place.take() {
+                tracing::error!(tailnet.id = %self.handle.id, "a change panicked");
+                waiting.work.finish(Err(StoreFailure::Defect(
+                    "it panicked, or changed a record without an audit event",
+                )));
             }
         }
         draft.changes = total;
@@ -133,7 +124,7 @@ impl Writer {
         if !guarded(|| self.dry_run(&attempt.0, &attempt.1)) {
             attempt = self.soften_all(state, changes, true);
         }
-        (!attempt.1.is_idle() || !attempt.1.touched_devices.is_empty()).then_some(attempt)
+        (!attempt.1.is_idle() || !attempt.1.touched.is_empty()).then_some(attempt)
     }
 
     fn soften_all(

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
+use bowline_model::kind::ObjectId;
 use bowline_model::record::BodyError;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Batch, CatchUp, Column, CommitError, Condition, Kind, Owner, Trouble};
@@ -16,10 +18,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
-use super::catch_up::changed_since;
 use super::waiting::Waiting;
 use super::{Writer, rebase};
-use crate::core::draft::{self, Changes, Draft};
+use crate::core::draft::{self, Author, Changes, Draft, Rows};
 use crate::core::engine::Inner;
 use crate::core::failure::StoreFailure;
 
@@ -37,8 +38,8 @@ pub(super) struct InFlight {
     /// Who waits for it. `None`: was answered before the database answered.
     works: Vec<Option<Waiting>>,
     accepted: Vec<bool>,
-    /// The closure that each row came from.
-    jobs: Vec<usize>,
+    /// Whose change each row is of, by its place in the batch.
+    authors: Vec<Author>,
     /// The state that it makes, with the soft state of now.
     ahead: Snapshot,
     changes: Changes,
@@ -94,7 +95,7 @@ async fn commit_or_read(engine: Arc<Inner>, batch: Batch) -> Outcome {
         Ok(seq) => Outcome::Stored(seq),
         Err(CommitError::Conflict { current }) => {
             tracing::warn!(current, %owner, "another process was first; catching up");
-            Outcome::Moved(Box::new(changed_since(&engine, owner, base).await))
+            Outcome::Moved(Box::new(engine.store.catch_up(owner, base).await))
         }
         Err(error) => Outcome::Refused(error),
     }
@@ -170,7 +171,8 @@ impl Writer {
     }
 
     /// Runs changes, and sends what they made to the database.
-    fn start(&mut self, mut works: Vec<Waiting>, is_due: bool) {
+    fn start(&mut self, works: Vec<Waiting>, is_due: bool) {
+        let mut works: Vec<Option<Waiting>> = works.into_iter().map(Some).collect();
         let engine = self.engine.clone();
         let Attempt { draft, accepted } = self.attempt(&engine, &mut works, is_due);
         let batch = match self.batch(&draft) {
@@ -179,22 +181,22 @@ impl Writer {
                 tracing::error!(error = %error, tailnet.id = %self.handle.id, "an object cannot be encoded");
                 self.back_off();
                 let failure = StoreFailure::Defect("an object cannot be encoded");
-                return answer(works.into_iter().map(Some), &accepted, &Err(failure));
+                return answer(works, &accepted, &Err(failure));
             }
         };
         let (snapshot, changes) = (draft.snapshot, draft.changes);
-        let Some((batch, jobs)) = batch else {
+        let Some((batch, authors)) = batch else {
             self.publish(snapshot, &changes);
-            return answer(works.into_iter().map(Some), &accepted, &Ok(()));
+            return answer(works, &accepted, &Ok(()));
         };
         let mut reported = std::mem::take(&mut self.reported);
         reported.extend(&changes.reported);
         self.report_at = None;
         self.in_flight = Some(InFlight {
             task: tokio::spawn(commit_or_read(engine.clone(), batch)),
-            works: works.into_iter().map(Some).collect(),
+            works,
             accepted,
-            jobs,
+            authors,
             ahead: snapshot,
             changes,
             base: self.current.clone(),
@@ -204,16 +206,20 @@ impl Writer {
     }
 
     /// The transaction of a draft and of what was reported; `None` when there is nothing to store.
-    fn batch(&self, draft: &Draft<'_>) -> Result<Option<(Batch, Vec<usize>)>, BodyError> {
-        let (mut puts, mut jobs, deletes) = draft.rows()?;
+    fn batch(&self, draft: &Draft<'_>) -> Result<Option<(Batch, Vec<Author>)>, BodyError> {
+        let Rows {
+            mut puts,
+            mut authors,
+            deletes,
+        } = draft.rows()?;
         for device in self.reported.union(&draft.changes.reported) {
-            let id = device.get();
-            if draft.changes.rows.contains_key(&(Kind::Device as u8, id)) {
+            let id = ObjectId::of::<Device>(*device);
+            if draft.changes.rows.contains_key(&id) {
                 continue;
             }
-            if let Some(row) = draft::encode(&draft.snapshot, Kind::Device, id)? {
+            if let Some(row) = draft::encode(&draft.snapshot, id)? {
                 puts.push(row);
-                jobs.push(usize::MAX);
+                authors.push(Author::Nobody);
             }
         }
         let audit = draft.audit_rows()?;
@@ -229,7 +235,7 @@ impl Writer {
         batch.puts = puts;
         batch.deletes = deletes;
         batch.audit = audit;
-        Ok(Some((batch, jobs)))
+        Ok(Some((batch, authors)))
     }
 
     /// The database has answered.
@@ -270,10 +276,7 @@ impl Writer {
             // that. What the policy says of two states can be compared only where one was made from
             // the other, or under two policies.
             let is_comparable = self.current.has_policy_state_of(&base)
-                || changes
-                    .rows
-                    .values()
-                    .any(|(kind, _, _)| *kind == Kind::Policy);
+                || changes.rows.keys().any(|id| id.kind == Kind::Policy);
             if is_comparable {
                 for entry in softened.iter().filter_map(|id| self.current.device(*id)) {
                     ahead.share(entry);
@@ -281,7 +284,9 @@ impl Writer {
             } else {
                 ahead = rebase::onto(&self.current, &ahead, &changes, &softened);
             }
-            changes.touched_devices.extend(softened);
+            changes
+                .touched
+                .extend(softened.into_iter().map(ObjectId::of::<Device>));
         }
         ahead.seq = seq;
         self.publish(ahead, &changes);
@@ -290,15 +295,14 @@ impl Writer {
 
     /// That row costs its closure alone: the others run again without it.
     fn rejected(&mut self, mut in_flight: InFlight, put: usize, column: Option<Column>) {
-        let is_work = |job: &usize| *job < in_flight.works.len();
-        let Some(culprit) = in_flight.jobs.get(put).copied().filter(is_work) else {
+        let Some(Author::Caller(culprit)) = in_flight.authors.get(put).copied() else {
             let column = column.map(|column| format!("{column:?}"));
             tracing::error!(column, tailnet.id = %self.handle.id, "the database refused a row that no caller wrote");
             let failure = StoreFailure::Defect("the database refused a row");
             return self.give_up(in_flight, &failure);
         };
         // Ids and addresses are drawn at random, and another may draw the same.
-        let is_drawn = matches!(column, None | Some(Column::Ipv6));
+        let is_drawn = column.is_none_or(Column::is_drawn);
         if let Some(mut waiting) = in_flight.works[culprit].take() {
             waiting.redrawn += 1;
             if is_drawn && waiting.redrawn < DRAWS {
@@ -400,8 +404,7 @@ impl Writer {
         };
         if let Some((ahead, changes)) = self.soften(&in_flight.ahead, changes) {
             in_flight.ahead = ahead;
-            in_flight.softened.extend(&changes.touched_devices);
-            in_flight.changes.revoked.extend(changes.revoked);
+            in_flight.softened.extend(changes.touched::<Device>());
         }
         self.in_flight = Some(in_flight);
     }

@@ -5,11 +5,12 @@
 //! and compare states by what changed from one to the next, so the result must be made from it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use bowline_model::id::{DeviceId, KeyId, UserId};
+use bowline_model::device::Device;
+use bowline_model::id::DeviceId;
+use bowline_model::kind::ObjectId;
+use bowline_netmap::hot::hot;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::Kind;
 
 use crate::core::draft::Changes;
 
@@ -21,53 +22,25 @@ pub(super) fn onto(
     softened: &BTreeSet<DeviceId>,
 ) -> Snapshot {
     let mut next = published.clone();
-    for (kind, id) in changes
-        .rows
-        .iter()
-        .map(|((_, id), (kind, _, _))| (kind, *id))
-    {
-        match kind {
-            // Devices need an order of their own, below; the others are the server's.
-            Kind::Device | Kind::WaitingLogin | Kind::SshCheck | Kind::SshConfirmation => {}
-            Kind::Tailnet => next.set_tailnet((**committed.tailnet()).clone()),
-            Kind::Dns => next.set_dns((**committed.dns()).clone()),
-            Kind::Policy => next.set_parsed_policy(
-                (**committed.policy()).clone(),
-                Arc::clone(committed.compiled().policy()),
-            ),
-            Kind::User => {
-                if let Some(user) = UserId::new(id).and_then(|id| committed.user(id)) {
-                    next.put_user((**user).clone());
-                }
-            }
-            Kind::Key => {
-                let Some(id) = KeyId::new(id) else { continue };
-                match committed.credential(id) {
-                    Some(credential) => next.put_credential((**credential).clone()),
-                    None => next.remove_credential(id),
-                }
-            }
-        }
-    }
-    let devices = changes.touched_devices.union(softened);
-    let (here, gone): (Vec<DeviceId>, Vec<DeviceId>) =
-        devices.partition(|id| committed.device(**id).is_some());
+    let mut touched = changes.touched.clone();
+    touched.extend(softened.iter().copied().map(ObjectId::of::<Device>));
+    let is_gone = |id: &ObjectId| {
+        id.get::<Device>()
+            .is_some_and(|id| committed.device(id).is_none())
+    };
+    let (gone, here): (Vec<ObjectId>, Vec<ObjectId>) = touched.into_iter().partition(is_gone);
     // Who goes makes room for who comes.
-    for id in gone {
-        next.remove_device(id);
-    }
-    for id in here {
-        let Some(entry) = committed.device(id) else {
+    for id in gone.into_iter().chain(here) {
+        if let Some(objects) = hot(id.kind) {
+            objects.copy(committed, &mut next, id.number);
+        }
+        let device = id.get::<Device>();
+        let Some(entry) = device.and_then(|id| committed.device(id)) else {
             continue;
         };
-        let own = next.device(id).cloned();
-        // What is the same keeps its place in memory: streams are told of what has another.
-        if own.as_ref().is_none_or(|own| own.device != entry.device) {
-            next.put_device((*entry.device).clone());
-        }
-        let live = own.map(|own| own.live.clone()).unwrap_or_default();
-        if live != entry.live {
-            next.set_live(id, (*entry.live).clone());
+        let own = next.device(entry.device.id);
+        if own.is_some_and(|own| own.live != entry.live) {
+            next.set_live(entry.device.id, (*entry.live).clone());
         }
     }
     next

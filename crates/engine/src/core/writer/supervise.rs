@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bowline_model::id::DeviceId;
 use bowline_netmap::snapshot::Snapshot;
 use tokio::sync::{Mutex, mpsc};
 
@@ -96,15 +95,7 @@ async fn reload(engine: &Arc<Inner>, handle: &Handle) -> Result<Arc<Snapshot>, S
         }
         state.publication = published.publication + 1;
         state.settle();
-        let ids = |state: &Snapshot| -> Vec<DeviceId> {
-            state.devices().map(|entry| entry.device.id).collect()
-        };
-        let mut changes = Changes::default();
-        changes.touched_devices.extend(ids(&published));
-        changes.touched_devices.extend(ids(&state));
-        for credential in published.credentials().chain(state.credentials()) {
-            changes.touched_credentials.insert(credential.id);
-        }
+        let changes = Changes::all_of(&published, &state);
         engine.directory.follow(&published, &state, &changes);
         let is_good = |key| {
             state

@@ -449,7 +449,7 @@ async fn objects_that_swap_their_names_are_found_by_them_after_a_rebase() {
     committed.settle();
     let mut changes = crate::core::draft::Changes::default();
     for number in 1..=5 {
-        changes.touched_devices.insert(id(number));
+        changes.touch::<bowline_model::device::Device>(id(number));
     }
     let softened = std::collections::BTreeSet::from([id(3)]);
     let next = super::rebase::onto(&published, &committed, &changes, &softened);

@@ -1,0 +1,323 @@
+//! Hot kinds: the stored objects that are in the snapshot, and what is done with all of them alike.
+
+use std::sync::Arc;
+
+use bowline_model::device::Device;
+use bowline_model::dns::Dns;
+use bowline_model::id::{DeviceId, TailnetId, UserId};
+use bowline_model::key::NodeKey;
+use bowline_model::kind::{Column, Kind, ObjectId, Stored};
+use bowline_model::policy_file::PolicyFile;
+use bowline_model::record::{self, Body, BodyError};
+use bowline_model::tailnet::Tailnet;
+use bowline_model::user::User;
+use imbl::OrdMap;
+
+use crate::snapshot::Snapshot;
+
+/// A stored kind whose objects are all in the snapshot of their tailnet.
+pub trait Hot: Stored {
+    /// The object with this id.
+    fn get(snapshot: &Snapshot, id: Self::Id) -> Option<&Arc<Self>>;
+
+    /// Adds the object, or puts it in the place of the one with its id.
+    fn put(snapshot: &mut Snapshot, object: Self);
+
+    /// Removes the object, where there is one. What a tailnet has one of is as in a new tailnet then.
+    fn remove(snapshot: &mut Snapshot, id: Self::Id);
+
+    /// Puts the object as it is in another state of the same tailnet.
+    fn carry(from: &Snapshot, to: &mut Snapshot, object: &Arc<Self>) {
+        let _ = from;
+        Self::put(to, (**object).clone());
+    }
+
+    /// Ids of all objects of the kind.
+    fn ids(snapshot: &Snapshot) -> Vec<Self::Id>;
+
+    /// The node key that stops being good when `old` becomes `new`, or goes.
+    fn ended_node_key(_old: &Self, _new: Option<&Self>) -> Option<NodeKey> {
+        None
+    }
+}
+
+/// Objects of a hot kind, by id.
+#[derive(Debug, Clone)]
+pub struct Table<T: Stored>(OrdMap<T::Id, Arc<T>>);
+
+impl<T: Stored> Default for Table<T> {
+    fn default() -> Self {
+        Self(OrdMap::new())
+    }
+}
+
+impl<T: Stored> Table<T> {
+    /// The object with this id.
+    pub fn get(&self, id: T::Id) -> Option<&Arc<T>> {
+        self.0.get(&id)
+    }
+
+    /// All objects, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.0.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// An object as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Its body, with the members that this program does not know.
+    pub body: Box<str>,
+    /// Values of its unique columns.
+    pub columns: Vec<(Column, String)>,
+}
+
+/// A hot kind whose record is known only when the program runs: [`hot`].
+pub trait HotKind: Sync {
+    /// Reads a stored body, and puts the object into the snapshot.
+    ///
+    /// # Errors
+    /// When the body cannot be read: the snapshot is as it was.
+    fn read(&self, snapshot: &mut Snapshot, id: u64, body: &str) -> Result<(), BodyError>;
+
+    /// The object as it is stored; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    fn encode(&self, snapshot: &Snapshot, id: u64) -> Result<Option<Encoded>, BodyError>;
+
+    /// Makes the object in `to` what it is in `from`, also where it is not there. What is the same
+    /// already keeps its place in memory.
+    fn copy(&self, from: &Snapshot, to: &mut Snapshot, id: u64);
+
+    /// Removes the object, where there is one.
+    fn remove(&self, snapshot: &mut Snapshot, id: u64);
+
+    /// Numbers of all objects of the kind.
+    fn ids(&self, snapshot: &Snapshot) -> Vec<u64>;
+
+    /// The node key that stops being good from one state to the next with the object.
+    fn ended_node_key(&self, old: &Snapshot, new: &Snapshot, id: u64) -> Option<NodeKey>;
+}
+
+struct Of<T>(std::marker::PhantomData<fn() -> T>);
+
+impl<T: Hot> Of<T> {
+    fn object(snapshot: &Snapshot, id: u64) -> Option<&Arc<T>> {
+        T::get(snapshot, T::Id::try_from(id).ok()?)
+    }
+}
+
+impl<T: Hot> HotKind for Of<T> {
+    fn read(&self, snapshot: &mut Snapshot, id: u64, body: &str) -> Result<(), BodyError> {
+        let body = Body::<T>::decode(body)?;
+        T::put(snapshot, body.record);
+        snapshot.set_unknown(object_id::<T>(id), body.unknown);
+        Ok(())
+    }
+
+    fn encode(&self, snapshot: &Snapshot, id: u64) -> Result<Option<Encoded>, BodyError> {
+        let Some(object) = Self::object(snapshot, id) else {
+            return Ok(None);
+        };
+        let body = match snapshot.unknown(object_id::<T>(id)) {
+            Some(unknown) => record::encode_with(&**object, unknown)?,
+            None => record::encode(&**object)?,
+        };
+        Ok(Some(Encoded {
+            body,
+            columns: object.columns(),
+        }))
+    }
+
+    fn copy(&self, from: &Snapshot, to: &mut Snapshot, id: u64) {
+        match Self::object(from, id) {
+            Some(object) if Self::object(to, id) != Some(object) => T::carry(from, to, object),
+            Some(_) => {}
+            None => self.remove(to, id),
+        }
+        let place = object_id::<T>(id);
+        to.set_unknown(place, from.unknown(place).cloned().unwrap_or_default());
+    }
+
+    fn remove(&self, snapshot: &mut Snapshot, id: u64) {
+        if let Ok(own) = T::Id::try_from(id) {
+            T::remove(snapshot, own);
+            snapshot.set_unknown(object_id::<T>(id), record::Unknown::default());
+        }
+    }
+
+    fn ids(&self, snapshot: &Snapshot) -> Vec<u64> {
+        T::ids(snapshot).into_iter().map(Into::into).collect()
+    }
+
+    fn ended_node_key(&self, old: &Snapshot, new: &Snapshot, id: u64) -> Option<NodeKey> {
+        let old = Self::object(old, id)?;
+        T::ended_node_key(old, Self::object(new, id).map(|new| &**new))
+    }
+}
+
+fn object_id<T: Stored>(number: u64) -> ObjectId {
+    ObjectId {
+        kind: T::KIND,
+        number,
+    }
+}
+
+macro_rules! define {
+    (
+        own { $($(#[$own_doc:meta])* $own:ident($own_record:ty))* }
+        tables { $($(#[$doc:meta])* $kind:ident($record:ty) $table:ident)* }
+        server { $($server:tt)* }
+        cold { $($cold:tt)* }
+    ) => {
+        /// The objects that have no place of their own in the snapshot.
+        #[derive(Debug, Clone, Default)]
+        pub struct Tables {
+            $($(#[$doc])* pub(crate) $table: Table<$record>,)*
+        }
+
+        $(impl Hot for $record {
+            fn get(snapshot: &Snapshot, id: Self::Id) -> Option<&Arc<Self>> {
+                snapshot.tables().$table.0.get(&id)
+            }
+
+            fn put(snapshot: &mut Snapshot, object: Self) {
+                let id = object.id(snapshot.id());
+                snapshot.tables_mut().$table.0.insert(id, Arc::new(object));
+            }
+
+            fn remove(snapshot: &mut Snapshot, id: Self::Id) {
+                snapshot.tables_mut().$table.0.remove(&id);
+            }
+
+            fn ids(snapshot: &Snapshot) -> Vec<Self::Id> {
+                snapshot.tables().$table.0.keys().copied().collect()
+            }
+        })*
+
+        /// What is done with objects of a kind; `None` where it is not hot.
+        pub fn hot(kind: Kind) -> Option<&'static dyn HotKind> {
+            match kind {
+                $(Kind::$own => Some(const { &Of::<$own_record>(std::marker::PhantomData) }),)*
+                $(Kind::$kind => Some(const { &Of::<$record>(std::marker::PhantomData) }),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+bowline_model::stored_kinds!(define);
+
+impl Hot for Tailnet {
+    fn get(snapshot: &Snapshot, id: TailnetId) -> Option<&Arc<Self>> {
+        (id == snapshot.id()).then(|| snapshot.tailnet())
+    }
+
+    fn put(snapshot: &mut Snapshot, object: Self) {
+        snapshot.set_tailnet(object);
+    }
+
+    /// Does nothing: a tailnet goes with its snapshot.
+    fn remove(_: &mut Snapshot, _: TailnetId) {}
+
+    fn ids(snapshot: &Snapshot) -> Vec<TailnetId> {
+        vec![snapshot.id()]
+    }
+}
+
+impl Hot for User {
+    fn get(snapshot: &Snapshot, id: UserId) -> Option<&Arc<Self>> {
+        snapshot.user(id)
+    }
+
+    fn put(snapshot: &mut Snapshot, object: Self) {
+        snapshot.put_user(object);
+    }
+
+    fn remove(snapshot: &mut Snapshot, id: UserId) {
+        snapshot.remove_user(id);
+    }
+
+    fn ids(snapshot: &Snapshot) -> Vec<UserId> {
+        snapshot.users().map(|user| user.id).collect()
+    }
+}
+
+impl Hot for Device {
+    fn get(snapshot: &Snapshot, id: DeviceId) -> Option<&Arc<Self>> {
+        snapshot.device(id).map(|entry| &entry.device)
+    }
+
+    fn put(snapshot: &mut Snapshot, object: Self) {
+        snapshot.put_device(object);
+    }
+
+    fn remove(snapshot: &mut Snapshot, id: DeviceId) {
+        snapshot.remove_device(id);
+    }
+
+    fn ids(snapshot: &Snapshot) -> Vec<DeviceId> {
+        snapshot.devices().map(|entry| entry.device.id).collect()
+    }
+
+    fn ended_node_key(old: &Self, new: Option<&Self>) -> Option<NodeKey> {
+        let is_good = new.is_some_and(|new| {
+            old.node_key == new.node_key
+                && (old.expired || !new.expired)
+                && (!old.authorized || new.authorized)
+        });
+        (!is_good).then_some(old.node_key)
+    }
+}
+
+impl Hot for Dns {
+    fn get(snapshot: &Snapshot, id: TailnetId) -> Option<&Arc<Self>> {
+        (id == snapshot.id()).then(|| snapshot.dns())
+    }
+
+    fn put(snapshot: &mut Snapshot, object: Self) {
+        snapshot.set_dns(object);
+    }
+
+    fn remove(snapshot: &mut Snapshot, _: TailnetId) {
+        snapshot.set_dns(Self::default());
+    }
+
+    fn ids(snapshot: &Snapshot) -> Vec<TailnetId> {
+        vec![snapshot.id()]
+    }
+}
+
+impl Hot for PolicyFile {
+    fn get(snapshot: &Snapshot, id: TailnetId) -> Option<&Arc<Self>> {
+        (id == snapshot.id()).then(|| snapshot.policy())
+    }
+
+    fn put(snapshot: &mut Snapshot, object: Self) {
+        snapshot.set_policy(object);
+    }
+
+    /// Its text has been read before.
+    fn carry(from: &Snapshot, to: &mut Snapshot, object: &Arc<Self>) {
+        to.set_parsed_policy((**object).clone(), Arc::clone(from.compiled().policy()));
+    }
+
+    fn remove(snapshot: &mut Snapshot, _: TailnetId) {
+        snapshot.set_policy(Self::untouched());
+    }
+
+    fn ids(snapshot: &Snapshot) -> Vec<TailnetId> {
+        vec![snapshot.id()]
+    }
+}
