@@ -1,7 +1,7 @@
 //! `GET /machine/ssh/action/{source}/to/{target}`: whether an SSH session may begin.
 //!
 //! Asked by the device that the session goes to, inside its encrypted connection. Source:
-//! `control-protocol` facts, section 8.3 (ts-go `ssh/tailssh/tailssh.go`, `fetchSSHAction`).
+//! `docs/protocol/control-protocol.md`, section 8.3 (ts-go `ssh/tailssh/tailssh.go`, `fetchSSHAction`).
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Interactive logins: a device without an auth key waits until somebody says whose it is.
 //!
-//! Source: `control-protocol` facts, sections 4.4 and 4.5. Until people can sign in, somebody with
+//! Source: `docs/protocol/control-protocol.md`, sections 4.4 and 4.5. Until people can sign in, somebody with
 //! the right to change devices confirms with the code that the device's user was shown. What waits
 //! belongs to no tailnet yet: whoever confirms takes the device into theirs.
 

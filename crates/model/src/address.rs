@@ -1,6 +1,6 @@
 //! The addresses of devices: which ranges they come from, and which addresses are never given out.
 //!
-//! Source: `control-protocol` facts, section 6.1 (ts-go `net/tsaddr/tsaddr.go`).
+//! Source: `docs/protocol/control-protocol.md`, section 6.1 (ts-go `net/tsaddr/tsaddr.go`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

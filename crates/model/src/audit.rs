@@ -70,7 +70,7 @@ impl ActorRef {
     }
 }
 
-/// Where a change came from. Source: `api-behaviour` facts, section 7.2.
+/// Where a change came from. Source: `docs/protocol/api-behaviour.md`, section 7.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Origin {
@@ -83,7 +83,7 @@ pub enum Origin {
 }
 
 /// One audit event. Targets and actions use the names of the official audit log
-/// (`api-behaviour` facts, section 7.2).
+/// (`docs/protocol/api-behaviour.md`, section 7.2).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvent {

@@ -246,7 +246,7 @@ impl Device {
 
     /// Posture attributes that follow from what the device reports (`node:…`).
     ///
-    /// Source: `api-behaviour` facts, section 5.2; operating systems are in lower case there.
+    /// Source: `docs/protocol/api-behaviour.md`, section 5.2; operating systems are in lower case there.
     pub fn reported_attributes(&self) -> BTreeMap<String, AttributeValue> {
         let facts = &self.facts;
         let mut attributes = BTreeMap::new();

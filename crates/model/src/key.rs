@@ -3,7 +3,7 @@
 //! 32 zero bytes mean "none" in the protocol. No value here is that: a place where a key may be
 //! missing is an `Option`, and a zero key in any other place is refused where it is read.
 //!
-//! Source: `control-protocol` facts, section 3 (ts-go `types/key/`).
+//! Source: `docs/protocol/control-protocol.md`, section 3 (ts-go `types/key/`).
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
 //! Names of devices: DNS labels made from what the operating system calls the machine.
 //!
-//! Source: `control-protocol` facts, section 6.2 (ts-go `util/dnsname/dnsname.go`).
+//! Source: `docs/protocol/control-protocol.md`, section 6.2 (ts-go `util/dnsname/dnsname.go`).
 
 /// Longest DNS label, in bytes.
 pub const LABEL_MAX: usize = 63;

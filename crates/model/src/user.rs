@@ -46,7 +46,7 @@ impl Stored for User {
     }
 }
 
-/// A user's role. Source: `api-behaviour` facts, section 4.3.
+/// A user's role. Source: `docs/protocol/api-behaviour.md`, section 4.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {

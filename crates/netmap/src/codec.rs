@@ -1,5 +1,5 @@
 //! Encoding of fragments. A zstd fragment is a frame of its own, without content size: decoders
-//! then only grow their buffer, however many frames a message has (`control-protocol` facts, 2.5).
+//! then only grow their buffer, however many frames a message has (`docs/protocol/control-protocol.md`, 2.5).
 
 use std::cell::RefCell;
 use std::sync::LazyLock;

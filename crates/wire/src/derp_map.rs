@@ -1,4 +1,4 @@
-//! The DERP map: which relays there are. Source: `control-protocol` facts, section 9.4.
+//! The DERP map: which relays there are. Source: `docs/protocol/control-protocol.md`, section 9.4.
 
 use std::collections::BTreeMap;
 

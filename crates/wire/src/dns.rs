@@ -1,4 +1,4 @@
-//! DNS configuration in map responses. Source: `control-protocol` facts, section 6.4.
+//! DNS configuration in map responses. Source: `docs/protocol/control-protocol.md`, section 6.4.
 
 use indexmap::IndexMap;
 use serde::Serialize;

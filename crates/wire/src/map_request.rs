@@ -16,7 +16,7 @@ pub enum Encoding {
     Zstd,
 }
 
-/// A map request. Source: `control-protocol` facts, sections 2.6 and 5.1.
+/// A map request. Source: `docs/protocol/control-protocol.md`, sections 2.6 and 5.1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MapRequest {
     /// Capability version. At most 65,535, as in the handshake: peers are told of it, and Go's `int`

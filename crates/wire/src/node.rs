@@ -1,4 +1,4 @@
-//! Nodes: devices as clients see them. Source: `control-protocol` facts, section 5.3.
+//! Nodes: devices as clients see them. Source: `docs/protocol/control-protocol.md`, section 5.3.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

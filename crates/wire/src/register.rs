@@ -1,6 +1,6 @@
 //! `POST /machine/register`.
 //!
-//! Source: `control-protocol` facts, section 4.1 (ts-go `tailcfg/tailcfg.go`).
+//! Source: `docs/protocol/control-protocol.md`, section 4.1 (ts-go `tailcfg/tailcfg.go`).
 
 use bowline_model::key::{LockKey, NodeKey};
 use bowline_model::text::shown;

@@ -1,6 +1,6 @@
 //! What a device is told about an SSH session that is to begin on it.
 //!
-//! Source: `control-protocol` facts, section 8.2 (ts-go `tailcfg/tailcfg.go`, `SSHAction`).
+//! Source: `docs/protocol/control-protocol.md`, section 8.2 (ts-go `tailcfg/tailcfg.go`, `SSHAction`).
 
 use serde::Serialize;
 

@@ -1,7 +1,12 @@
 //! What documents say about the repository: that the paths exist which they name, and that they
-//! name no line numbers.
+//! name no line numbers; and that the sections of `docs/protocol` exist which the code cites.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::workspace::Workspace;
+
+/// Where the facts are that code cites.
+const FACTS: &str = "docs/protocol/";
 
 /// The paths and links in a Markdown file that lead nowhere, and its line numbers.
 #[must_use]
@@ -103,7 +108,70 @@ fn beside(file: &str, target: &str) -> String {
     parts.join("/")
 }
 
-/// Runs the rule on every document.
+/// The numbers of a document's sections: of `### 4.3 Auth key`, `4.3`.
+#[must_use]
+pub fn sections(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let numbers =
+        headings.filter_map(|line| line.trim_start_matches('#').split_whitespace().next());
+    let numbers = numbers.map(|number| number.trim_end_matches('.'));
+    numbers
+        .filter(|number| is_section(number))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+fn is_section(word: &str) -> bool {
+    let mut parts = word.split('.');
+    parts.all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Sections that code cites of `docs/protocol` and that are not there; `pages` are its documents with
+/// the numbers of their sections.
+#[must_use]
+pub fn citations(
+    file: &str,
+    text: &str,
+    pages: &BTreeMap<String, BTreeSet<String>>,
+) -> Vec<String> {
+    let mut broken = Vec::new();
+    let comments = text
+        .replace("//!", " ")
+        .replace("///", " ")
+        .replace("//", " ");
+    for cited in comments.split(&format!("`{FACTS}")).skip(1) {
+        let Some((page, rest)) = cited.split_once('`') else {
+            continue;
+        };
+        let Some(sections) = pages.get(page) else {
+            broken.push(format!("{file} cites {FACTS}{page}, which does not exist"));
+            continue;
+        };
+        let Some(rest) = rest.strip_prefix(',') else {
+            continue;
+        };
+        for word in rest.split_whitespace() {
+            let word = word.trim_matches(|c: char| "()".contains(c));
+            let number = word.trim_end_matches([',', '.', ';', ':', ')']);
+            match number {
+                "section" | "sections" | "and" | "to" => {}
+                number if is_section(number) => {
+                    if !sections.contains(number) {
+                        broken.push(format!("{file} cites section {number} of {FACTS}{page}"));
+                    }
+                    // A sentence may end with the number.
+                    if word.len() > number.len() && !word.ends_with(',') {
+                        break;
+                    }
+                }
+                _ => break,
+            }
+        }
+    }
+    broken
+}
+
+/// Runs the rules on every document, and on the code that cites some.
 ///
 /// # Errors
 /// A document can't be read.
@@ -111,6 +179,19 @@ pub fn check(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let mut broken = Vec::new();
     for file in workspace.files_ending(".md") {
         broken.extend(violations(file, &workspace.read(file)?, workspace.files()));
+    }
+    let mut pages = BTreeMap::new();
+    for file in workspace.files_ending(".md") {
+        if let Some(page) = file.strip_prefix(FACTS) {
+            pages.insert(page.to_owned(), sections(&workspace.read(file)?));
+        }
+    }
+    let own = "crates/xtask/";
+    for file in workspace
+        .files_ending(".rs")
+        .filter(|file| !file.starts_with(own))
+    {
+        broken.extend(citations(file, &workspace.read(file)?, &pages));
     }
     Ok(broken)
 }
@@ -149,6 +230,23 @@ mod tests {
         assert_eq!(
             found("`crates/model/src/lib.rs:12` and `127.0.0.1:8080`"),
             ["docs/README.md:1: `crates/model/src/lib.rs:12` names a line number"]
+        );
+    }
+
+    #[test]
+    fn cited_sections_that_are_not_there_are_found() {
+        let page = sections("# Facts\n## 2. Keys\n### 2.1 Auth key\n#### 12.10 Other\ntext 3.1\n");
+        let pages = BTreeMap::from([("keys.md".to_owned(), page)]);
+        let text = "//! Source: `docs/protocol/keys.md`, sections 2.1 and\n//! 2.2. Then 9.9 is a number.\n\
+                    /// (`docs/protocol/keys.md`, 12.10). `docs/protocol/gone.md`, section 1; see\n\
+                    /// `docs/protocol/keys.md`, section 2, and 2.3.\n";
+        assert_eq!(
+            citations("a.rs", text, &pages),
+            [
+                "a.rs cites section 2.2 of docs/protocol/keys.md",
+                "a.rs cites docs/protocol/gone.md, which does not exist",
+                "a.rs cites section 2.3 of docs/protocol/keys.md",
+            ]
         );
     }
 }

@@ -1,6 +1,6 @@
 //! A device as the API shows it.
 //!
-//! Source: official OpenAPI document, `Device`; `api-behaviour` facts, section 10.2.
+//! Source: official OpenAPI document, `Device`; `docs/protocol/api-behaviour.md`, section 10.2.
 
 use std::collections::BTreeMap;
 

@@ -14,8 +14,8 @@ use crate::error::ApiError;
 use crate::extract::{Integer, Json, Object, empty_object, json, pairs};
 use crate::text::time;
 
-/// A credential as the API shows it. Source: official OpenAPI document, `Key`; `api-behaviour`
-/// facts, section 2.4.
+/// A credential as the API shows it. Source: official OpenAPI document, `Key`; `docs/protocol/api-behaviour.md`,
+/// section 2.4.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KeyJson<'a> {

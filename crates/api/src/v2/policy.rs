@@ -1,6 +1,6 @@
 //! The policy file: read, replace, try out, and ask.
 //!
-//! Source: `api-behaviour` facts, section 5.7; `policy-language` facts, section 14.
+//! Source: `docs/protocol/api-behaviour.md`, section 5.7; `docs/protocol/policy-language.md`, section 14.
 
 pub(crate) mod diff;
 pub(crate) mod explain;

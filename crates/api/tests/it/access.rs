@@ -297,7 +297,7 @@ async fn only_the_operator_may_see_all_tailnets_and_the_clock() {
 }
 
 /// Which roles have which scopes: `O`wner, `A`dmin, `N`etwork admin, `I`t admin, `B`illing admin,
-/// a`U`ditor. Source: `api-behaviour` facts, section 4.3.
+/// a`U`ditor. Source: `docs/protocol/api-behaviour.md`, section 4.3.
 fn roles(scope: Scope, access: Access) -> &'static str {
     match (scope, access) {
         (Scope::DevicesPostureAttributes | Scope::AuthKeys | Scope::ApiAccessTokens, _)

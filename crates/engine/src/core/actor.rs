@@ -1,6 +1,6 @@
 //! Who acts, and what their role lets them do.
 //!
-//! Source: `api-behaviour` facts, sections 4.2 and 4.3.
+//! Source: `docs/protocol/api-behaviour.md`, sections 4.2 and 4.3.
 
 use bowline_model::audit::ActorRef;
 use bowline_model::id::{KeyId, TailnetId, UserId};
@@ -33,7 +33,7 @@ pub enum Principal {
     Operator,
 }
 
-/// What an operation works on. Source: `api-behaviour` facts, section 4.2.
+/// What an operation works on. Source: `docs/protocol/api-behaviour.md`, section 4.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// `devices:core`.

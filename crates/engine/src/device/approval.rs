@@ -1,6 +1,6 @@
 //! Routes that the policy's `autoApprovers` approve.
 //!
-//! Source: `policy-language` facts, section 7.4: approval happens when routes are advertised or
+//! Source: `docs/protocol/policy-language.md`, section 7.4: approval happens when routes are advertised or
 //! the policy changes, and an approver who is taken away withdraws nothing.
 
 use std::collections::HashSet;

@@ -1,6 +1,6 @@
 //! Custom posture attributes of devices.
 //!
-//! Source: `api-behaviour` facts, section 5.2.
+//! Source: `docs/protocol/api-behaviour.md`, section 5.2.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -3,7 +3,7 @@
 //! Most of it is published at once and stored soon after. What has an effect that is a change of its
 //! own, other tags or routes, is decided in a durable change with an audit event.
 //!
-//! Source: `control-protocol` facts, sections 4.10 and 5.1.
+//! Source: `docs/protocol/control-protocol.md`, sections 4.10 and 5.1.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Who may assign which tags.
 //!
-//! Source: `api-behaviour` facts, section 4.4.
+//! Source: `docs/protocol/api-behaviour.md`, section 4.4.
 
 use std::collections::{BTreeSet, HashSet};
 

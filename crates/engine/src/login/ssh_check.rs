@@ -6,7 +6,7 @@
 //! people can sign in, the session's user confirms with the code that they were shown, or an
 //! administrator who did not let the source in.
 //!
-//! Source: `control-protocol` facts, section 8.3 (ts-go `ssh/tailssh/tailssh.go`).
+//! Source: `docs/protocol/control-protocol.md`, section 8.3 (ts-go `ssh/tailssh/tailssh.go`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
 //! Calls that were refused because the caller may not make them: they leave an audit event, as the
-//! official service has it (`api-behaviour` facts, section 5.0), so that somebody who tries doors is seen.
+//! official service has it (`docs/protocol/api-behaviour.md`, section 5.0), so that somebody who tries doors is seen.
 //!
 //! An event is a row, and somebody who is refused can ask again for ever. So each caller has a few
 //! events at once and then one a minute; the next one says how many calls had none.

@@ -1,6 +1,6 @@
 //! The policy file: replace it, reset it, judge a proposed one.
 //!
-//! Source: `policy-language` facts, section 14; `api-behaviour` facts, section 5.7.
+//! Source: `docs/protocol/policy-language.md`, section 14; `docs/protocol/api-behaviour.md`, section 5.7.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ const PUBLIC_MAIL: [&str; 30] = [
 ];
 
 /// Which policy file must be in force for another to take its place, or for the caller to be sent
-/// it. Source: RFC 9110, section 13.1; of what official clients send: `api-behaviour` facts, 5.7.
+/// it. Source: RFC 9110, section 13.1; of what official clients send: `docs/protocol/api-behaviour.md`, 5.7.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expected {
     /// `If-Match`: one of these. `None`: whatever it is.

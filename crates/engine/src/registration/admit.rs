@@ -1,7 +1,7 @@
 //! Letting a device in: as whose, with which tags, as which device, with which addresses.
 //!
-//! Source: `control-protocol` facts, sections 4.3, 4.5 and 4.10; `api-behaviour` facts, section
-//! 4.4; `policy-language` facts, section 9 (pools of addresses).
+//! Source: `docs/protocol/control-protocol.md`, sections 4.3, 4.5 and 4.10; `docs/protocol/api-behaviour.md`, section
+//! 4.4; `docs/protocol/policy-language.md`, section 9 (pools of addresses).
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

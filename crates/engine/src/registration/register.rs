@@ -1,6 +1,6 @@
 //! Registration: how a device comes into a tailnet, renews its key and leaves.
 //!
-//! Source: `control-protocol` facts, sections 4.2 to 4.6. A lost answer is repeated by the client
+//! Source: `docs/protocol/control-protocol.md`, sections 4.2 to 4.6. A lost answer is repeated by the client
 //! with the same auth key and machine key but a new node key, so a one-off key stays good for the
 //! device that it made until that device has opened a map stream.
 

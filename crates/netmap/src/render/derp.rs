@@ -5,7 +5,7 @@ use bowline_wire::derp_map::DerpMap;
 
 /// The map for a client. A relay whose self-signed certificate is pinned (`sha256-raw:`) is sent
 /// without the pin to clients before release 1.82: they take `CertName` for a DNS name, so that
-/// the relay would fail (`control-protocol` facts, 9.4).
+/// the relay would fail (`docs/protocol/control-protocol.md`, 9.4).
 pub fn map(all: &DerpMap, version: CapabilityVersion) -> DerpMap {
     let mut map = all.clone();
     if version < PINNED_RELAY_CERTIFICATE {
