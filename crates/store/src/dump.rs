@@ -1,309 +1,181 @@
-//! The one logical format of backups: JSON lines that both engines write and read.
+//! The one logical format of backups, which both engines write and read.
 //!
-//! The first line is the header, the last one says how many records stand between them, so that a
-//! dump that was cut off is noticed. Secrets in it stay sealed.
+//! A backup is one zstd frame of JSON lines and, behind it, a zstd skippable frame of fixed length,
+//! so that `zstd -dc FILE` prints the lines and any program that reads JSON reads them. The first
+//! line is the [`Header`]. Each table begins with a line that names it and its columns,
+//! `{"table":"heads","columns":["tailnet","seq","checksum"]}`, and every row of it is a line
+//! `[1,5,3735928559]` with the row's own checksum at the end. Bytes are base 64, bodies are texts:
+//! they come back byte for byte. Secrets stay sealed.
+//!
+//! The last frame ([`end`]) has the number of rows and the SHA-256 of every byte before it, so a
+//! file that was cut off or changed in any bit is refused before anything is written.
+
+mod file;
+mod lines;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
 
-use crate::error::{Condition, Error, TransferError, Trouble};
+pub use self::file::{Backup, SealedSecret};
+pub use self::lines::backup;
+pub(crate) use self::lines::{Lines, Stopped};
+
+use crate::error::TransferError;
 use crate::migrate;
+use crate::table::{Table, Value};
 
-/// Version of the format that this program writes. Older ones are read as well.
-const VERSION: u32 = 1;
-/// Bytes that are gathered before they are handed on.
-const CHUNK: usize = 64 * 1024;
+/// Version of the format that this program writes and reads.
+const FORMAT: u32 = 1;
 
-/// One line of a dump.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Record {
-    Header(Header),
-    Head(Head),
-    Row(RowRecord),
-    Change(ChangeRecord),
-    Audit(AuditRecord),
-    Outbox(OutboxRecord),
-    Presence(PresenceRecord),
-    Secret(SecretRecord),
-    End(End),
+/// A row of a backup on its way into a database, with the table that it belongs to.
+pub(crate) type Record = (&'static Table, Vec<Value>);
+
+/// The first line of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of the format; its name is what a backup is known by.
+    #[serde(rename = "bowline_backup")]
+    pub format: u32,
+    /// Release of the program that wrote it.
+    pub release: String,
+    /// Newest migration of the database.
+    pub schema: u32,
+    /// When it was begun.
+    pub made: Timestamp,
+    /// The engine that it was read from: `sqlite` or `postgresql`.
+    pub engine: String,
+    /// The server whose database it is.
+    pub server: Origin,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Header {
-    /// Version of the format.
-    bowline_dump: u32,
-    /// Newest migration of the database that was dumped.
-    migration: u32,
+/// Which server a backup is of, as far as it was known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The URL that its clients use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The public Noise key by which its clients know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_key: Option<String>,
+    /// The fingerprint of the key that opens its secrets. It says nothing about the key itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal_key: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct End {
-    /// Records between the header and this line.
-    records: u64,
+/// What a backup says of itself beside its rows.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Release of this program.
+    pub release: String,
+    /// The time of now.
+    pub made: Timestamp,
+    /// The server whose database it is.
+    pub server: Origin,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Head {
-    pub(crate) tailnet: u64,
-    pub(crate) seq: u64,
+/// What is in a backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Rows of all tables.
+    pub rows: u64,
+    /// Rows of each table.
+    pub tables: BTreeMap<String, u64>,
+    /// Size of the file in bytes.
+    pub bytes: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct RowRecord {
-    pub(crate) kind: String,
-    pub(crate) tailnet: u64,
-    pub(crate) id: u64,
-    pub(crate) seq: u64,
-    /// Unique columns that have a value, by their SQL names.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) columns: BTreeMap<String, String>,
-    pub(crate) body: Box<RawValue>,
+/// How far a backup or a restore is, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Progress {
+    rows: AtomicU64,
+    bytes: AtomicU64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ChangeRecord {
-    pub(crate) tailnet: u64,
-    pub(crate) seq: u64,
-    pub(crate) commit_id: Bytes,
-    pub(crate) at: Timestamp,
-    pub(crate) touched: Box<RawValue>,
-}
+impl Progress {
+    /// Rows read or written so far.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct AuditRecord {
-    pub(crate) tailnet: u64,
-    pub(crate) id: u64,
-    pub(crate) at: Timestamp,
-    pub(crate) body: Box<RawValue>,
-}
+    /// Bytes of the backup's file that were read or written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct OutboxRecord {
-    pub(crate) tailnet: u64,
-    pub(crate) id: u64,
-    pub(crate) topic: String,
-    pub(crate) body: Box<RawValue>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct PresenceRecord {
-    pub(crate) tailnet: u64,
-    pub(crate) device: u64,
-    pub(crate) online: bool,
-    pub(crate) at: Timestamp,
-    pub(crate) body: Box<RawValue>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SecretRecord {
-    pub(crate) name: String,
-    pub(crate) sealed: Bytes,
-}
-
-/// Bytes, base 64 in a dump.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Bytes(pub(crate) Vec<u8>);
-
-impl Serialize for Bytes {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(&self.0))
+    fn set(&self, rows: u64, bytes: u64) {
+        self.rows.store(rows, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 }
 
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        STANDARD
-            .decode(text)
-            .map(Self)
-            .map_err(serde::de::Error::custom)
-    }
+/// A line that begins a table.
+#[derive(Debug, Serialize, Deserialize)]
+struct Section {
+    table: String,
+    columns: Vec<String>,
 }
 
-/// A stored body as a part of a line. A line break in it can only stand between tokens, where a
-/// space means the same.
-pub(crate) fn body(text: &str) -> Result<Box<RawValue>, serde_json::Error> {
-    RawValue::from_string(text.replace(['\n', '\r'], " "))
+/// Refuses to back up a database whose tables this program does not know exactly.
+pub(crate) fn refuse_other_schema(found: Option<i64>) -> Result<(), TransferError> {
+    migrate::refuse_newer(found)?;
+    let found = u32::try_from(found.unwrap_or(0)).unwrap_or(0);
+    if found < migrate::KNOWN {
+        let known = migrate::KNOWN;
+        return Err(TransferError::OldDatabase { found, known });
+    }
+    Ok(())
 }
 
-/// Where an engine puts the records of a dump.
-pub(crate) struct Lines {
-    chunks: mpsc::Sender<Vec<u8>>,
-    gathered: Vec<u8>,
-    records: u64,
-}
+/// The frame at the end: a zstd skippable frame, which programs that know zstd pass over.
+mod end {
+    /// Length of the frame's text.
+    const TEXT: usize = 120;
+    /// Length of the frame.
+    pub(super) const LENGTH: usize = 8 + TEXT;
+    /// Number of a skippable frame; the last digit is free.
+    const MAGIC: u32 = 0x184d_2a5b;
+    const NAME: &str = "\nbowline backup end, ";
 
-/// The receiver went away: its writer failed, and says why itself.
-pub(crate) struct Stopped;
-
-impl Lines {
-    /// Adds a record and says whether [`Self::take`] has a chunk to hand on.
-    fn add(&mut self, record: &Record) -> Result<bool, serde_json::Error> {
-        serde_json::to_writer(&mut self.gathered, record)?;
-        self.gathered.push(b'\n');
-        self.records += 1;
-        Ok(self.gathered.len() >= CHUNK)
-    }
-
-    fn end(&mut self) -> Result<(), serde_json::Error> {
-        let records = self.records - 1; // without the header
-        self.add(&Record::End(End { records })).map(|_| ())
-    }
-
-    fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.gathered)
-    }
-
-    /// Hands a record on, from a thread that may block.
-    pub(crate) fn blocking_put(&mut self, record: &Record) -> Result<(), Stopped> {
-        if self.add(record).map_err(|_| Stopped)? {
-            let chunk = self.take();
-            self.chunks.blocking_send(chunk).map_err(|_| Stopped)?;
+    /// The frame for so many rows and the digest of everything before it.
+    pub(super) fn frame(rows: u64, sha256: &[u8]) -> Vec<u8> {
+        use std::fmt::Write as _;
+        let mut text = format!("{NAME}{rows:020} rows, ");
+        for byte in sha256 {
+            let _ = write!(text, "{byte:02x}");
         }
-        Ok(())
+        text.push('\n');
+        let mut frame = MAGIC.to_le_bytes().to_vec();
+        frame.extend(u32::try_from(TEXT).unwrap_or(0).to_le_bytes());
+        frame.extend(format!("{text:<TEXT$}").into_bytes());
+        frame
     }
 
-    /// Hands a record on.
-    pub(crate) async fn put(&mut self, record: &Record) -> Result<(), Stopped> {
-        if self.add(record).map_err(|_| Stopped)? {
-            let chunk = self.take();
-            self.chunks.send(chunk).await.map_err(|_| Stopped)?;
-        }
-        Ok(())
+    /// Whether these bytes are such a frame, whatever they say.
+    pub(super) fn is_frame(bytes: &[u8]) -> bool {
+        let empty = frame(0, &[]);
+        let known = 8 + NAME.len();
+        bytes.len() == LENGTH && bytes[..known] == empty[..known]
     }
 
-    /// Ends the dump, from a thread that may block.
-    pub(crate) fn blocking_finish(mut self) {
-        if self.end().is_ok() {
-            let chunk = self.take();
-            let _ = self.chunks.blocking_send(chunk);
-        }
+    /// Whether a frame has this digest.
+    pub(super) fn has_sum(bytes: &[u8], sha256: &[u8]) -> bool {
+        let after_rows = 8 + NAME.len() + 20;
+        bytes[after_rows..] == frame(0, sha256)[after_rows..]
     }
 
-    /// Ends the dump.
-    pub(crate) async fn finish(mut self) {
-        if self.end().is_ok() {
-            let chunk = self.take();
-            let _ = self.chunks.send(chunk).await;
-        }
-    }
-}
-
-/// Writes a dump while `produce` reads the database. Returns the number of records.
-pub(crate) async fn write<W, F>(
-    mut writer: W,
-    produce: impl FnOnce(Lines) -> F,
-) -> Result<(), TransferError>
-where
-    W: AsyncWrite + Unpin,
-    F: Future<Output = Result<(), Error>>,
-{
-    let (sender, mut chunks) = mpsc::channel::<Vec<u8>>(4);
-    let mut lines = Lines {
-        chunks: sender,
-        gathered: Vec::new(),
-        records: 0,
-    };
-    let header = Header {
-        bowline_dump: VERSION,
-        migration: migrate::KNOWN,
-    };
-    lines
-        .add(&Record::Header(header))
-        .map_err(std::io::Error::from)?;
-    let write = async move {
-        while let Some(chunk) = chunks.recv().await {
-            writer.write_all(&chunk).await?;
-        }
-        writer.flush().await
-    };
-    let (produced, written) = tokio::join!(produce(lines), write);
-    written?;
-    Ok(produced?)
-}
-
-/// Reads a dump and hands its records to `consume`: `Some` each, then `None` when all have come.
-/// When the channel closes without `None`, the dump is broken, and nothing may be kept.
-pub(crate) async fn read<R, F>(
-    reader: R,
-    consume: impl FnOnce(mpsc::Receiver<Option<Record>>) -> F,
-) -> Result<(), TransferError>
-where
-    R: AsyncBufRead + Unpin,
-    F: Future<Output = Result<(), TransferError>>,
-{
-    let (sender, records) = mpsc::channel(256);
-    let (read, consumed) = tokio::join!(parse(reader, sender), consume(records));
-    // What the database says comes first: the reader only sees that nobody takes its records.
-    match (read, consumed) {
-        (Err(read), Err(TransferError::Format { line: 0, .. })) => Err(read),
-        (_, Err(consumed)) => Err(consumed),
-        (read, Ok(())) => read,
-    }
-}
-
-/// What `consume` answers when the channel closed without `None`.
-pub(crate) fn cut_off() -> TransferError {
-    TransferError::Format {
-        line: 0,
-        problem: "the dump is broken".to_owned(),
-    }
-}
-
-/// A record that cannot be stored.
-pub(crate) fn unknown(what: &str) -> TransferError {
-    let problem = format!("{what} is not known; the dump was made by a newer release");
-    TransferError::Store(Error::Unavailable(Trouble::new(Condition::Failed, problem)))
-}
-
-async fn parse<R: AsyncBufRead + Unpin>(
-    mut reader: R,
-    sender: mpsc::Sender<Option<Record>>,
-) -> Result<(), TransferError> {
-    let mut text = String::new();
-    let mut line = 0;
-    loop {
-        text.clear();
-        line += 1;
-        let wrong = |problem: String| TransferError::Format { line, problem };
-        if reader.read_line(&mut text).await? == 0 {
-            return Err(wrong("the dump ends too early".to_owned()));
-        }
-        let record = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        match (line, record) {
-            (1, Record::Header(header)) if header.bowline_dump > VERSION => {
-                let problem = format!("format {} is newer than this program", header.bowline_dump);
-                return Err(wrong(problem));
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn the_frame_has_its_length_whatever_it_says() {
+            for rows in [0, u64::MAX] {
+                let frame = super::frame(rows, &[0xff; 32]);
+                assert_eq!(frame.len(), super::LENGTH);
+                assert!(super::is_frame(&frame));
             }
-            (1, Record::Header(header)) if header.migration > migrate::KNOWN => {
-                return Err(wrong(format!(
-                    "made with schema {}, this program knows up to {}",
-                    header.migration,
-                    migrate::KNOWN
-                )));
-            }
-            (1, Record::Header(_)) => {}
-            (1, _) => return Err(wrong("this is not a dump of Bowline".to_owned())),
-            (_, Record::Header(_)) => return Err(wrong("a second header".to_owned())),
-            (_, Record::End(end)) if end.records + 2 == line => {
-                let _ = sender.send(None).await;
-                return Ok(());
-            }
-            (_, Record::End(_)) => return Err(wrong("records are missing".to_owned())),
-            // A database that takes no more has its own error.
-            (_, record) => {
-                if sender.send(Some(record)).await.is_err() {
-                    return Ok(());
-                }
-            }
+            assert!(!super::is_frame(&[0; super::LENGTH]));
         }
     }
 }

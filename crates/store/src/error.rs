@@ -383,24 +383,87 @@ pub enum OpenError {
     Refused(#[source] Cause),
 }
 
-/// Why a dump or a restore failed. A restore that failed has written nothing.
+/// Why a backup or a restore failed. A restore that failed has written nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// Reading or writing the dump failed.
-    #[error("could not read or write the dump")]
+    /// The system could not read or write the backup.
+    #[error("could not read or write the backup")]
     Io(#[from] std::io::Error),
-    /// The dump cannot be understood.
-    #[error("the dump cannot be read: line {line}: {problem}")]
-    Format {
-        /// Line number, from 1.
-        line: u64,
-        /// What is wrong with it.
+    /// It is another program's file.
+    #[error("this is not a backup of Bowline; name a file that `bowline backup` wrote")]
+    NotABackup,
+    /// It is a directory, a pipe or a device.
+    #[error(
+        "this is not a regular file, and a restore reads a backup twice; save the backup in a file \
+         first"
+    )]
+    NotAFile,
+    /// Its end is missing.
+    #[error(
+        "the backup is cut off: it was not written to its end, or not copied whole; copy it again, \
+         or use another one"
+    )]
+    CutOff,
+    /// It is not what was written.
+    #[error("the backup is damaged: {problem}; copy it again, or use another one")]
+    Damaged {
+        /// What is wrong, and on which line.
         problem: String,
+    },
+    /// A newer release wrote it in a format of its own.
+    #[error(
+        "the backup has format {format}, written by release {release}, and this program is older; \
+         restore it with that release or a newer one"
+    )]
+    NewerFormat {
+        /// The backup's format.
+        format: u32,
+        /// The release that wrote it.
+        release: String,
+    },
+    /// A release with other tables wrote it.
+    #[error(
+        "the backup has schema {found}, written by release {release}, and this program has schema \
+         {known} or other tables in it; restore it with that release{}",
+        if found < known { ", and upgrade the server afterwards" } else { "" }
+    )]
+    OtherSchema {
+        /// Newest migration of the database that was backed up.
+        found: u32,
+        /// Newest migration that this program has.
+        known: u32,
+        /// The release that wrote it.
+        release: String,
+    },
+    /// The database to back up was not upgraded yet.
+    #[error(
+        "the database has schema {found}, and this program backs up schema {known}; use the release \
+         that serves the database, or start the server of this release once"
+    )]
+    OldDatabase {
+        /// Newest migration in the database.
+        found: u32,
+        /// Newest migration that this program has.
+        known: u32,
     },
     /// A restore goes only into a new database.
     #[error("the database is not empty; restore into a new one")]
     NotEmpty,
+    /// The other side of the transfer ended without an error of its own.
+    #[error("the transfer was stopped")]
+    Stopped,
+    /// The database could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] Error),
+}
+
+impl TransferError {
+    pub(crate) fn damaged(problem: &str) -> Self {
+        Self::Damaged {
+            problem: problem.to_owned(),
+        }
+    }
 }

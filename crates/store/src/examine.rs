@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bowline_model::kind::Kind;
 
-use crate::dump::Record;
 use crate::error::OpenError;
 use crate::row::{self, Operation};
+use crate::table::{Table, Value};
 use crate::url::StoreUrl;
 use crate::{postgres, sqlite};
 
@@ -113,28 +113,22 @@ impl Examiner {
         self.find(table, problem);
     }
 
-    /// A row that is as it was written, in the order of a dump.
-    pub(crate) fn row(&mut self, record: &Record) {
+    /// A row that is as it was written, in the order of a backup.
+    pub(crate) fn row(&mut self, table: &Table, row: &[Value]) {
         self.result.rows += 1;
-        match record {
-            Record::Head(head) => {
-                self.result.tailnets += u64::from(head.tailnet != 0);
-                self.heads.insert(head.tailnet, head.seq);
-            }
-            Record::Row(row) => {
-                if let Some(kind) = Kind::from_name(&row.kind) {
-                    self.objects.insert((row.tailnet, kind, row.id), row.seq);
-                }
-            }
-            Record::Change(change) => {
-                self.change(change.tailnet, change.seq, change.touched.get());
-            }
-            Record::Header(_)
-            | Record::Audit(_)
-            | Record::Outbox(_)
-            | Record::Presence(_)
-            | Record::Secret(_)
-            | Record::End(_) => {}
+        let number = |column| {
+            let value = table.value(row, column);
+            value.map_or(0, Value::integer).cast_unsigned()
+        };
+        if let Some(kind) = table.kind {
+            self.objects
+                .insert((number("tailnet"), kind, number("id")), number("seq"));
+        } else if table.name == "heads" {
+            self.result.tailnets += u64::from(number("tailnet") != 0);
+            self.heads.insert(number("tailnet"), number("seq"));
+        } else if table.name == "changes" {
+            let touched = table.value(row, "touched").map_or("", Value::text);
+            self.change(number("tailnet"), number("seq"), touched);
         }
     }
 

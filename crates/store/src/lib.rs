@@ -37,10 +37,12 @@ mod row;
 mod sql;
 mod sqlite;
 mod store;
+mod table;
 mod url;
 
 pub use batch::{AuditRow, Batch, Delete, OutboxRow, Put};
 pub use bowline_model::kind::{Column, Kind};
+pub use dump::{About, Backup, Header, Origin, Progress, SealedSecret, Summary, backup};
 pub use error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
 pub use examine::{Examination, Finding, examine};
 pub use options::{Fault, Opening, Options, Point};

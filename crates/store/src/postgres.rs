@@ -43,6 +43,11 @@ pub(crate) async fn examine(url: &str) -> Result<Examination, OpenError> {
     examine::examine(url).await
 }
 
+/// Hands every row of a database to `lines`, beside whoever uses it.
+pub(crate) async fn dump(url: &str, lines: Lines) -> Result<(), TransferError> {
+    transfer::dump(url, lines).await
+}
+
 /// A PostgreSQL database, used by this process alone.
 pub(crate) struct Postgres {
     inner: Arc<Inner>,
@@ -295,13 +300,6 @@ impl Postgres {
 
     pub(crate) async fn size(&self) -> Result<u64, Error> {
         retry!(read::size(&self.inner).await).map_err(Error::from)
-    }
-
-    /// Not tried again: a part of the dump is already with its reader.
-    pub(crate) async fn dump(&self, lines: Lines) -> Result<(), Error> {
-        transfer::dump(&self.inner, lines)
-            .await
-            .map_err(Error::from)
     }
 
     pub(crate) async fn restore(

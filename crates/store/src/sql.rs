@@ -50,23 +50,6 @@ pub(crate) const MOMENT: &str = "SELECT at, checksum FROM moments WHERE name = $
 pub(crate) const MOMENT_PUT: &str = "INSERT INTO moments (name, at, checksum) VALUES ($1, $2, $3) \
      ON CONFLICT (name) DO UPDATE SET at = excluded.at, checksum = excluded.checksum";
 pub(crate) const MOMENTS: &str = "SELECT name, at, checksum FROM moments ORDER BY name";
-/// Restoring takes numbers as they were.
-pub(crate) const HEAD_RESTORE: &str =
-    "INSERT INTO heads (tailnet, seq, checksum) VALUES ($1, $2, $3)";
-pub(crate) const PRESENCE_RESTORE: &str = "INSERT INTO presence (device, tailnet, online, at, body, checksum) \
-     VALUES ($1, $2, $3, $4, $5, $6)";
-
-/// The tables of a dump beside the kinds', with their columns and order.
-pub(crate) const DUMP_HEADS: &str = "SELECT tailnet, seq, checksum FROM heads ORDER BY tailnet";
-pub(crate) const DUMP_CHANGES: &str =
-    "SELECT tailnet, seq, commit_id, at, touched, checksum FROM changes ORDER BY tailnet, seq";
-pub(crate) const DUMP_AUDIT: &str =
-    "SELECT tailnet, id, at, body, checksum FROM audit ORDER BY tailnet, at, id";
-pub(crate) const DUMP_OUTBOX: &str =
-    "SELECT tailnet, id, topic, body, checksum FROM outbox ORDER BY id";
-pub(crate) const DUMP_PRESENCE: &str =
-    "SELECT tailnet, device, online, at, body, checksum FROM presence ORDER BY device";
-pub(crate) const DUMP_SECRETS: &str = "SELECT name, sealed, checksum FROM secrets ORDER BY name";
 /// A name that no secret has.
 pub(crate) const PROBE: &str = "probe";
 pub(crate) const PROBE_DELETE: &str = "DELETE FROM secrets WHERE name = 'probe'";
@@ -87,8 +70,6 @@ pub(crate) struct KindSql {
     pub(crate) get: String,
     /// Reads a tailnet's rows as id, seq, body, checksum and the unique columns: tailnet.
     pub(crate) all: String,
-    /// Reads all rows of the table as tailnet, id, seq, body, checksum and the unique columns.
-    pub(crate) dump: String,
 }
 
 static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
@@ -122,7 +103,6 @@ static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
             all: format!(
                 "SELECT id, seq, body, checksum{names} FROM {table} WHERE tailnet = $1 ORDER BY id"
             ),
-            dump: format!("SELECT tailnet, id, seq, body, checksum{names} FROM {table} ORDER BY id"),
         });
     }
     all
@@ -157,8 +137,6 @@ mod tests {
             SECRET,
             SECRET_PUT,
             PROBE_DELETE,
-            HEAD_RESTORE,
-            PRESENCE_RESTORE,
         ];
         for kind in KINDS.iter() {
             texts.extend([&*kind.put, &kind.delete, &kind.get, &kind.all]);

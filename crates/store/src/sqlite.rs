@@ -40,6 +40,13 @@ pub(crate) async fn examine(path: &Path) -> Result<Examination, OpenError> {
     })
 }
 
+/// Hands every row of a file to `lines`, beside whoever has it open.
+pub(crate) async fn dump(path: &Path, lines: Lines) -> Result<(), TransferError> {
+    let path = path.to_owned();
+    let task = tokio::task::spawn_blocking(move || transfer::dump(&path, lines));
+    task.await.map_err(std::io::Error::other)?
+}
+
 /// A SQLite file, opened by this process alone.
 #[derive(Debug)]
 pub(crate) struct Sqlite {
@@ -255,10 +262,6 @@ impl Sqlite {
 
     pub(crate) async fn size(&self) -> Result<u64, Error> {
         self.read(|conn| Ok(read::size(conn))).await
-    }
-
-    pub(crate) async fn dump(&self, lines: Lines) -> Result<(), Error> {
-        self.read(move |conn| transfer::dump(conn, lines)).await
     }
 
     pub(crate) async fn restore(

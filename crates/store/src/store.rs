@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use bowline_model::id::TailnetId;
 use jiff::Timestamp;
-use tokio::io::{AsyncBufRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::batch::{self, AuditRow, Batch, OutboxRow};
-use crate::dump;
+use crate::dump::{Backup, Progress};
 use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::options::Options;
 use crate::owner::Owner;
@@ -212,7 +211,7 @@ impl Store {
         on_engine!(self, engine => engine.put_secret_if_absent(name, sealed).await)
     }
 
-    /// A moment that the server noted; `None` where it never did. No dump has it.
+    /// A moment that the server noted; `None` where it never did. No backup has it.
     pub async fn moment(&self, name: &str) -> Result<Option<Timestamp>, Error> {
         on_engine!(self, engine => engine.moment(name.to_owned()).await)
     }
@@ -224,15 +223,26 @@ impl Store {
         on_engine!(self, engine => engine.put_moment(name.to_owned(), at).await)
     }
 
-    /// Writes everything as a dump, all of one moment, while others go on writing. It holds sealed
-    /// secrets, but not the key that opens them.
-    pub async fn dump(&self, writer: impl AsyncWrite + Unpin) -> Result<(), TransferError> {
-        on_engine!(self, engine => dump::write(writer, |lines| engine.dump(lines)).await)
-    }
-
-    /// Reads a dump of either engine into this database, which must be empty, all or nothing.
-    pub async fn restore(&self, reader: impl AsyncBufRead + Unpin) -> Result<(), TransferError> {
-        on_engine!(self, engine => dump::read(reader, |records| engine.restore(records)).await)
+    /// Writes a backup of either engine into this database, which must be empty, all or nothing;
+    /// without its sealed secrets where they are not wanted.
+    ///
+    /// # Errors
+    /// See [`TransferError`]; nothing was written then.
+    pub async fn restore(
+        &self,
+        backup: &Backup,
+        with_secrets: bool,
+        progress: Arc<Progress>,
+    ) -> Result<(), TransferError> {
+        let (sender, records) = mpsc::channel(256);
+        let send = backup.send(with_secrets, progress, sender);
+        let write = async { on_engine!(self, engine => engine.restore(records).await) };
+        let (sent, written) = tokio::join!(send, write);
+        match (sent, written) {
+            // The database only sees that no more rows come.
+            (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+            (Ok(()), Ok(())) => Ok(()),
+        }
     }
 
     /// Asks whether the database answers and takes writes; with `write` by a change that is durable

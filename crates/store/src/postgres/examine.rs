@@ -11,6 +11,7 @@ use crate::error::OpenError;
 use crate::examine::{Examination, Examiner};
 use crate::options::Opening;
 use crate::sql as shared;
+use crate::table;
 
 /// Examines a database, beside a running server as well.
 pub(super) async fn examine(url: &str) -> Result<Examination, OpenError> {
@@ -27,13 +28,13 @@ pub(super) async fn examine(url: &str) -> Result<Examination, OpenError> {
         .batch_execute(sql::BEGIN_READ)
         .await
         .map_err(fail::opening)?;
-    for (table, text, kind, read) in transfer::tables() {
+    for table in table::tables() {
         let none = std::iter::empty::<(i64, Type)>();
-        let rows = match client.query_typed_raw(text, none).await {
+        let rows = match client.query_typed_raw(&table.select, none).await {
             Ok(rows) => rows,
             Err(error) => {
                 // Everything after it would be refused in this transaction.
-                examiner.broken_table(table, said(&error));
+                examiner.broken_table(table.name, said(&error));
                 return Ok(examiner.finish());
             }
         };
@@ -41,12 +42,12 @@ pub(super) async fn examine(url: &str) -> Result<Examination, OpenError> {
         loop {
             match rows.try_next().await {
                 Ok(None) => break,
-                Ok(Some(row)) => match read(kind, &row) {
-                    Ok(record) => examiner.row(&record),
-                    Err(failure) => examiner.broken_row(table, problem(&failure)),
+                Ok(Some(row)) => match transfer::record(table, &row) {
+                    Ok(row) => examiner.row(table, &row),
+                    Err(failure) => examiner.broken_row(table.name, problem(&failure)),
                 },
                 Err(error) => {
-                    examiner.broken_table(table, said(&error));
+                    examiner.broken_table(table.name, said(&error));
                     return Ok(examiner.finish());
                 }
             }
@@ -65,7 +66,7 @@ pub(super) async fn examine(url: &str) -> Result<Examination, OpenError> {
     Ok(examiner.finish())
 }
 
-/// What no dump has.
+/// What no backup has.
 fn moment(row: &tokio_postgres::Row) -> Result<(), Failure> {
     let (name, at): (String, i64) = (value::get(row, 0)?, value::get(row, 1)?);
     value::verify(row, 2, checksum::moment(&name, at), || {

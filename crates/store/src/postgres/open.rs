@@ -226,7 +226,9 @@ pub(super) async fn refuse_newer(client: &Client) -> Result<(), OpenError> {
     migrate::refuse_newer(newest_migration(client).await.map_err(fail::opening)?)
 }
 
-async fn newest_migration(client: &Client) -> Result<Option<i64>, tokio_postgres::Error> {
+pub(super) async fn newest_migration(
+    client: &Client,
+) -> Result<Option<i64>, tokio_postgres::Error> {
     let exists = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
     if !client
         .query_typed_one(exists, &[])

@@ -173,13 +173,6 @@ impl Session {
         self.answer(ANSWER, answer).await
     }
 
-    /// Streams the rows of a statement.
-    pub(super) async fn stream(&self, sql: &str) -> Result<tokio_postgres::RowStream, Failure> {
-        let none = std::iter::empty::<(i64, Type)>();
-        self.answer(ANSWER, self.client()?.query_typed_raw(sql, none))
-            .await
-    }
-
     /// Runs statements in this order in one round trip (when they are prepared), after `begin` if
     /// there is one. Returns each one's number of rows or error: after the first error of a
     /// transaction the server refuses the rest.

@@ -20,6 +20,18 @@ pub(super) const BEGIN_WRITE: &str = "\
         WHERE current_setting('synchronous_commit') = 'off'";
 
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// Begins the reading of a backup. Between two portions the session may be idle for as long as
+/// whoever takes the backup is slow.
+pub(super) const BEGIN_DUMP: &str = "\
+    BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+    SET LOCAL idle_in_transaction_session_timeout = 0; \
+    SET LOCAL statement_timeout = 0";
+pub(super) const DUMP_CURSOR: &str = "DECLARE backup NO SCROLL CURSOR FOR";
+/// A row may have a body of a megabyte.
+pub(super) const DUMP_FETCH: &str = "FETCH FORWARD 128 FROM backup";
+pub(super) const DUMP_CLOSE: &str = "CLOSE backup";
+/// For a write that waits for something else than the database.
+pub(super) const PATIENT: &str = "SET LOCAL idle_in_transaction_session_timeout = '5min'";
 /// Nobody waits for the disk: it may be lost in a crash.
 pub(super) const NOT_DURABLE: &str = "SET LOCAL synchronous_commit = off";
 

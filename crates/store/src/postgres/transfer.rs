@@ -1,157 +1,98 @@
-//! Dump and restore.
+//! Rows of every table, for backups and examinations, and back.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
-use bowline_model::kind::Kind;
-use futures_util::TryStreamExt;
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 
-use super::Inner;
-use super::apply::step;
-use super::fail::Failure;
+use super::fail::{self, Failure};
+use super::open::{self, Connector};
 use super::session::{Param, Step};
-use super::value::{self, Json, get, int, time, uint, verify};
-use crate::checksum;
-use crate::dump::{
-    self, AuditRecord, Bytes, ChangeRecord, Head, Lines, OutboxRecord, PresenceRecord, Record,
-    RowRecord, SecretRecord, Stopped,
-};
-use crate::error::TransferError;
-use crate::sql;
+use super::value::{self, Json, get};
+use super::{Inner, sql};
+use crate::dump::{self, Lines, Record, Stopped};
+use crate::error::{Condition, Error, OpenError, TransferError, Trouble};
+use crate::options::Opening;
+use crate::table::{self, Table, Type, Value};
 
 /// Records that are written in one round trip.
 const PIPELINE: usize = 256;
+/// How long the database may take for the next rows of a backup.
+const ANSWER: Duration = Duration::from_mins(1);
 
-/// Makes a record of a row.
-pub(super) type Read = fn(Option<Kind>, &Row) -> Result<Record, Failure>;
-
-/// Every table of a dump: its name, its rows, its kind, and what makes a record of one after
-/// comparing its checksum.
-pub(super) fn tables() -> Vec<(&'static str, &'static str, Option<Kind>, Read)> {
-    let mut tables: Vec<(&'static str, &'static str, Option<Kind>, Read)> =
-        vec![("heads", sql::DUMP_HEADS, None, head)];
-    for kind in Kind::all() {
-        let dump = &sql::of(kind).dump;
-        tables.push((kind.table(), dump, Some(kind), object));
+/// Hands every row of a database to `lines`, all of one moment, beside whoever uses it.
+pub(super) async fn dump(url: &str, lines: Lines) -> Result<(), TransferError> {
+    let connector = Connector::new(url)?;
+    let (client, _) = connector.connect().await.map_err(fail::opening)?;
+    match open::look(&client, &connector, Opening::Existing).await {
+        // A standby can be read all the same.
+        Ok(_) | Err(OpenError::ReadOnly { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
-    tables.push(("changes", sql::DUMP_CHANGES, None, change));
-    tables.push(("audit", sql::DUMP_AUDIT, None, audit));
-    tables.push(("outbox", sql::DUMP_OUTBOX, None, outbox));
-    tables.push(("presence", sql::DUMP_PRESENCE, None, presence));
-    tables.push(("secrets", sql::DUMP_SECRETS, None, secret));
-    tables
+    let found = open::newest_migration(&client).await;
+    dump::refuse_other_schema(found.map_err(fail::opening)?)?;
+    dump_rows(&client, lines)
+        .await
+        .map_err(|failure| Error::from(failure).into())
 }
 
-/// Hands every row of the database to `lines`, all of one moment.
-pub(super) async fn dump(inner: &Inner, mut lines: Lines) -> Result<(), Failure> {
-    let mut session = inner.session().await?;
-    session.begin(super::sql::BEGIN_READ).await?;
-    for (_, text, kind, read) in tables() {
-        let mut rows = std::pin::pin!(session.stream(text).await?);
-        while let Some(row) = rows.try_next().await? {
-            if let Err(Stopped) = lines.put(&read(kind, &row)?).await {
-                return Ok(());
+async fn dump_rows(client: &Client, mut lines: Lines) -> Result<(), Failure> {
+    answer(client.batch_execute(sql::BEGIN_DUMP)).await?;
+    for table in table::tables() {
+        if lines.begin(table).await.is_err() {
+            return Ok(());
+        }
+        // In portions: the rows of a table need not fit into memory, and a reader of the backup
+        // that is slow does not stop the server's answer halfway, which it would end.
+        answer(client.batch_execute(&format!("{} {}", sql::DUMP_CURSOR, table.select))).await?;
+        loop {
+            let rows = answer(client.query_typed(sql::DUMP_FETCH, &[])).await?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in rows {
+                if let Err(Stopped) = lines.put(&record(table, &row)?).await {
+                    return Ok(());
+                }
             }
         }
+        answer(client.batch_execute(sql::DUMP_CLOSE)).await?;
     }
-    session.rollback().await?;
+    answer(client.batch_execute("COMMIT")).await?;
     lines.finish().await;
     Ok(())
 }
 
-fn head(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
-    let (tailnet, seq): (i64, i64) = (get(row, 0)?, get(row, 1)?);
-    let sum = checksum::head(tailnet, seq);
-    verify(row, 2, sum, || format!("head of tailnet {tailnet}"))?;
-    Ok(Record::Head(Head {
-        tailnet: uint(row, 0)?,
-        seq: uint(row, 1)?,
-    }))
-}
-
-fn object(kind: Option<Kind>, row: &Row) -> Result<Record, Failure> {
-    let kind = kind.unwrap_or(Kind::Tailnet); // it is always given for tables of kinds
-    value::verify_object(row, 4, kind, (get(row, 0)?, get(row, 1)?, get(row, 2)?))?;
-    let mut columns = BTreeMap::new();
-    for (index, column) in kind.columns().iter().enumerate() {
-        if let Some(value) = get(row, 5 + index)? {
-            columns.insert(column.name().to_owned(), value);
-        }
+async fn answer<T>(
+    answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(ANSWER, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Failure::Trouble(Trouble::of(Condition::Stalled))),
     }
-    Ok(Record::Row(RowRecord {
-        kind: kind.name().to_owned(),
-        tailnet: uint(row, 0)?,
-        id: uint(row, 1)?,
-        seq: uint(row, 2)?,
-        columns,
-        body: body(row, 3)?,
-    }))
 }
 
-fn change(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
-    value::verify_change(row, 1, get(row, 0)?)?;
-    Ok(Record::Change(ChangeRecord {
-        tailnet: uint(row, 0)?,
-        seq: uint(row, 1)?,
-        commit_id: Bytes(get(row, 2)?),
-        at: time(row, 3)?,
-        touched: dump::body(get(row, 4)?).map_err(value::unreadable)?,
-    }))
+/// The values of a row, compared with their checksum.
+pub(super) fn record(table: &Table, row: &Row) -> Result<Vec<Value>, Failure> {
+    let types = table.types().enumerate();
+    let values = types
+        .map(|(index, kind)| value(row, index, kind))
+        .collect::<Result<Vec<_>, _>>()?;
+    table.verify(&values).map_err(value::unreadable)?;
+    Ok(values)
 }
 
-fn audit(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
-    let (tailnet, id, at): (i64, i64, i64) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
-    let sum = checksum::audit(tailnet, at, id, get::<Json<'_>>(row, 3)?.0);
-    verify(row, 4, sum, || {
-        format!("audit event {id} of tailnet {tailnet}")
-    })?;
-    Ok(Record::Audit(AuditRecord {
-        tailnet: uint(row, 0)?,
-        id: uint(row, 1)?,
-        at: time(row, 2)?,
-        body: body(row, 3)?,
-    }))
-}
-
-fn outbox(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
-    let (tailnet, id, topic): (i64, i64, &str) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
-    let sum = checksum::outbox(tailnet, id, topic, get::<Json<'_>>(row, 3)?.0);
-    verify(row, 4, sum, || format!("outbox row {id}"))?;
-    Ok(Record::Outbox(OutboxRecord {
-        tailnet: uint(row, 0)?,
-        id: uint(row, 1)?,
-        topic: topic.to_owned(),
-        body: body(row, 3)?,
-    }))
-}
-
-fn presence(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
-    let (tailnet, device, online): (i64, i64, bool) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
-    let text = get::<Json<'_>>(row, 4)?.0;
-    let sum = checksum::presence(tailnet, device, online, get(row, 3)?, text);
-    verify(row, 5, sum, || format!("presence of device {device}"))?;
-    Ok(Record::Presence(PresenceRecord {
-        tailnet: uint(row, 0)?,
-        device: uint(row, 1)?,
-        online,
-        at: time(row, 3)?,
-        body: body(row, 4)?,
-    }))
-}
-
-fn secret(_: Option<Kind>, row: &Row) -> Result<Record, Failure> {
-    let name: String = get(row, 0)?;
-    let sealed = value::secret(row, 1, &name)?;
-    Ok(Record::Secret(SecretRecord {
-        name,
-        sealed: Bytes(sealed),
-    }))
-}
-
-fn body(row: &Row, column: usize) -> Result<Box<RawValue>, Failure> {
-    dump::body(get::<Json<'_>>(row, column)?.0).map_err(value::unreadable)
+fn value(row: &Row, index: usize, kind: Type) -> Result<Value, Failure> {
+    let value = match kind {
+        Type::Integer => get::<Option<i64>>(row, index)?.map(Value::Integer),
+        Type::Flag => get::<Option<bool>>(row, index)?.map(Value::Flag),
+        Type::Text => get::<Option<String>>(row, index)?.map(Value::Text),
+        Type::Json => {
+            get::<Option<Json<'_>>>(row, index)?.map(|json| Value::Text(json.0.to_owned()))
+        }
+        Type::Bytes => get::<Option<Vec<u8>>>(row, index)?.map(Value::Bytes),
+    };
+    Ok(value.unwrap_or(Value::Null))
 }
 
 /// Writes every record into an empty database.
@@ -160,10 +101,13 @@ pub(super) async fn restore(
     mut records: mpsc::Receiver<Option<Record>>,
 ) -> Result<(), TransferError> {
     let mut session = inner.begin_write().await?;
-    let used = "SELECT EXISTS (SELECT 1 FROM heads) OR EXISTS (SELECT 1 FROM secrets)";
-    let used = session.row(used, &[]).await?;
-    if used.map_or(Ok(false), |row| get(&row, 0))? {
-        return Err(TransferError::NotEmpty);
+    // The next rows may be slow to come from the disk that the backup is on.
+    session.simple(sql::PATIENT).await?;
+    for table in table::tables() {
+        let used = session.row(&table.is_used, &[]).await?;
+        if used.map_or(Ok(false), |row| get(&row, 0))? {
+            return Err(TransferError::NotEmpty);
+        }
     }
     let mut done = false;
     while !done {
@@ -172,11 +116,10 @@ pub(super) async fn restore(
             match records.recv().await {
                 Some(Some(record)) => group.push(record),
                 Some(None) => done = true,
-                None => return Err(dump::cut_off()),
+                None => return Err(TransferError::Stopped),
             }
         }
-        let steps = group.iter().filter_map(|record| insert(record).transpose());
-        let steps = steps.collect::<Result<Vec<_>, _>>()?;
+        let steps: Vec<_> = group.iter().map(insert).collect();
         for result in session.run(None, &steps).await? {
             result.map_err(Failure::from)?;
         }
@@ -184,114 +127,24 @@ pub(super) async fn restore(
     Ok(session.commit().await?)
 }
 
-fn insert(record: &Record) -> Result<Option<Step<'_>>, TransferError> {
-    let (text, params): (_, Vec<Param<'_>>) = match record {
-        Record::Header(_) | Record::End(_) => return Ok(None),
-        Record::Head(head) => (
-            sql::HEAD_RESTORE,
-            vec![
-                Box::new(int(head.tailnet)),
-                Box::new(int(head.seq)),
-                Box::new(checksum::head(int(head.tailnet), int(head.seq))),
-            ],
-        ),
-        Record::Row(row) => {
-            let kind = Kind::from_name(&row.kind).ok_or_else(|| dump::unknown(&row.kind))?;
-            let columns = || {
-                let columns = kind.columns().iter();
-                columns.map(|column| row.columns.get(column.name()).map(String::as_str))
-            };
-            let mut params: Vec<Param<'_>> = vec![
-                Box::new(int(row.tailnet)),
-                Box::new(int(row.id)),
-                Box::new(int(row.seq)),
-                Box::new(Json(row.body.get())),
-                Box::new(checksum::object(
-                    kind,
-                    int(row.tailnet),
-                    int(row.id),
-                    int(row.seq),
-                    row.body.get(),
-                    columns(),
-                )),
-            ];
-            for column in columns() {
-                params.push(Box::new(column));
-            }
-            (&*sql::of(kind).put, params)
+fn insert((table, row): &Record) -> Step<'_> {
+    let values = row.iter().zip(table.types());
+    let params = values.map(|(value, kind)| -> Param<'_> {
+        match (value, kind) {
+            (Value::Integer(number), _) => Box::new(*number),
+            (Value::Flag(flag), _) => Box::new(*flag),
+            (Value::Text(text), Type::Json) => Box::new(Json(text)),
+            (Value::Text(text), _) => Box::new(text.as_str()),
+            (Value::Bytes(bytes), _) => Box::new(bytes.as_slice()),
+            (Value::Null, Type::Integer) => Box::new(None::<i64>),
+            (Value::Null, Type::Flag) => Box::new(None::<bool>),
+            (Value::Null, Type::Text) => Box::new(None::<&str>),
+            (Value::Null, Type::Json) => Box::new(None::<Json<'_>>),
+            (Value::Null, Type::Bytes) => Box::new(None::<&[u8]>),
         }
-        Record::Change(change) => (
-            sql::CHANGE_PUT,
-            vec![
-                Box::new(int(change.tailnet)),
-                Box::new(int(change.seq)),
-                Box::new(&*change.commit_id.0),
-                Box::new(change.at.as_microsecond()),
-                Box::new(change.touched.get()),
-                Box::new(checksum::change(
-                    int(change.tailnet),
-                    int(change.seq),
-                    &change.commit_id.0,
-                    change.at.as_microsecond(),
-                    change.touched.get(),
-                )),
-            ],
-        ),
-        Record::Audit(event) => (
-            sql::AUDIT_PUT,
-            vec![
-                Box::new(int(event.tailnet)),
-                Box::new(event.at.as_microsecond()),
-                Box::new(int(event.id)),
-                Box::new(Json(event.body.get())),
-                Box::new(checksum::audit(
-                    int(event.tailnet),
-                    event.at.as_microsecond(),
-                    int(event.id),
-                    event.body.get(),
-                )),
-            ],
-        ),
-        Record::Outbox(row) => (
-            sql::OUTBOX_PUT,
-            vec![
-                Box::new(int(row.id)),
-                Box::new(int(row.tailnet)),
-                Box::new(&*row.topic),
-                Box::new(Json(row.body.get())),
-                Box::new(checksum::outbox(
-                    int(row.tailnet),
-                    int(row.id),
-                    &row.topic,
-                    row.body.get(),
-                )),
-            ],
-        ),
-        Record::Presence(one) => (
-            sql::PRESENCE_RESTORE,
-            vec![
-                Box::new(int(one.device)),
-                Box::new(int(one.tailnet)),
-                Box::new(one.online),
-                Box::new(one.at.as_microsecond()),
-                Box::new(Json(one.body.get())),
-                Box::new(checksum::presence(
-                    int(one.tailnet),
-                    int(one.device),
-                    one.online,
-                    one.at.as_microsecond(),
-                    one.body.get(),
-                )),
-            ],
-        ),
-        Record::Secret(secret) => (
-            sql::SECRET_PUT,
-            vec![
-                Box::new(&*secret.name),
-                Box::new(&*secret.sealed.0),
-                Box::new(checksum::secret(&secret.name, &secret.sealed.0)),
-            ],
-        ),
-    };
-    Ok(Some(step(text, params)))
+    });
+    Step {
+        text: &table.insert,
+        params: params.collect(),
+    }
 }

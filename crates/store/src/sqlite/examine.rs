@@ -13,6 +13,7 @@ use crate::examine::{Examination, Examiner};
 use crate::migrate;
 use crate::options::Opening;
 use crate::sql;
+use crate::table::{self, Table};
 
 /// Up to this size, in bytes, all of a file is looked at when it is opened: 256 MiB, about a second.
 const WHOLE: u64 = 256 * 1024 * 1024;
@@ -42,9 +43,9 @@ pub(super) fn examine(path: &Path) -> Result<Examination, OpenError> {
         Ok(Some(problem)) => examiner.find("file", problem),
         Err(error) => examiner.find("file", error.to_string()),
     }
-    for (table, text, record) in transfer::tables() {
-        if let Err(error) = read(&look.conn, table, text, &record, &mut examiner) {
-            examiner.broken_table(table, error.to_string());
+    for table in table::tables() {
+        if let Err(error) = read(&look.conn, table, &mut examiner) {
+            examiner.broken_table(table.name, error.to_string());
         }
     }
     if let Err(error) = moments(&look.conn, &mut examiner) {
@@ -54,28 +55,22 @@ pub(super) fn examine(path: &Path) -> Result<Examination, OpenError> {
     Ok(examiner.finish())
 }
 
-fn read(
-    conn: &Connection,
-    table: &str,
-    text: &str,
-    record: &transfer::Read,
-    examiner: &mut Examiner,
-) -> Result<(), rusqlite::Error> {
-    let mut statement = conn.prepare(text)?;
+fn read(conn: &Connection, table: &Table, examiner: &mut Examiner) -> Result<(), rusqlite::Error> {
+    let mut statement = conn.prepare(&table.select)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        match record(row) {
-            Ok(record) => examiner.row(&record),
+        match transfer::record(table, row) {
+            Ok(row) => examiner.row(table, &row),
             Err(rusqlite::Error::FromSqlConversionFailure(_, _, cause)) => {
-                examiner.broken_row(table, cause.to_string());
+                examiner.broken_row(table.name, cause.to_string());
             }
-            Err(error) => examiner.broken_row(table, error.to_string()),
+            Err(error) => examiner.broken_row(table.name, error.to_string()),
         }
     }
     Ok(())
 }
 
-/// What no dump has.
+/// What no backup has.
 fn moments(conn: &Connection, examiner: &mut Examiner) -> Result<(), rusqlite::Error> {
     let mut statement = conn.prepare(sql::MOMENTS)?;
     let mut rows = statement.query([])?;
@@ -90,12 +85,12 @@ fn moments(conn: &Connection, examiner: &mut Examiner) -> Result<(), rusqlite::E
 }
 
 /// A connection that changes nothing.
-struct Look {
-    conn: Connection,
+pub(super) struct Look {
+    pub(super) conn: Connection,
 }
 
 impl Look {
-    fn at(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn at(path: &Path) -> Result<Self, OpenError> {
         let failed = |error| fail::opening(error, path);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);

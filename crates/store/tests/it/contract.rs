@@ -9,7 +9,7 @@ mod presence;
 mod secret;
 mod server_wide;
 mod tailnet;
-mod transfer;
+pub(crate) mod transfer;
 mod unique;
 
 macro_rules! contract {
@@ -99,9 +99,10 @@ contract! {
         opening_again_changes_nothing,
     ;
     transfer:
-        a_dump_restored_is_the_same_on_both_engines,
+        a_backup_restored_is_the_same_on_both_engines,
         a_restore_refuses_a_database_that_is_not_empty,
-        a_broken_dump_leaves_nothing,
-        a_dump_is_of_one_moment,
+        a_file_that_changes_after_it_was_verified_leaves_nothing,
+        a_restore_without_secrets_leaves_them_out,
+        a_backup_is_of_one_moment,
     ;
 }

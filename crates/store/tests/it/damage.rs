@@ -65,7 +65,7 @@ async fn fill(store: &Store) {
 }
 
 /// What the store says about everything, and then a write of each sort; an error says why.
-async fn answers(store: &Store) -> Result<Answers, String> {
+async fn answers(store: &Store, url: &StoreUrl) -> Result<Answers, String> {
     let told = |error: bowline_store::Error| error.to_string();
     let mut all = vec![format!("{:?}", store.tailnets().await.map_err(told)?)];
     for of in 1..=3 {
@@ -87,12 +87,10 @@ async fn answers(store: &Store) -> Result<Answers, String> {
     ));
     all.push(format!("{:?}", store.secret("noise").await.map_err(told)?));
     all.push(format!("{:?}", store.moment("clock").await.map_err(told)?));
-    let mut dump = Vec::new();
-    store
-        .dump(&mut dump)
+    let dumped = crate::backup::take(url)
         .await
         .map_err(|error| error.to_string())?;
-    all.push(String::from_utf8(dump).unwrap());
+    all.push(crate::backup::rows_of(&dumped));
     for of in 1..=3 {
         let seq = store.seq(tailnet(of)).await.map_err(told)?;
         let mut one: Batch = batch(of, seq);
@@ -170,8 +168,9 @@ async fn no_damaged_file_answers_wrongly_or_fails_without_saying_why() {
     let path = copy(directory.path(), &sound, 0).await;
     let found = examine(&StoreUrl::from(path.clone())).await.unwrap();
     assert!(found.is_sound() && found.tailnets == 3, "{found:?}");
-    let store = Store::open(&path.into(), options()).await.unwrap();
-    let expected = answers(&store).await.unwrap();
+    let url = StoreUrl::from(path);
+    let store = Store::open(&url, options()).await.unwrap();
+    let expected = answers(&store, &url).await.unwrap();
     store.close().await;
 
     let mut draw = Draw(20_261_130);
@@ -187,7 +186,8 @@ async fn no_damaged_file_answers_wrongly_or_fails_without_saying_why() {
         let doctor = examine(&StoreUrl::from(path.clone())).await;
         let is_seen = doctor.as_ref().map_or(true, |found| !found.is_sound());
         seen += u32::from(is_seen);
-        match Store::open(&path.into(), options()).await {
+        let url = StoreUrl::from(path);
+        match Store::open(&url, options()).await {
             Err(error) => {
                 let text = error.to_string();
                 assert!(text.contains(&format!("{number}.db")), "{what}: {text}");
@@ -195,7 +195,7 @@ async fn no_damaged_file_answers_wrongly_or_fails_without_saying_why() {
                 refused += 1;
             }
             Ok(store) => {
-                match answers(&store).await {
+                match answers(&store, &url).await {
                     Ok(answers) if answers == expected => same += 1,
                     Ok(answers) => {
                         let differs = answers.0.iter().zip(&expected.0).position(|(a, b)| a != b);

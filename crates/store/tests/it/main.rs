@@ -6,6 +6,7 @@
     reason = "what the settings allow in tests does not reach the functions that tests share"
 )]
 
+mod backup;
 mod contract;
 mod crash;
 mod damage;
