@@ -161,6 +161,25 @@ fn structure(conn: &Connection, table: Option<&str>) -> Result<Vec<String>, rusq
     let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
     let mut problems = lines.collect::<Result<Vec<_>, _>>()?;
     problems.retain(|line| line != "ok");
+    problems.extend(broken_indexes(conn, table)?);
+    Ok(problems)
+}
+
+/// Indexes that cannot be read. The check above passes over the index of an empty table whose page
+/// is one of a table.
+fn broken_indexes(conn: &Connection, table: Option<&str>) -> Result<Vec<String>, rusqlite::Error> {
+    let text = "SELECT tbl_name, name FROM sqlite_master \
+                WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = coalesce($1, tbl_name)";
+    let mut statement = conn.prepare(text)?;
+    let indexes = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut problems = Vec::new();
+    for index in indexes {
+        let (table, name): (String, String) = index?;
+        let read = format!("SELECT count(*) FROM {table} INDEXED BY {name}");
+        if let Err(error) = conn.query_row(&read, [], |_| Ok(())) {
+            problems.push(format!("index {name}: {error}"));
+        }
+    }
     Ok(problems)
 }
 
