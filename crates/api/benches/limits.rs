@@ -159,6 +159,7 @@ async fn run(devices: usize) {
         .await
         .unwrap();
     let admin = engine.authenticate(made.token.expose()).unwrap();
+    let admin = admin.asking(bowline_model::requirement::Requirement::CALLER);
     let ids = tailnet(&engine, &admin, devices).await;
     let mut bench = Bench {
         router: router(engine.clone(), ApiOptions::default()),

@@ -9,8 +9,12 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bowline_admission::{Origin, Shown};
-use bowline_engine::{Access, Actor, Scope, StoreFailure};
+use bowline_engine::credential::{READ_KEYS, WRITE_KEYS};
+use bowline_engine::{Actor, StoreFailure};
 use bowline_model::id::{DeviceId, TailnetId};
+use bowline_model::requirement::{self as model, Requirement};
+use bowline_model::right::Right;
+use bowline_model::scope::Scope;
 use http::StatusCode;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -23,24 +27,17 @@ pub const OPERATOR_TAILNET: &str = "x-bowline-tailnet";
 
 /// What an operation needs.
 pub(crate) trait Need: Send + Sync + 'static {
-    /// The scope.
-    const SCOPE: Scope;
-    /// Reading or writing.
-    const ACCESS: Access;
-    /// Whether a caller who may not is told that there is nothing (404 and not 403): the official
-    /// service does so for these.
-    const HIDDEN: bool = false;
+    /// What it needs.
+    const REQUIREMENT: Requirement;
 }
 
 macro_rules! need {
-    ($($(#[$doc:meta])* $name:ident = $scope:ident $access:ident $(hidden $hidden:literal)?;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $requirement:expr;)*) => {
         $(
             $(#[$doc])*
             pub(crate) struct $name;
             impl Need for $name {
-                const SCOPE: Scope = Scope::$scope;
-                const ACCESS: Access = Access::$access;
-                $(const HIDDEN: bool = $hidden;)?
+                const REQUIREMENT: Requirement = $requirement;
             }
         )*
     };
@@ -48,39 +45,50 @@ macro_rules! need {
 
 need! {
     /// Reads devices.
-    DevicesRead = DevicesCore Read;
+    DevicesRead = Requirement::all(&[Scope::DEVICES_CORE_READ], Right::ReadDevices);
     /// Changes devices.
-    DevicesWrite = DevicesCore Write;
+    DevicesWrite = Requirement::all(&[Scope::DEVICES_CORE], Right::WriteDevices);
     /// Changes tags of devices.
-    TagsWrite = DevicesTags Write;
+    TagsWrite = Requirement::all(&[Scope::DEVICES_CORE], Right::SetDeviceTags);
     /// Reads routes of devices.
-    RoutesRead = DevicesRoutes Read;
+    RoutesRead = Requirement::all(&[Scope::DEVICES_ROUTES_READ], Right::ReadNetwork);
     /// Changes routes of devices.
-    RoutesWrite = DevicesRoutes Write;
+    RoutesWrite = Requirement::all(&[Scope::DEVICES_ROUTES], Right::WriteNetwork);
     /// Reads posture attributes.
-    AttributesRead = DevicesPostureAttributes Read;
+    AttributesRead = Requirement::all(&[Scope::DEVICES_POSTURE_ATTRIBUTES_READ], Right::PostureAttributes);
     /// Changes posture attributes.
-    AttributesWrite = DevicesPostureAttributes Write;
+    AttributesWrite = Requirement::all(&[Scope::DEVICES_POSTURE_ATTRIBUTES], Right::PostureAttributes);
     /// Makes auth keys.
-    AuthKeysWrite = AuthKeys Write;
-    /// Makes API access tokens.
-    TokensWrite = ApiAccessTokens Write;
+    AuthKeysWrite = Requirement::all(&[Scope::AUTH_KEYS], Right::AuthKeys);
+    /// Makes API access tokens. A token shows nobody but its user.
+    TokensWrite = Requirement::all(&[Scope::API_ACCESS_TOKENS], Right::ApiCredentials).people_only();
+    /// Lists keys.
+    KeysList = Requirement::any(READ_KEYS);
+    /// Reads a key.
+    KeysRead = Requirement::any_or_own(READ_KEYS);
+    /// Changes or revokes a key.
+    KeysWrite = Requirement::any_or_own(WRITE_KEYS);
+    /// Decides about an SSH session.
+    SessionsWrite = Requirement::any_or_own(&[model::Need {
+        scopes: &[Scope::DEVICES_CORE],
+        right: Right::WriteDevices,
+    }]);
     /// Reads the policy file.
-    PolicyRead = PolicyFile Read;
+    PolicyRead = Requirement::all(&[Scope::POLICY_FILE_READ], Right::ReadPolicyFile);
     /// Changes the policy file.
-    PolicyWrite = PolicyFile Write;
+    PolicyWrite = Requirement::all(&[Scope::POLICY_FILE], Right::WritePolicyFile);
     /// Reads DNS settings.
-    DnsRead = Dns Read;
+    DnsRead = Requirement::all(&[Scope::DNS_READ], Right::ReadNetwork);
     /// Changes DNS settings.
-    DnsWrite = Dns Write;
+    DnsWrite = Requirement::all(&[Scope::DNS], Right::WriteNetwork);
     /// Reads users.
-    UsersRead = Users Read hidden true;
+    UsersRead = Requirement::all(&[Scope::USERS_READ], Right::ReadUsers).hidden();
     /// Changes users. Not hidden: of a change it is told that it was refused.
-    UsersWrite = Users Write;
+    UsersWrite = Requirement::all(&[Scope::USERS], Right::WriteUsers);
     /// Reads settings.
-    SettingsRead = FeatureSettings Read;
+    SettingsRead = Requirement::all(&[Scope::FEATURE_SETTINGS_READ], Right::ReadSettings);
     /// Changes settings.
-    SettingsWrite = FeatureSettings Write;
+    SettingsWrite = Requirement::all(&[Scope::FEATURE_SETTINGS], Right::WriteSettings);
 }
 
 /// A caller who has what the operation needs, in the tailnet that the path names.
@@ -93,33 +101,12 @@ impl<N: Need> FromRequestParts<Api> for Caller<N> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let actor = actor(parts, api).await?;
-        if !actor.may(N::SCOPE, N::ACCESS) {
-            return Err(if N::HIDDEN {
-                ApiError::not_found()
-            } else {
-                ApiError::forbidden()
-            });
-        }
+        let actor = actor(parts, api).await?.asking(N::REQUIREMENT);
+        actor.check()?;
         Ok(Self {
             actor,
             need: PhantomData,
         })
-    }
-}
-
-/// A caller with any access to the API; what they may see depends on the object.
-pub(crate) struct Anyone(pub(crate) Actor);
-
-impl FromRequestParts<Api> for Anyone {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let actor = actor(parts, api).await?;
-        if !actor.may_use_api() {
-            return Err(ApiError::forbidden());
-        }
-        Ok(Self(actor))
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bowline_engine::{Refusal, StoreFailure};
+use bowline_model::requirement::Denied;
 use bowline_model::text::shown;
 use bowline_policy::Failure;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -68,11 +69,22 @@ impl ApiError {
     }
 }
 
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Forbidden => Self::forbidden(),
+            Denied::NotFound => Self::not_found(),
+            Denied::Unauthenticated => Self::unauthorized(),
+        }
+    }
+}
+
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotFound => Self::not_found(),
             Refusal::NotPermitted => Self::forbidden(),
+            Refusal::Unauthenticated => Self::unauthorized(),
             Refusal::Invalid(message) => Self::bad_request(message),
             Refusal::Store(failure) => {
                 if failure.is_condition() {

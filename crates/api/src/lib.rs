@@ -28,7 +28,7 @@ use heavy::Heavy;
 pub use caller::OPERATOR_TAILNET;
 pub use error::ApiError;
 pub use openapi::document as openapi;
-pub use operations::{Operation, Requirement, Verb, operations};
+pub use operations::{Operation, Verb, operations};
 
 /// How the API is served.
 #[derive(Debug, Clone, Copy)]

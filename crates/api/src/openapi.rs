@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 
 use axum::body::Bytes;
 use axum::response::{IntoResponse as _, Response};
-use bowline_engine::{Access, Scope};
+use bowline_model::requirement::Rule;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 
-use crate::operations::{Operation, Requirement, Verb, operations};
+use crate::operations::{Operation, operations};
 
 /// Schemas and parameters. Tests hold every answer, and every body that was accepted, against them.
 const COMPONENTS: &str = include_str!("openapi/components.json");
@@ -80,31 +80,26 @@ fn operation_json(operation: Operation) -> Value {
         }
         value["requestBody"] = json!({"required": !is_file, "content": content});
     }
-    match operation.requirement {
-        Requirement::Nothing => value["security"] = json!([]),
-        Requirement::Operator => value["x-operator-only"] = json!(true),
-        Requirement::Scope { scope, access, .. } => {
-            value["x-required-scope"] = json!([scope_text(scope, access)]);
-        }
-        Requirement::AnyToken => {
-            let access = if operation.verb == Verb::Get {
-                Access::Read
-            } else {
-                Access::Write
-            };
-            let scopes = operation.scopes.iter();
-            let scopes: Vec<String> = scopes.map(|scope| scope_text(*scope, access)).collect();
+    match operation.requirement.rule {
+        Rule::Anybody => value["security"] = json!([]),
+        Rule::Operator => value["x-operator-only"] = json!(true),
+        _ => {
+            let mut scopes: Vec<String> = Vec::new();
+            for scope in operation
+                .requirement
+                .needs()
+                .iter()
+                .flat_map(|need| need.scopes)
+            {
+                let scope = scope.to_string();
+                if !scopes.contains(&scope) {
+                    scopes.push(scope);
+                }
+            }
             value["x-required-scope"] = json!(scopes);
         }
     }
     value
-}
-
-fn scope_text(scope: Scope, access: Access) -> String {
-    match access {
-        Access::Read => format!("{}:read", scope.as_str()),
-        Access::Write => scope.as_str().to_owned(),
-    }
 }
 
 /// `GET /api/v2?outputOpenapiSchema=true`. Anybody may ask, so it is made once.

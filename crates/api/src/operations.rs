@@ -6,9 +6,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use bowline_engine::{Access, Scope};
+use bowline_model::requirement::Requirement;
 
-use crate::caller::{Anyone, Caller, Need, ServerOperator, note_refused};
+use crate::caller::{Caller, Need, ServerOperator, note_refused};
 use crate::v2::{
     attributes, clock, devices, dns, keys, logins, policy, settings, ssh_checks, tailnets, users,
 };
@@ -52,26 +52,6 @@ impl Verb {
     }
 }
 
-/// What a caller must have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Requirement {
-    /// Nothing, not even a credential.
-    Nothing,
-    /// A token whose user has any access to the API; the rest depends on the object.
-    AnyToken,
-    /// To be the operator of the server.
-    Operator,
-    /// A scope.
-    Scope {
-        /// The scope.
-        scope: Scope,
-        /// Reading or writing.
-        access: Access,
-        /// Whether a caller without it is told that there is nothing.
-        hidden: bool,
-    },
-}
-
 /// One operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Operation {
@@ -87,21 +67,12 @@ pub struct Operation {
     pub(crate) query: &'static [&'static str],
     pub(crate) body: Option<&'static str>,
     pub(crate) answer: Option<&'static str>,
-    pub(crate) scopes: &'static [Scope],
 }
 
 impl Operation {
     /// Whether it changes something: what only asks may be a `POST` too.
     pub fn changes(&self) -> bool {
-        let only_reads = matches!(
-            self.requirement,
-            Requirement::Nothing
-                | Requirement::Scope {
-                    access: Access::Read,
-                    ..
-                }
-        );
-        self.verb != Verb::Get && !only_reads
+        self.verb != Verb::Get && !self.requirement.only_reads()
     }
 
     /// Whether it takes a body.
@@ -125,7 +96,6 @@ struct Row {
     body: Option<&'static str>,
     has_policy: bool,
     answer: Option<&'static str>,
-    scopes: &'static [Scope],
     serve: fn(MethodFilter) -> Served,
 }
 
@@ -150,7 +120,6 @@ const fn row(
         body: None,
         has_policy: false,
         answer: None,
-        scopes: &[],
         serve,
     }
 }
@@ -174,12 +143,6 @@ impl Row {
         self.body(schema)
     }
 
-    /// Scopes of which one is needed, where the gate does not say it because it depends on the object.
-    const fn scopes(mut self, scopes: &'static [Scope]) -> Self {
-        self.scopes = scopes;
-        self
-    }
-
     /// Schema of the answer; without one it has an empty body.
     const fn answer(mut self, schema: &'static str) -> Self {
         self.answer = Some(schema);
@@ -193,19 +156,11 @@ trait Gate {
 }
 
 impl<N: Need> Gate for Caller<N> {
-    const REQUIREMENT: Requirement = Requirement::Scope {
-        scope: N::SCOPE,
-        access: N::ACCESS,
-        hidden: N::HIDDEN,
-    };
-}
-
-impl Gate for Anyone {
-    const REQUIREMENT: Requirement = Requirement::AnyToken;
+    const REQUIREMENT: Requirement = N::REQUIREMENT;
 }
 
 impl Gate for ServerOperator {
-    const REQUIREMENT: Requirement = Requirement::Operator;
+    const REQUIREMENT: Requirement = Requirement::OPERATOR;
 }
 
 /// Argument lists, as axum names them: how arguments come, then the arguments.
@@ -214,7 +169,7 @@ trait Arguments {
 }
 
 impl Arguments for ((),) {
-    const REQUIREMENT: Requirement = Requirement::Nothing;
+    const REQUIREMENT: Requirement = Requirement::ANYBODY;
 }
 
 macro_rules! arguments {
@@ -257,10 +212,6 @@ const SPLIT_DNS: &str = "/tailnet/{tailnet}/dns/split-dns";
 const DNS: &str = "/tailnet/{tailnet}/dns/configuration";
 const SETTINGS: &str = "/tailnet/{tailnet}/settings";
 const ROUTES: &str = "/device/{deviceId}/routes";
-/// Kinds of keys that there are.
-const KEY_SCOPES: &[Scope] = &[Scope::AuthKeys, Scope::ApiAccessTokens];
-/// The session's own user needs none.
-const SESSION_SCOPES: &[Scope] = &[Scope::DevicesCore];
 const ATTRIBUTE: &str = "/device/{deviceId}/attributes/{attributeKey}";
 
 #[rustfmt::skip]
@@ -306,20 +257,20 @@ const TABLE: &[Row] = &[
     row(Get, "/tailnet/{tailnet}/ssh-checks", "listSshChecks", "List the SSH sessions that wait to be confirmed", |m| by(ssh_checks::list)(m))
         .answer("SshCheckList"),
     row(Post, SSH_CHECK, "confirmSshCheck", "Confirm an SSH session", |m| by(ssh_checks::confirm)(m))
-        .scopes(SESSION_SCOPES).answer("Empty"),
+        .answer("Empty"),
     row(Delete, SSH_CHECK, "refuseSshCheck", "Refuse an SSH session", |m| by(ssh_checks::refuse)(m))
-        .scopes(SESSION_SCOPES).answer("Empty"),
+        .answer("Empty"),
 
     row(Get, KEYS, "listTailnetKeys", "List valid keys, the caller's own or all", |m| by(keys::list)(m))
-        .query(&["all"]).scopes(KEY_SCOPES).answer("KeyList"),
+        .query(&["all"]).answer("KeyList"),
     row(Post, KEYS, "createKey", "Make an auth key", |m| by(keys::create)(m))
         .body("NewKey").answer("Key"),
     row(Get, KEY, "getKey", "Get a key, valid or not", |m| by(keys::get)(m))
-        .scopes(KEY_SCOPES).answer("Key"),
+        .answer("Key"),
     row(Delete, KEY, "deleteKey", "Revoke a key", |m| by(keys::delete)(m))
-        .scopes(KEY_SCOPES).answer("Empty"),
+        .answer("Empty"),
     row(Put, KEY, "setKey", "Change a key; the kinds that are served cannot be changed", |m| by(keys::update)(m))
-        .scopes(KEY_SCOPES).answer("Key"),
+        .answer("Key"),
     row(Post, "/tailnet/{tailnet}/access-tokens", "createAccessToken", "Make an API access token", |m| by(keys::create_token)(m))
         .body("NewAccessToken").answer("Key"),
 
@@ -393,7 +344,6 @@ impl Row {
             query: self.query,
             body: self.body,
             answer: self.answer,
-            scopes: self.scopes,
         }
     }
 }

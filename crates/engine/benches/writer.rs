@@ -52,6 +52,7 @@ async fn run(devices: usize) {
         .await
         .unwrap();
     let admin = engine.authenticate(made.token.expose()).unwrap();
+    let admin = admin.asking(bowline_model::requirement::Requirement::CALLER);
     let new = NewAuthKey {
         reusable: true,
         ..NewAuthKey::default()

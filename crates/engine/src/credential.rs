@@ -7,13 +7,17 @@ use std::sync::Arc;
 use bowline_model::audit::Target;
 use bowline_model::credential::{AuthKey, Credential, Kind, LIFETIME_MAX_SECONDS, is_description};
 use bowline_model::id::{KeyId, UserId};
+use bowline_model::principal::Principal;
+use bowline_model::requirement::Need;
+use bowline_model::right::Right;
+use bowline_model::scope::{Access, Scope};
 pub use bowline_model::secret::Minted;
 use bowline_model::secret::{Presented, SecretKind};
-use bowline_model::user::Status;
+use bowline_model::user::Role;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::core::actor::{Access, Actor, Principal, Scope};
+use crate::core::actor::Actor;
 use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
@@ -50,11 +54,41 @@ pub(crate) fn target(credential: &Credential) -> Target {
     }
 }
 
-/// The scope that a credential's kind needs.
-pub fn scope_of(credential: &Credential) -> Scope {
-    match credential.kind {
-        Kind::Auth(_) => Scope::AuthKeys,
-        Kind::Api => Scope::ApiAccessTokens,
+/// What each kind of key needs to be seen, one after the other.
+pub const READ_KEYS: &[Need] = &[
+    READ_AUTH_KEYS,
+    READ_ACCESS_TOKENS,
+    READ_OAUTH_KEYS,
+    READ_FEDERATED_KEYS,
+];
+/// What each kind of key needs to be made, changed or revoked, one after the other.
+pub const WRITE_KEYS: &[Need] = &[
+    WRITE_AUTH_KEYS,
+    WRITE_ACCESS_TOKENS,
+    WRITE_OAUTH_KEYS,
+    WRITE_FEDERATED_KEYS,
+];
+
+const fn keys(scopes: &'static [Scope], right: Right) -> Need {
+    Need { scopes, right }
+}
+
+const READ_AUTH_KEYS: Need = keys(&[Scope::AUTH_KEYS_READ], Right::AuthKeys);
+const READ_ACCESS_TOKENS: Need = keys(&[Scope::API_ACCESS_TOKENS_READ], Right::ApiCredentials);
+const READ_OAUTH_KEYS: Need = keys(&[Scope::OAUTH_KEYS_READ], Right::ApiCredentials);
+const READ_FEDERATED_KEYS: Need = keys(&[Scope::FEDERATED_KEYS_READ], Right::ApiCredentials);
+const WRITE_AUTH_KEYS: Need = keys(&[Scope::AUTH_KEYS], Right::AuthKeys);
+const WRITE_ACCESS_TOKENS: Need = keys(&[Scope::API_ACCESS_TOKENS], Right::ApiCredentials);
+const WRITE_OAUTH_KEYS: Need = keys(&[Scope::OAUTH_KEYS], Right::ApiCredentials);
+const WRITE_FEDERATED_KEYS: Need = keys(&[Scope::FEDERATED_KEYS], Right::ApiCredentials);
+
+/// What is needed to see a credential (`Access::Read`), or to change and revoke it.
+fn need_of(credential: &Credential, access: Access) -> Need {
+    match (&credential.kind, access) {
+        (Kind::Auth(_), Access::Read) => READ_AUTH_KEYS,
+        (Kind::Auth(_), Access::Write) => WRITE_AUTH_KEYS,
+        (Kind::Api, Access::Read) => READ_ACCESS_TOKENS,
+        (Kind::Api, Access::Write) => WRITE_ACCESS_TOKENS,
     }
 }
 
@@ -150,16 +184,14 @@ impl Engine {
         user: Option<UserId>,
         new: NewAuthKey,
     ) -> Result<(Minted, Arc<Credential>), Refusal> {
-        if !actor.may(Scope::AuthKeys, Access::Write) {
-            return Err(Refusal::NotPermitted);
-        }
         check_description(&new.description)?;
         lifetime(new.expiry_seconds)?;
         tag::check_count(&new.tags)?;
-        let maker = actor.clone();
         self.write(actor, move |draft| {
-            let user = acting::user_for(draft.view(), &maker, user)?;
-            let tags = tag::permitted(draft.view(), &maker, &new.tags)?;
+            let maker = draft.actor();
+            let user = acting::user_for(draft.view(), maker, user)?;
+            let tags = tag::permitted(draft.view(), maker, &new.tags)?;
+            let maker = acting::maker(maker).filter(|maker| *maker != user);
             let (id, minted) = mint(draft, SecretKind::Auth)?;
             let now = draft.now();
             let credential = Credential {
@@ -169,7 +201,7 @@ impl Engine {
                     ephemeral: new.ephemeral,
                     preauthorized: new.preauthorized,
                     tags,
-                    maker: maker.user().filter(|maker| *maker != user),
+                    maker,
                     used: None,
                 }),
                 hash: minted.hash(),
@@ -203,16 +235,23 @@ impl Engine {
         description: &str,
         expiry_seconds: Option<i64>,
     ) -> Result<(Minted, Arc<Credential>), Refusal> {
-        if !actor.may(Scope::ApiAccessTokens, Access::Write) {
-            return Err(Refusal::NotPermitted);
-        }
         check_description(description)?;
         lifetime(expiry_seconds)?;
-        let (maker, description) = (actor.clone(), description.to_owned());
+        let description = description.to_owned();
         self.write(actor, move |draft| {
-            let user = acting::user_for(draft.view(), &maker, user)?;
+            let maker = draft.actor();
+            let user = acting::user_for(draft.view(), maker, user)?;
             // A token shows nobody but its user: what somebody else does with it would be theirs.
-            if maker.user().is_some_and(|own| own != user) {
+            let may = match &maker.principal {
+                Principal::User { id, .. } => *id == user,
+                Principal::Operator => true,
+                Principal::OAuthClient(_)
+                | Principal::FederatedIdentity(_)
+                | Principal::AuthKey { .. }
+                | Principal::Device { .. }
+                | Principal::System => false,
+            };
+            if !may {
                 return Err(Refusal::NotPermitted);
             }
             let (minted, credential) = mint_token(draft, user, &description, expiry_seconds)?;
@@ -226,19 +265,13 @@ impl Engine {
     /// # Errors
     /// `NotFound` also for another user's API access token, unless the actor may see all.
     pub async fn revoke_credential(&self, actor: &Actor, id: KeyId) -> Result<(), Refusal> {
-        let actor_copy = actor.clone();
         self.write(actor, move |draft| {
             let credential = draft
                 .view()
                 .credential(id)
                 .cloned()
                 .ok_or(Refusal::NotFound)?;
-            if !may_see(&actor_copy, &credential) {
-                return Err(Refusal::NotFound);
-            }
-            if !actor_copy.may(scope_of(&credential), Access::Write) {
-                return Err(Refusal::NotPermitted);
-            }
+            check(draft.actor(), &credential, Access::Write)?;
             if credential.revoked.is_some() {
                 return Ok(());
             }
@@ -258,17 +291,38 @@ impl Engine {
         .await
     }
 
-    /// A credential that the actor may see, valid or not.
+    /// A credential that the actor may see, valid or not. Everybody may see the one that they showed.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound` also for another user's API access token, unless the actor may see all;
+    /// `NotPermitted` without what its kind needs.
     pub fn credential(&self, actor: &Actor, id: KeyId) -> Result<Arc<Credential>, Refusal> {
+        self.find_credential(actor, id, Access::Read)
+    }
+
+    /// A credential that the actor may change, valid or not.
+    ///
+    /// # Errors
+    /// As [`Self::credential`].
+    pub fn credential_to_change(
+        &self,
+        actor: &Actor,
+        id: KeyId,
+    ) -> Result<Arc<Credential>, Refusal> {
+        self.find_credential(actor, id, Access::Write)
+    }
+
+    fn find_credential(
+        &self,
+        actor: &Actor,
+        id: KeyId,
+        access: Access,
+    ) -> Result<Arc<Credential>, Refusal> {
+        actor.check()?;
         let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
-        snapshot
-            .credential(id)
-            .filter(|credential| may_see(actor, credential))
-            .cloned()
-            .ok_or(Refusal::NotFound)
+        let credential = snapshot.credential(id).ok_or(Refusal::NotFound)?;
+        check(actor, credential, access)?;
+        Ok(credential.clone())
     }
 
     /// Valid credentials: the actor's own, or with `all` everybody's that they may read.
@@ -276,17 +330,24 @@ impl Engine {
         let Some(snapshot) = self.snapshot(actor.tailnet) else {
             return Vec::new();
         };
-        let own = actor.user();
-        let all = all || own.is_none();
+        if actor.check().is_err() {
+            return Vec::new();
+        }
+        let is_listed = |credential: &Credential| match &actor.principal {
+            Principal::User { id, .. } => credential.user == Some(*id) || all,
+            // The tailnet's own, which are nobody's.
+            Principal::OAuthClient(_) | Principal::FederatedIdentity(_) => {
+                credential.user.is_none() || all
+            }
+            Principal::Operator => true,
+            Principal::AuthKey { .. } | Principal::Device { .. } | Principal::System => false,
+        };
         let now = self.now();
         snapshot
             .credentials()
             .filter(|credential| credential.is_valid(now))
-            .filter(|credential| {
-                let is_own = own.is_some() && credential.user == own;
-                is_own || (all && may_see(actor, credential))
-            })
-            .filter(|credential| actor.may(scope_of(credential), Access::Read))
+            .filter(|credential| is_listed(credential) && may_see(actor, credential))
+            .filter(|credential| actor.may(&need_of(credential, Access::Read)))
             .cloned()
             .collect()
     }
@@ -307,33 +368,41 @@ impl Engine {
         let tailnet = self.0.directory.credential(presented.id)?;
         let snapshot = self.snapshot(tailnet)?;
         let credential = snapshot.credential(presented.id)?;
-        let is_good = credential.hash == presented.hash
-            && credential.is_valid(self.now())
-            && credential.kind == Kind::Api;
-        let user = snapshot.user(credential.user?)?;
-        if !is_good || user.status != Status::Active {
+        if credential.hash != presented.hash {
             return None;
         }
-        Some(Actor {
-            tailnet,
-            principal: Principal::User {
-                id: user.id,
-                login: user.login_name.clone(),
-                role: user.role,
-            },
-            credential: Some(credential.id),
-        })
+        Actor::presenting(&snapshot, credential, self.now())
     }
 }
 
-/// Auth keys are seen by everybody with the scope; somebody's API access tokens by themselves, the
-/// operator, and those who may do everything.
+/// Whether an actor may see or change a credential.
+fn check(actor: &Actor, credential: &Credential, access: Access) -> Result<(), Refusal> {
+    if !may_see(actor, credential) {
+        return Err(Refusal::NotFound);
+    }
+    let is_own = access == Access::Read && actor.credential == Some(credential.id);
+    if is_own || actor.may(&need_of(credential, access)) {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
+    }
+}
+
+/// Whether an actor may know of a credential. Auth keys are seen by everybody who has what they
+/// need; somebody's API access tokens by themselves, by those who may do everything, and by what was
+/// given the scope for them.
 fn may_see(actor: &Actor, credential: &Credential) -> bool {
-    use bowline_model::user::Role;
     match (&credential.kind, &actor.principal) {
-        (Kind::Auth(_), _) | (Kind::Api, Principal::Operator) => true,
         (Kind::Api, Principal::User { id, role, .. }) => {
             credential.user == Some(*id) || matches!(role, Role::Owner | Role::Admin)
+        }
+        (Kind::Auth(_), _)
+        | (
+            Kind::Api,
+            Principal::OAuthClient(_) | Principal::FederatedIdentity(_) | Principal::Operator,
+        ) => true,
+        (Kind::Api, Principal::AuthKey { .. } | Principal::Device { .. } | Principal::System) => {
+            false
         }
     }
 }

@@ -23,7 +23,7 @@ use bowline_netmap::snapshot::Snapshot;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::core::actor::{Access, Actor, Scope};
+use crate::core::actor::Actor;
 use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::failure::Refusal;
@@ -31,14 +31,6 @@ use crate::device::approval::{ROUTES_MAX, approve_routes};
 use crate::device::name::free_name;
 use crate::device::target::device_target;
 use crate::people::acting;
-
-fn need(actor: &Actor, scope: Scope) -> Result<(), Refusal> {
-    if actor.may(scope, Access::Write) {
-        Ok(())
-    } else {
-        Err(Refusal::NotPermitted)
-    }
-}
 
 /// Notes that a key that did not expire does again, where that is so: the official log has an event
 /// of its own for it beside the one about the moment.
@@ -67,6 +59,7 @@ impl Engine {
         actor: &Actor,
         id: DeviceId,
     ) -> Result<(Arc<Snapshot>, Arc<Entry>), Refusal> {
+        actor.check()?;
         let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
         let entry = snapshot.device(id).cloned().ok_or(Refusal::NotFound)?;
         Ok((snapshot, entry))
@@ -83,7 +76,6 @@ impl Engine {
         id: DeviceId,
         wanted: &str,
     ) -> Result<(), Refusal> {
-        need(actor, Scope::DevicesCore)?;
         let wanted = wanted.trim().trim_end_matches('.').to_lowercase();
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
@@ -117,7 +109,6 @@ impl Engine {
     /// # Errors
     /// `NotFound`.
     pub async fn delete_device(&self, actor: &Actor, id: DeviceId) -> Result<(), Refusal> {
-        need(actor, Scope::DevicesCore)?;
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
             draft.audit(
@@ -143,7 +134,6 @@ impl Engine {
         id: DeviceId,
         authorized: bool,
     ) -> Result<(), Refusal> {
-        need(actor, Scope::DevicesCore)?;
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
             if device.authorized == authorized {
@@ -171,7 +161,6 @@ impl Engine {
     /// # Errors
     /// `NotFound`.
     pub async fn expire_device(&self, actor: &Actor, id: DeviceId) -> Result<(), Refusal> {
-        need(actor, Scope::DevicesCore)?;
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
             if device.expired {
@@ -209,7 +198,6 @@ impl Engine {
         id: DeviceId,
         disabled: Option<bool>,
     ) -> Result<(), Refusal> {
-        need(actor, Scope::DevicesCore)?;
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
             // That a tagged device does not expire is the server's word until somebody says it too.
@@ -250,7 +238,6 @@ impl Engine {
         id: DeviceId,
         routes: &[String],
     ) -> Result<Arc<Entry>, Refusal> {
-        need(actor, Scope::DevicesRoutes)?;
         if routes.len() > ROUTES_MAX {
             return Err(Refusal::invalid(format!(
                 "a device can have at most {ROUTES_MAX} routes"
@@ -294,7 +281,6 @@ impl Engine {
         id: DeviceId,
         ipv4: Option<&str>,
     ) -> Result<(), Refusal> {
-        need(actor, Scope::DevicesCore)?;
         let wanted = ipv4
             .filter(|text| !text.is_empty())
             .map(|text| {
@@ -338,19 +324,17 @@ impl Engine {
         id: DeviceId,
         tags: Vec<String>,
     ) -> Result<(), Refusal> {
-        need(actor, Scope::DevicesTags)?;
         tag::check_count(&tags)?;
-        let assigning = actor.clone();
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
-            let tags = tag::permitted(draft.view(), &assigning, &tags)?;
+            let tags = tag::permitted(draft.view(), draft.actor(), &tags)?;
             if tags == device.tags {
                 return Ok(());
             }
             let user = device.user.filter(|id| draft.view().user(*id).is_some());
             if tags.is_empty() {
                 let user = user.ok_or_else(|| tag::refused::<&str>(&[]))?;
-                acting::check(draft.view(), &assigning, user)?;
+                acting::check(draft.view(), draft.actor(), user)?;
             }
             draft.audit(
                 "UPDATE",

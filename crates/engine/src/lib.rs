@@ -24,7 +24,7 @@ pub mod tailnet;
 
 pub use bowline_store::Column;
 
-pub use crate::core::actor::{Access, Actor, Principal, Scope, role_may};
+pub use crate::core::actor::Actor;
 pub use crate::core::clock::{Clock, Random, SystemClock, SystemRandom};
 pub use crate::core::engine::{Counters, Engine, Event, OpenError, Settings};
 pub use crate::core::failure::{Refusal, StoreFailure};

@@ -14,6 +14,7 @@ use bowline_model::audit::Target;
 use bowline_model::device::{Device, HostFacts};
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::principal::Principal;
 use bowline_model::user::Status;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Column;
@@ -21,7 +22,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::core::actor::{Access, Actor, Principal, Scope};
+use crate::core::actor::Actor;
 use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
@@ -306,9 +307,7 @@ impl Engine {
     /// # Errors
     /// `NotPermitted` without the role.
     pub fn logins(&self, actor: &Actor) -> Result<Vec<Login>, Refusal> {
-        if !actor.may(Scope::DevicesCore, Access::Read) {
-            return Err(Refusal::NotPermitted);
-        }
+        actor.check()?;
         let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
         let sees_all = matches!(actor.principal, Principal::Operator) || self.tailnets().len() == 1;
         let is_wanted =
@@ -335,7 +334,7 @@ impl Engine {
         user: Option<&str>,
         tags: Option<Vec<String>>,
     ) -> Result<DeviceId, Refusal> {
-        need(actor)?;
+        actor.check()?;
         tag::check_count(tags.as_deref().unwrap_or_default())?;
         let waiting = self.login(code);
         let waiting = waiting.filter(|login| login.state == LoginState::Waiting);
@@ -353,8 +352,8 @@ impl Engine {
             return Err(elsewhere());
         }
         let decided = self
-            .decide_login(actor, code, move |draft, actor, request| {
-                let device = confirm(draft, actor, request, user, tags.as_deref())?;
+            .decide_login(actor, code, move |draft, request| {
+                let device = confirm(draft, request, user, tags.as_deref())?;
                 let tailnet = draft.view().id();
                 Ok(LoginState::Confirmed { tailnet, device })
             })
@@ -372,9 +371,9 @@ impl Engine {
     /// # Errors
     /// `NotFound` when no such login waits.
     pub async fn refuse_login(&self, actor: &Actor, code: &str) -> Result<(), Refusal> {
-        need(actor)?;
+        actor.check()?;
         let code_copy = code.to_owned();
-        self.decide_login(actor, code, move |draft, _, request| {
+        self.decide_login(actor, code, move |draft, request| {
             let target = Target {
                 id: code_copy.clone(),
                 name: request.facts.hostname.clone(),
@@ -397,17 +396,14 @@ impl Engine {
         mut decide: F,
     ) -> Result<LoginState, Refusal>
     where
-        F: FnMut(&mut Draft<'_>, &Actor, &Registration) -> Result<LoginState, Refusal>
-            + Send
-            + 'static,
+        F: FnMut(&mut Draft<'_>, &Registration) -> Result<LoginState, Refusal> + Send + 'static,
     {
         let logins = self.logins_room();
         let request = logins.claim(self.now(), code).ok_or(Refusal::NotFound)?;
         let (engine, actor, code) = (self.clone(), actor.clone(), code.to_owned());
         let work = async move {
-            let by = actor.clone();
             let decided = engine
-                .write(&by, move |draft| decide(draft, &actor, &request.request))
+                .write(&actor, move |draft| decide(draft, &request.request))
                 .await;
             let outcome = decided.as_ref().ok().copied();
             engine.logins_room().settle(engine.now(), &code, outcome);
@@ -455,21 +451,13 @@ pub fn logs_in_again<'a>(snapshot: &'a Snapshot, request: &Registration) -> Opti
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stopping;
 
-fn need(actor: &Actor) -> Result<(), Refusal> {
-    if actor.may(Scope::DevicesCore, Access::Write) {
-        Ok(())
-    } else {
-        Err(Refusal::NotPermitted)
-    }
-}
-
 fn confirm(
     draft: &mut Draft<'_>,
-    actor: &Actor,
     request: &Registration,
     user: UserId,
     tags: Option<&[String]>,
 ) -> Result<DeviceId, Refusal> {
+    let actor = draft.actor();
     acting::check(draft.view(), actor, user)?;
     let is_active = draft
         .view()
@@ -483,7 +471,7 @@ fn confirm(
         tag::permitted(draft.view(), actor, tags)?
     } else {
         // Who acts for somebody else gives no tags by it that they could not give.
-        if actor.user() != Some(user) {
+        if !actor.is_user(user) {
             tag::permitted(draft.view(), actor, asked)?;
         }
         granted(draft, asked, &Asking::User(user)).map_err(refusal)?
@@ -495,7 +483,7 @@ fn confirm(
         preauthorized: false,
         auth_key: None,
         keeps_hostinfo: false,
-        registered_by: actor.user(),
+        registered_by: acting::maker(actor),
     };
     let old = match continued(draft, request, &admission).map_err(refusal)? {
         // It came in by an auth key meanwhile.

@@ -4,6 +4,7 @@ use bowline_model::device::HostFacts;
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::record::RawJson;
+use bowline_model::requirement::Denied;
 use jiff::Timestamp;
 
 use crate::core::failure::StoreFailure;
@@ -34,6 +35,14 @@ pub struct Registration {
     pub hostinfo: RawJson,
     /// What the server uses of it.
     pub facts: HostFacts,
+}
+
+impl From<Denied> for RegistrationRefused {
+    /// Of devices and auth keys the control protocol asks nothing but that they are there; of keys
+    /// registration says so itself.
+    fn from(_: Denied) -> Self {
+        Self::DeviceGone
+    }
 }
 
 /// What became of a registration.
@@ -95,6 +104,9 @@ pub enum RegistrationRefused {
     /// Too many devices wait for their login: on this server, or behind the device's address.
     #[error("too many devices wait for their login; try again later")]
     TooManyLogins,
+    /// The device was deleted while its request waited.
+    #[error("the device is not known here any more")]
+    DeviceGone,
     /// It could not be stored: the client tries again.
     #[error(transparent)]
     Store(#[from] StoreFailure),

@@ -6,7 +6,7 @@ use bowline_model::audit::Target;
 use bowline_model::tailnet::{Settings, Tailnet};
 use serde_json::json;
 
-use crate::core::actor::{Access, Actor, Scope};
+use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::Refusal;
 
@@ -19,6 +19,23 @@ pub struct SettingsEdit {
     pub devices_key_duration_days: Option<u32>,
 }
 
+impl SettingsEdit {
+    /// The settings that it changes, by the names that the API has for them.
+    fn fields(&self) -> Vec<&'static str> {
+        let Self {
+            device_approval_on,
+            devices_key_duration_days,
+        } = self;
+        [
+            device_approval_on.map(|_| "devicesApprovalOn"),
+            devices_key_duration_days.map(|_| "devicesKeyDurationDays"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
 impl Engine {
     /// Changes the settings of a tailnet; returns them as they are then.
     ///
@@ -29,9 +46,6 @@ impl Engine {
         actor: &Actor,
         edit: SettingsEdit,
     ) -> Result<Settings, Refusal> {
-        if !actor.may(Scope::FeatureSettings, Access::Write) {
-            return Err(Refusal::NotPermitted);
-        }
         if edit
             .devices_key_duration_days
             .is_some_and(|days| !(1..=180).contains(&days))
@@ -40,7 +54,8 @@ impl Engine {
                 "devicesKeyDurationDays must be between 1 and 180",
             ));
         }
-        self.write(actor, move |draft| {
+        let actor = actor.clone().changing(edit.fields());
+        self.write(&actor, move |draft| {
             let old = draft.view().tailnet().clone();
             let mut new = old.settings.clone();
             let target = |property| Target::tailnet(old.id, &old.name, property);

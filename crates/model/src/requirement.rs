@@ -231,6 +231,28 @@ impl Requirement {
         }
     }
 
+    /// Whether a principal may call the operation with these members in the body. `None`: it was
+    /// not said which, and where members have needs of their own all of them are needed.
+    ///
+    /// # Errors
+    /// How they are refused.
+    pub fn check_fields(
+        &self,
+        principal: &Principal,
+        names: Option<&[&str]>,
+    ) -> Result<(), Denied> {
+        self.check(principal)?;
+        match (self.rule, names) {
+            (Rule::Fields(_) | Rule::Shown(_), Some(names)) => names
+                .iter()
+                .try_for_each(|name| self.check_field(principal, name)),
+            (Rule::Fields(fields), None) => fields
+                .iter()
+                .try_for_each(|field| self.check_field(principal, field.name)),
+            _ => Ok(()),
+        }
+    }
+
     fn admits(&self, principal: &Principal) -> bool {
         match (self.callers, principal) {
             (Callers::People, Principal::OAuthClient(_) | Principal::FederatedIdentity(_)) => false,

@@ -2,14 +2,14 @@
 
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
-use bowline_engine::credential::{Minted, NewAuthKey, scope_of};
-use bowline_engine::{Access, Actor};
+use bowline_engine::Actor;
+use bowline_engine::credential::{Minted, NewAuthKey};
 use bowline_model::credential::Credential;
 use bowline_model::id::{KeyId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::Api;
-use crate::caller::{Anyone, AuthKeysWrite, Caller, TokensWrite};
+use crate::caller::{AuthKeysWrite, Caller, KeysList, KeysRead, KeysWrite, TokensWrite};
 use crate::error::ApiError;
 use crate::extract::{Integer, Json, Object, empty_object, json, pairs};
 use crate::text::time;
@@ -97,7 +97,7 @@ impl<'a> KeyJson<'a> {
 ///
 /// Source: official OpenAPI document, `listTailnetKeys`.
 pub(crate) async fn list(
-    caller: Anyone,
+    caller: Caller<KeysList>,
     State(api): State<Api>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
@@ -105,14 +105,7 @@ pub(crate) async fn list(
     struct Answer<'a> {
         keys: Vec<KeyJson<'a>>,
     }
-    let actor = &caller.0;
-    let readable = [
-        bowline_engine::Scope::AuthKeys,
-        bowline_engine::Scope::ApiAccessTokens,
-    ];
-    if !readable.iter().any(|scope| actor.may(*scope, Access::Read)) {
-        return Err(ApiError::forbidden());
-    }
+    let actor = &caller.actor;
     let all = pairs(query.as_deref())
         .iter()
         .any(|(key, value)| key == "all" && matches!(value.as_str(), "true" | "1"));
@@ -131,7 +124,7 @@ pub(crate) async fn list(
                 .collect(),
         })
     };
-    api.lists.answer(caller.0.tailnet, count, work).await
+    api.lists.answer(caller.actor.tailnet, count, work).await
 }
 
 /// Body of "create key". Fields of other kinds of keys are ignored.
@@ -239,16 +232,11 @@ fn key_id(text: &str) -> Result<KeyId, ApiError> {
 ///
 /// Source: official OpenAPI document, `getKey`.
 pub(crate) async fn get(
-    caller: Anyone,
+    caller: Caller<KeysRead>,
     State(api): State<Api>,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let credential = api.engine.credential(&caller.0, key_id(&id)?)?;
-    // Every token may read the credential that it comes from.
-    let is_own = caller.0.credential == Some(credential.id);
-    if !is_own && !caller.0.may(scope_of(&credential), Access::Read) {
-        return Err(ApiError::forbidden());
-    }
+    let credential = api.engine.credential(&caller.actor, key_id(&id)?)?;
     json(&KeyJson::new(&credential, None, api.engine.now()))
 }
 
@@ -256,12 +244,12 @@ pub(crate) async fn get(
 ///
 /// Source: official OpenAPI document, `deleteKey`.
 pub(crate) async fn delete(
-    caller: Anyone,
+    caller: Caller<KeysWrite>,
     State(api): State<Api>,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     api.engine
-        .revoke_credential(&caller.0, key_id(&id)?)
+        .revoke_credential(&caller.actor, key_id(&id)?)
         .await?;
     Ok(empty_object())
 }
@@ -271,14 +259,12 @@ pub(crate) async fn delete(
 ///
 /// Source: official OpenAPI document, `setKey`.
 pub(crate) async fn update(
-    caller: Anyone,
+    caller: Caller<KeysWrite>,
     State(api): State<Api>,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let credential = api.engine.credential(&caller.0, key_id(&id)?)?;
-    if !caller.0.may(scope_of(&credential), Access::Write) {
-        return Err(ApiError::forbidden());
-    }
+    api.engine
+        .credential_to_change(&caller.actor, key_id(&id)?)?;
     Err(ApiError::bad_request(
         "only OAuth clients and federated identities can be changed",
     ))

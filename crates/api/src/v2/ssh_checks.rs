@@ -9,7 +9,7 @@ use bowline_netmap::snapshot::Snapshot;
 use serde::Serialize;
 
 use crate::Api;
-use crate::caller::{Anyone, Caller, DevicesRead};
+use crate::caller::{Caller, DevicesRead, SessionsWrite};
 use crate::error::ApiError;
 use crate::extract::{empty_object, json};
 use crate::lists::MANY;
@@ -93,7 +93,7 @@ pub(crate) async fn list(
 /// `POST /tailnet/{tailnet}/ssh-checks/{code}`: confirm a session: its own user, an administrator
 /// who may act for them, or the operator.
 pub(crate) async fn confirm(
-    caller: Anyone,
+    caller: Caller<SessionsWrite>,
     State(api): State<Api>,
     Path((_, code)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
@@ -102,7 +102,7 @@ pub(crate) async fn confirm(
 
 /// `DELETE /tailnet/{tailnet}/ssh-checks/{code}`: refuse a session.
 pub(crate) async fn refuse(
-    caller: Anyone,
+    caller: Caller<SessionsWrite>,
     State(api): State<Api>,
     Path((_, code)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
@@ -111,10 +111,12 @@ pub(crate) async fn refuse(
 
 async fn decide(
     api: &Api,
-    caller: &Anyone,
+    caller: &Caller<SessionsWrite>,
     code: &str,
     accept: bool,
 ) -> Result<Response, ApiError> {
-    api.engine.decide_ssh_check(&caller.0, code, accept).await?;
+    api.engine
+        .decide_ssh_check(&caller.actor, code, accept)
+        .await?;
     Ok(empty_object())
 }

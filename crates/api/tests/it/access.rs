@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bowline_api::{Operation, Requirement, operations};
-use bowline_engine::{Access, Scope};
+use bowline_api::{Operation, operations};
 use bowline_model::audit::Origin;
+use bowline_model::requirement::{Denied, Requirement, Rule};
+use bowline_model::user::Role;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -189,7 +190,7 @@ async fn no_operation_answers_a_credential_that_is_not_good() {
         credentials.extend([Some(bearer(bad)), Some(basic(bad))]);
     }
     for operation in operations() {
-        if operation.requirement == Requirement::Nothing {
+        if operation.requirement == Requirement::ANYBODY {
             continue;
         }
         let (path, value) = case(&operation, "-", &objects);
@@ -271,9 +272,9 @@ async fn a_member_may_call_nothing() {
         let reply = server
             .call_as(&token, operation.verb.as_str(), &path, value)
             .await;
-        match operation.requirement {
-            Requirement::Nothing => assert_eq!(reply.status, 200),
-            Requirement::Scope { hidden: true, .. } => {
+        match operation.requirement.denied {
+            _ if operation.requirement == Requirement::ANYBODY => assert_eq!(reply.status, 200),
+            Denied::NotFound => {
                 assert_eq!(reply.message(404), "not found", "{}", operation.id);
             }
             _ => assert_eq!(reply.message(403), NOT_PERMITTED, "{}", operation.id),
@@ -286,7 +287,7 @@ async fn only_the_operator_may_see_all_tailnets_and_the_clock() {
     let server = Server::start().await;
     let objects = objects(&server).await;
     let operators: Vec<Operation> = operations()
-        .filter(|operation| operation.requirement == Requirement::Operator)
+        .filter(|operation| operation.requirement == Requirement::OPERATOR)
         .collect();
     assert_eq!(operators.len(), 4);
     for operation in operators {
@@ -296,15 +297,15 @@ async fn only_the_operator_may_see_all_tailnets_and_the_clock() {
     }
 }
 
-/// Which roles have which scopes: `O`wner, `A`dmin, `N`etwork admin, `I`t admin, `B`illing admin,
-/// a`U`ditor. Source: `docs/protocol/api-behaviour.md`, section 4.3.
-fn roles(scope: Scope, access: Access) -> &'static str {
-    match (scope, access) {
-        (Scope::DevicesPostureAttributes | Scope::AuthKeys | Scope::ApiAccessTokens, _)
-        | (Scope::DevicesTags, Access::Write) => "OANI",
-        (_, Access::Read) => "OANIBU",
-        (Scope::DevicesCore | Scope::Users | Scope::FeatureSettings, Access::Write) => "OAI",
-        (Scope::DevicesRoutes | Scope::PolicyFile | Scope::Dns, Access::Write) => "OAN",
+fn letter(role: Role) -> char {
+    match role {
+        Role::Owner => 'O',
+        Role::Admin => 'A',
+        Role::NetworkAdmin => 'N',
+        Role::ItAdmin => 'I',
+        Role::BillingAdmin => 'B',
+        Role::Auditor => 'U',
+        Role::Member => 'M',
     }
 }
 
@@ -325,14 +326,11 @@ async fn every_operation_is_for_the_roles_of_its_scope() {
     server.user("max@example.com", "member").await;
     let mut refused = 0;
     for operation in operations() {
-        let Requirement::Scope {
-            scope,
-            access,
-            hidden,
-        } = operation.requirement
-        else {
+        let Rule::All(need) = operation.requirement.rule else {
             continue;
         };
+        let roles: Vec<char> = need.right.roles().iter().copied().map(letter).collect();
+        let hidden = operation.requirement.denied == Denied::NotFound;
         for (letter, token) in &tokens {
             // Fresh ones each time: some operations end what they are given.
             let mut objects = objects(&server).await;
@@ -352,7 +350,7 @@ async fn every_operation_is_for_the_roles_of_its_scope() {
             let reply = server
                 .call_as(token, operation.verb.as_str(), &path, value)
                 .await;
-            let may = roles(scope, access).contains(*letter);
+            let may = roles.contains(letter);
             if may {
                 let status = reply.status.as_u16();
                 assert!(
@@ -387,7 +385,7 @@ async fn every_mutation_leaves_an_audit_event_of_its_actor() {
     server.set_policy(policy).await;
     let mut mutations = 0;
     for operation in operations() {
-        if operation.verb.as_str() == "GET" || operation.requirement == Requirement::Operator {
+        if operation.verb.as_str() == "GET" || operation.requirement == Requirement::OPERATOR {
             continue;
         }
         let objects = objects(&server).await;

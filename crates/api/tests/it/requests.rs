@@ -1,7 +1,8 @@
 //! How requests are written: paths, query parameters, members of bodies. Each rule holds for every
 //! operation of the table.
 
-use bowline_api::{Requirement, operations};
+use bowline_api::operations;
+use bowline_model::requirement::Requirement;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ async fn an_empty_query_parameter_is_an_absent_one_on_every_operation() {
         let verb = operation.verb.as_str();
         let ask = async |query: &str| {
             let path = format!("{path}{query}");
-            let reply = if operation.requirement == Requirement::Operator {
+            let reply = if operation.requirement == Requirement::OPERATOR {
                 server.operate(verb, &path, value.clone()).await
             } else {
                 server.call(verb, &path, value.clone()).await
@@ -84,7 +85,7 @@ async fn doubled_and_final_slashes_change_no_operation() {
                 continue;
             }
             let plain = format!("{path}?{query}");
-            let (one, two) = if operation.requirement == Requirement::Operator {
+            let (one, two) = if operation.requirement == Requirement::OPERATOR {
                 let one = server.operate(verb, &plain, value.clone()).await;
                 (one, server.operate(verb, &other, value.clone()).await)
             } else {

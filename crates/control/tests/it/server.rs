@@ -89,6 +89,7 @@ impl Server {
             .await
             .unwrap();
         let admin = engine.authenticate(made.token.expose()).unwrap();
+        let admin = admin.asking(bowline_model::requirement::Requirement::CALLER);
         let control = Control::new(engine.clone(), config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -141,7 +141,8 @@ async fn only_the_device_itself_is_answered_about_what_it_can_see() {
         .server
         .engine
         .authenticate(made.token.expose())
-        .unwrap();
+        .unwrap()
+        .asking(bowline_model::requirement::Requirement::CALLER);
     let key = pair
         .server
         .engine

@@ -1,191 +1,194 @@
-//! Who acts, and what their role lets them do.
+//! Who acts in a tailnet, by which credential, and what they are about to do.
 //!
-//! Source: `docs/protocol/api-behaviour.md`, sections 4.2 and 4.3.
+//! An actor says what a principal may do *at the moment when it was made*. A change may wait in the
+//! writer's queue behind the actor's own demotion, suspension or revoked token, so the writer makes
+//! the actor again from the draft before it runs the change ([`Actor::resolve`]), and checks what
+//! the operation needs again. Closures take that actor from
+//! [`Draft::actor`](crate::core::draft::Draft::actor) and none from outside.
 
 use bowline_model::audit::ActorRef;
-use bowline_model::id::{KeyId, TailnetId, UserId};
-use bowline_model::user::Role;
+use bowline_model::credential::{Credential, Kind};
+use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
+use bowline_model::principal::Principal;
+use bowline_model::requirement::{Denied, Need, Requirement};
+use bowline_model::scope::Scopes;
+use bowline_model::user::Status;
+use bowline_netmap::snapshot::Snapshot;
+use jiff::Timestamp;
 
 /// Somebody who was let in, in one tailnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The tailnet of their credential: every lookup stays inside it.
     pub tailnet: TailnetId,
-    /// Who they are.
+    /// Who they are, and what they may do.
     pub principal: Principal,
-    /// The credential they showed.
+    /// The credential they showed. What has none came in by a door that needs none: the operator's
+    /// socket, or the server itself.
     pub credential: Option<KeyId>,
-}
-
-/// Who an actor is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Principal {
-    /// A user, with their role as of now.
-    User {
-        /// Their id.
-        id: UserId,
-        /// Their login name.
-        login: String,
-        /// Their role.
-        role: Role,
-    },
-    /// Whoever runs the server, by its local socket or the command line.
-    Operator,
-}
-
-/// What an operation works on. Source: `docs/protocol/api-behaviour.md`, section 4.2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// `devices:core`.
-    DevicesCore,
-    /// `devices:core` again, for tags: network administrators may assign every tag and change
-    /// nothing else of a device.
-    DevicesTags,
-    /// `devices:routes`.
-    DevicesRoutes,
-    /// `devices:posture_attributes`.
-    DevicesPostureAttributes,
-    /// `auth_keys`.
-    AuthKeys,
-    /// `api_access_tokens`.
-    ApiAccessTokens,
-    /// `policy_file`.
-    PolicyFile,
-    /// `dns`.
-    Dns,
-    /// `users`.
-    Users,
-    /// `feature_settings`.
-    FeatureSettings,
-}
-
-impl Scope {
-    /// Every scope.
-    pub const ALL: [Self; 10] = [
-        Self::DevicesCore,
-        Self::DevicesTags,
-        Self::DevicesRoutes,
-        Self::DevicesPostureAttributes,
-        Self::AuthKeys,
-        Self::ApiAccessTokens,
-        Self::PolicyFile,
-        Self::Dns,
-        Self::Users,
-        Self::FeatureSettings,
-    ];
-
-    /// The API's word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::DevicesCore | Self::DevicesTags => "devices:core",
-            Self::DevicesRoutes => "devices:routes",
-            Self::DevicesPostureAttributes => "devices:posture_attributes",
-            Self::AuthKeys => "auth_keys",
-            Self::ApiAccessTokens => "api_access_tokens",
-            Self::PolicyFile => "policy_file",
-            Self::Dns => "dns",
-            Self::Users => "users",
-            Self::FeatureSettings => "feature_settings",
-        }
-    }
-}
-
-/// Whether an operation reads or writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Access {
-    /// Reads.
-    Read,
-    /// Writes.
-    Write,
-}
-
-/// What a role may do.
-pub fn role_may(role: Role, scope: Scope, access: Access) -> bool {
-    use Role::{Admin, Auditor, BillingAdmin, ItAdmin, Member, NetworkAdmin, Owner};
-    match (role, access) {
-        (Owner | Admin, _) => true,
-        (Member, _) | (BillingAdmin | Auditor, Access::Write) => false,
-        (NetworkAdmin | ItAdmin | BillingAdmin | Auditor, Access::Read) => match scope {
-            Scope::DevicesPostureAttributes | Scope::AuthKeys | Scope::ApiAccessTokens => {
-                matches!(role, NetworkAdmin | ItAdmin)
-            }
-            Scope::DevicesCore
-            | Scope::DevicesTags
-            | Scope::DevicesRoutes
-            | Scope::PolicyFile
-            | Scope::Dns
-            | Scope::Users
-            | Scope::FeatureSettings => true,
-        },
-        (NetworkAdmin, Access::Write) => matches!(
-            scope,
-            Scope::PolicyFile
-                | Scope::Dns
-                | Scope::DevicesTags
-                | Scope::DevicesRoutes
-                | Scope::DevicesPostureAttributes
-                | Scope::AuthKeys
-                | Scope::ApiAccessTokens
-        ),
-        (ItAdmin, Access::Write) => matches!(
-            scope,
-            Scope::DevicesCore
-                | Scope::DevicesTags
-                | Scope::DevicesPostureAttributes
-                | Scope::AuthKeys
-                | Scope::ApiAccessTokens
-                | Scope::Users
-                | Scope::FeatureSettings
-        ),
-    }
+    /// What the operation needs that they are about to do.
+    requirement: Requirement,
+    /// The members of the request's body, where each of them has a need of its own. `None`: it was
+    /// not said, and all are needed.
+    fields: Option<Vec<&'static str>>,
 }
 
 impl Actor {
-    /// The operator of the server, acting in a tailnet.
-    pub const fn operator(tailnet: TailnetId) -> Self {
+    fn new(tailnet: TailnetId, principal: Principal, requirement: Requirement) -> Self {
         Self {
             tailnet,
-            principal: Principal::Operator,
+            principal,
             credential: None,
+            requirement,
+            fields: None,
         }
     }
 
-    /// Whether the actor may do this.
-    pub fn may(&self, scope: Scope, access: Access) -> bool {
-        match &self.principal {
-            Principal::User { role, .. } => role_may(*role, scope, access),
-            Principal::Operator => true,
-        }
+    /// The operator of the server, acting in a tailnet. What they are about to do is still to be
+    /// said.
+    pub fn operator(tailnet: TailnetId) -> Self {
+        Self::new(tailnet, Principal::Operator, Requirement::NOBODY)
     }
 
-    /// Whether the actor has any access to the API at all.
-    pub fn may_use_api(&self) -> bool {
-        !matches!(
-            &self.principal,
-            Principal::User {
-                role: Role::Member,
-                ..
+    /// The server itself, when something falls due.
+    pub(crate) fn system(tailnet: TailnetId) -> Self {
+        Self::new(tailnet, Principal::System, Requirement::SYSTEM)
+    }
+
+    /// Whoever holds an auth key, while they register a device.
+    pub(crate) fn auth_key(tailnet: TailnetId, id: KeyId) -> Self {
+        Self::new(tailnet, Principal::AuthKey { id }, Requirement::NODE)
+    }
+
+    /// A device, over the control protocol. Its name is that of the draft.
+    pub(crate) fn device(tailnet: TailnetId, id: DeviceId) -> Self {
+        let name = String::new();
+        Self::new(tailnet, Principal::Device { id, name }, Requirement::NODE)
+    }
+
+    /// Who presents a credential, where that is good now and calls the API. `None` where it does
+    /// not, and where its user may not act.
+    pub(crate) fn presenting(
+        view: &Snapshot,
+        credential: &Credential,
+        now: Timestamp,
+    ) -> Option<Self> {
+        if !credential.is_valid(now) {
+            return None;
+        }
+        let principal = match &credential.kind {
+            Kind::Api => {
+                let user = view.user(credential.user?)?;
+                (user.status == Status::Active).then(|| Principal::User {
+                    id: user.id,
+                    login: user.login_name.clone(),
+                    role: user.role,
+                    scopes: Scopes::all(),
+                })?
             }
-        )
+            Kind::Auth(_) => return None,
+        };
+        Some(Self {
+            credential: Some(credential.id),
+            ..Self::new(view.id(), principal, Requirement::NOBODY)
+        })
     }
 
-    /// The user, when the actor is one.
-    pub const fn user(&self) -> Option<UserId> {
+    /// The actor, about to do something that has this requirement. Whether they may is asked with
+    /// [`Self::check`], and again where the change is made.
+    #[must_use]
+    pub fn asking(self, requirement: Requirement) -> Self {
+        Self {
+            requirement,
+            fields: None,
+            ..self
+        }
+    }
+
+    /// The actor, about to change these members and no others, where each member has a need of its
+    /// own.
+    #[must_use]
+    pub fn changing(self, fields: impl IntoIterator<Item = &'static str>) -> Self {
+        Self {
+            fields: Some(fields.into_iter().collect()),
+            ..self
+        }
+    }
+
+    /// Whether the actor may do what they are about to do, as far as their credential and role say.
+    ///
+    /// # Errors
+    /// How they are refused. Nobody may who has not said what they are about to do.
+    pub fn check(&self) -> Result<(), Denied> {
+        self.requirement
+            .check_fields(&self.principal, self.fields.as_deref())
+    }
+
+    /// What the operation needs that the actor is about to do.
+    pub fn requirement(&self) -> &Requirement {
+        &self.requirement
+    }
+
+    /// Whether the actor has what one act needs: where that depends on the object.
+    pub fn may(&self, need: &Need) -> bool {
+        need.is_met_by(&self.principal)
+    }
+
+    /// Whether the actor may see or change a member that has a need of its own.
+    pub fn may_field(&self, name: &str) -> bool {
+        self.requirement.check_field(&self.principal, name).is_ok()
+    }
+
+    /// Whether the actor is this user.
+    pub fn is_user(&self, user: UserId) -> bool {
         match &self.principal {
-            Principal::User { id, .. } => Some(*id),
-            Principal::Operator => None,
+            Principal::User { id, .. } => *id == user,
+            Principal::OAuthClient(_)
+            | Principal::FederatedIdentity(_)
+            | Principal::AuthKey { .. }
+            | Principal::Device { .. }
+            | Principal::Operator
+            | Principal::System => false,
         }
     }
 
     /// How audit events name the actor.
     pub fn audit_ref(&self) -> ActorRef {
+        self.principal.audit_ref(self.credential)
+    }
+
+    /// The same actor as they are in a state: with the role and the scopes of then.
+    ///
+    /// # Errors
+    /// `Unauthenticated` where they are nobody any more: their credential was revoked or has
+    /// expired, their user was suspended or is gone, the device was deleted.
+    pub(crate) fn resolve(&self, view: &Snapshot, now: Timestamp) -> Result<Self, Denied> {
         match &self.principal {
-            Principal::User { id, login, .. } => ActorRef::User {
-                id: *id,
-                login: login.clone(),
-                credential: self.credential,
-            },
-            Principal::Operator => ActorRef::Operator,
+            Principal::User { .. }
+            | Principal::OAuthClient(_)
+            | Principal::FederatedIdentity(_) => {
+                // What is shown at the door is a credential, always: without one nobody is let in.
+                let credential = self.credential.and_then(|id| view.credential(id));
+                let current = credential
+                    .and_then(|credential| Self::presenting(view, credential, now))
+                    .filter(|current| current.principal.id() == self.principal.id())
+                    .ok_or(Denied::Unauthenticated)?;
+                Ok(Self {
+                    principal: current.principal,
+                    ..self.clone()
+                })
+            }
+            Principal::Device { id, .. } => {
+                let entry = view.device(*id).ok_or(Denied::Unauthenticated)?;
+                let name = entry.device.name.clone();
+                Ok(Self {
+                    principal: Principal::Device { id: *id, name },
+                    ..self.clone()
+                })
+            }
+            // Registration looks at the auth key itself, in the draft: it has a text for each way in
+            // which a key may not be good. The operator and the server lose nothing by a change.
+            Principal::AuthKey { .. } | Principal::Operator | Principal::System => Ok(self.clone()),
         }
     }
 }

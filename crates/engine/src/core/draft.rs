@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bowline_model::audit::{ActorRef, AuditEvent, Target};
+use bowline_model::audit::{AuditEvent, Target};
 use bowline_model::credential::Credential;
 use bowline_model::device::{Device, Live};
 use bowline_model::dns::Dns;
@@ -12,6 +12,7 @@ use bowline_model::key::NodeKey;
 use bowline_model::kind::{Kind, ObjectId};
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::record::{self, BodyError};
+use bowline_model::requirement::Denied;
 use bowline_model::tailnet::Tailnet;
 use bowline_model::user::User;
 use bowline_netmap::hot::{Hot, hot};
@@ -21,13 +22,14 @@ use bowline_store::{AuditRow, Delete, Put, Row};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::core::actor::Actor;
 use crate::core::clock::{Ids, Random};
 
 /// A change in the making.
 pub(crate) struct Draft<'a> {
     pub(crate) snapshot: Snapshot,
     pub(crate) changes: Changes,
-    pub(crate) actor: ActorRef,
+    actor: Actor,
     now: Timestamp,
     ids: &'a Ids,
     random: &'a dyn Random,
@@ -144,9 +146,9 @@ impl<'a> Draft<'a> {
         random: &'a dyn Random,
     ) -> Self {
         Self {
+            actor: Actor::system(snapshot.id()),
             snapshot,
             changes: Changes::default(),
-            actor: ActorRef::System,
             now,
             ids,
             random,
@@ -324,11 +326,12 @@ impl<'a> Draft<'a> {
             None => format!("{:032x}", u128::from_be_bytes(self.random())),
         };
         self.changes.audit_group = Some(group.clone());
+        let actor = self.actor.audit_ref();
         AuditEvent {
             at: self.now,
-            origin: self.actor.origin(),
+            origin: actor.origin(),
             event_group_id: group,
-            actor: self.actor.clone(),
+            actor,
             action: action.to_owned(),
             target,
             old,
@@ -338,8 +341,25 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Acts in another name from here on: a registration starts as an auth key.
-    pub(crate) fn act_as(&mut self, actor: ActorRef) {
+    /// Who makes this change: with the role, the scopes and the name of this state.
+    pub(crate) fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// Lets an actor make the change who asked for it earlier: as who they are in this state, and if
+    /// they may still do what they asked for.
+    ///
+    /// # Errors
+    /// How they are refused.
+    pub(crate) fn let_in(&mut self, asked: &Actor) -> Result<(), Denied> {
+        let actor = asked.resolve(&self.snapshot, self.now)?;
+        actor.check()?;
+        self.actor = actor;
+        Ok(())
+    }
+
+    /// Acts in another name from here on, unchecked.
+    pub(crate) fn act_as(&mut self, actor: Actor) {
         self.actor = actor;
     }
 

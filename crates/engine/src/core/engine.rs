@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::NodeKey;
+use bowline_model::requirement::Denied;
 use bowline_netmap::DerpMap;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Store;
@@ -284,36 +285,29 @@ impl Engine {
         self.0.events.subscribe()
     }
 
-    /// Runs a change: the closure may run again, so it has no effect but on the draft.
+    /// Runs a change: the closure may run again, so it has no effect but on the draft. The writer
+    /// makes the actor again from the draft and checks again what the operation needs; the closure
+    /// finds that actor in the draft.
     ///
     /// # Errors
-    /// What the closure refused with, or why the change could not be stored.
+    /// How the actor is refused, what the closure refused with, or why the change could not be
+    /// stored.
     pub(crate) async fn write<T, E, F>(&self, actor: &Actor, closure: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreFailure> + Send + 'static,
+        E: From<StoreFailure> + From<Denied> + Send + 'static,
         F: FnMut(&mut Draft<'_>) -> Result<T, E> + Send + 'static,
     {
-        self.write_as(actor.tailnet, actor.audit_ref(), closure)
-            .await
-    }
-
-    pub(crate) async fn write_as<T, E, F>(
-        &self,
-        tailnet: TailnetId,
-        actor: bowline_model::audit::ActorRef,
-        closure: F,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreFailure> + Send + 'static,
-        F: FnMut(&mut Draft<'_>) -> Result<T, E> + Send + 'static,
-    {
-        let handle = self.handle(tailnet).ok_or_else(|| self.gone())?;
+        // A quick answer; the one that counts is given in the draft.
+        actor.check()?;
+        if actor.requirement().only_reads() {
+            return Err(StoreFailure::Defect("an operation that only reads made a change").into());
+        }
+        let handle = self.handle(actor.tailnet).ok_or_else(|| self.gone())?;
         let (reply, answer) = oneshot::channel();
         let work = Typed {
             closure,
-            actor,
+            actor: actor.clone(),
             result: None,
             reply,
         };

@@ -1,5 +1,6 @@
 //! Why a use case did not happen.
 
+use bowline_model::requirement::Denied;
 use bowline_store::Column;
 
 /// Why a change was not stored. Nothing of it was, but for [`StoreFailure::Undecided`].
@@ -77,12 +78,26 @@ pub enum Refusal {
     /// The actor's role or scopes do not allow it.
     #[error("calling actor does not have enough permissions to perform this function")]
     NotPermitted,
+    /// The actor's credential is not good any more: it was revoked or expired, or their user may not
+    /// act, before the change was made.
+    #[error("API token invalid")]
+    Unauthenticated,
     /// The request makes no sense; the text says what is wrong.
     #[error("{0}")]
     Invalid(String),
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] StoreFailure),
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Forbidden => Self::NotPermitted,
+            Denied::NotFound => Self::NotFound,
+            Denied::Unauthenticated => Self::Unauthenticated,
+        }
+    }
 }
 
 impl Refusal {

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bowline_model::audit::ActorRef;
 use bowline_model::id::DeviceId;
+use bowline_model::requirement::Denied;
 use bowline_store::CatchUp;
 use tokio::sync::oneshot;
 
+use crate::core::actor::Actor;
 use crate::core::draft::Draft;
 use crate::core::failure::StoreFailure;
 
@@ -38,7 +39,8 @@ pub(crate) trait Work: Send {
 /// A durable change.
 pub(crate) struct Typed<T, E, F> {
     pub(crate) closure: F,
-    pub(crate) actor: ActorRef,
+    /// Who asked for it, as they were then.
+    pub(crate) actor: Actor,
     pub(crate) result: Option<Result<T, E>>,
     pub(crate) reply: oneshot::Sender<Result<T, E>>,
 }
@@ -46,12 +48,14 @@ pub(crate) struct Typed<T, E, F> {
 impl<T, E, F> Work for Typed<T, E, F>
 where
     T: Send,
-    E: From<StoreFailure> + Send,
+    E: From<StoreFailure> + From<Denied> + Send,
     F: FnMut(&mut Draft<'_>) -> Result<T, E> + Send,
 {
     fn run(&mut self, draft: &mut Draft<'_>) -> bool {
-        draft.act_as(self.actor.clone());
-        let result = (self.closure)(draft);
+        let result = match draft.let_in(&self.actor) {
+            Ok(()) => (self.closure)(draft),
+            Err(denied) => Err(denied.into()),
+        };
         let accepted = result.is_ok();
         self.result = Some(result);
         accepted

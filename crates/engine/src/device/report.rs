@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bowline_model::audit::ActorRef;
 use bowline_model::device::{Device, Live, REQUEST_TAGS, WHOLE_HOSTINFO};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::name;
@@ -20,9 +19,10 @@ use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Principal;
 use serde_json::json;
 
+use crate::core::actor::Actor;
 use crate::core::draft::Draft;
 use crate::core::engine::{Engine, Handle};
-use crate::core::failure::StoreFailure;
+use crate::core::failure::Refusal;
 use crate::core::job::OnItsWay;
 use crate::device::allowance::{Rate, Turn, allowances};
 use crate::device::approval::approve_routes;
@@ -149,14 +149,17 @@ impl Engine {
     ) {
         let tailnet = handle.id;
         let again = asked.clone();
-        let decided: Result<(), StoreFailure> = self
-            .write_as(tailnet, ActorRef::System, move |draft| {
+        let decided: Result<(), Refusal> = self
+            .write(&Actor::device(tailnet, device), move |draft| {
                 let _until_the_end = &on_its_way;
                 decide(draft, device, &asked);
                 Ok(())
             })
             .await;
-        let Err(failure) = decided else { return };
+        // A device that was deleted meanwhile asks for nothing.
+        let Err(Refusal::Store(failure)) = decided else {
+            return;
+        };
         if failure.is_condition() {
             tracing::debug!(error = failure.with_causes(), tailnet.id = %tailnet, device.id = %device, "could not store what a device asks for");
         } else {
@@ -224,10 +227,6 @@ fn decide(draft: &mut Draft<'_>, id: DeviceId, report: &Report) {
     let Some(new) = record(draft, &old, report).or_else(reconsidered) else {
         return;
     };
-    draft.act_as(ActorRef::Device {
-        id,
-        name: old.name.clone(),
-    });
     match retag(draft, &old, &new) {
         Some(retagged) => draft.put_device(retagged),
         None => draft.report_device(new),

@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use bowline_model::principal::Principal;
+use bowline_model::scope::Scope;
 use bowline_model::tag::Tag;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Principal as Asking;
 
-use crate::core::actor::{Actor, Principal};
+use crate::core::actor::Actor;
 use crate::core::failure::Refusal;
 
 /// Text of a refusal, which names the tags that it is about. Official clients show it.
@@ -49,9 +51,26 @@ pub(crate) fn permitted(
     if texts.is_empty() {
         return Ok(BTreeSet::new());
     }
+    let own;
     let asking = match &actor.principal {
         Principal::User { id, .. } => Asking::User(id.get()),
+        Principal::OAuthClient(credential) | Principal::FederatedIdentity(credential) => {
+            if credential.scopes.grant(Scope::ALL) {
+                Asking::Unlimited
+            } else {
+                own = credential
+                    .tags
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>();
+                Asking::Tags(&own)
+            }
+        }
         Principal::Operator => Asking::Unlimited,
+        // What a device may have that asks by itself, or by an auth key, registration says.
+        Principal::AuthKey { .. } | Principal::Device { .. } | Principal::System => {
+            Asking::Tags(&[])
+        }
     };
     let tags: Vec<Option<Tag>> = texts.iter().map(|text| text.parse().ok()).collect();
     let names: Vec<String> = tags.iter().flatten().map(ToString::to_string).collect();

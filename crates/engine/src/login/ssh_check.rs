@@ -13,13 +13,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::MachineKey;
+use bowline_model::requirement::Need;
+use bowline_model::right::Right;
+use bowline_model::scope::Scope;
 use bowline_model::tag::Tag;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{CheckPeriod, SshDecision};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::core::actor::{Access, Actor, Scope};
+use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 use crate::core::waiting::{Entrant, Limits, Waiting, WaitingRoom};
@@ -128,6 +131,12 @@ pub enum SshAnswer {
     /// Somebody must confirm it, by this code; the device asks again with it.
     Ask(String),
 }
+
+/// What lets somebody refuse a session that they may not confirm: the right to change devices.
+const MAY_REFUSE: Need = Need {
+    scopes: &[Scope::DEVICES_CORE],
+    right: Right::WriteDevices,
+};
 
 const NOT_PERMITTED: &str = "the tailnet's policy does not allow this session";
 const REFUSED: &str = "the session was refused";
@@ -291,9 +300,7 @@ impl Engine {
     /// # Errors
     /// `NotPermitted` without the role.
     pub fn ssh_checks(&self, actor: &Actor) -> Result<Vec<SshCheck>, Refusal> {
-        if !actor.may(Scope::DevicesCore, Access::Read) {
-            return Err(Refusal::NotPermitted);
-        }
+        actor.check()?;
         let is_own = |session: &SshSession| session.tailnet == actor.tailnet;
         let waiting = self.checks_room().list(self.now(), is_own);
         Ok(waiting.into_iter().map(SshCheck::from).collect())
@@ -310,6 +317,7 @@ impl Engine {
         code: &str,
         accept: bool,
     ) -> Result<(), Refusal> {
+        actor.check()?;
         let checks = self.checks_room();
         self.ssh_check(code)
             .filter(|check| check.session.tailnet == actor.tailnet)
@@ -317,7 +325,7 @@ impl Engine {
         let session = checks.claim(self.now(), code).ok_or(Refusal::NotFound)?;
         let (engine, actor, code) = (self.clone(), actor.clone(), code.to_owned());
         let work = async move {
-            let (asked, by) = (session.clone(), actor.clone());
+            let asked = session.clone();
             let decided = engine
                 .write(&actor, move |draft| {
                     let view = draft.view();
@@ -326,9 +334,10 @@ impl Engine {
                     let (Some(source), Some(target)) = (source, target) else {
                         return Err(Refusal::NotFound);
                     };
-                    let may_refuse = !accept && by.may(Scope::DevicesCore, Access::Write);
+                    let by = draft.actor();
+                    let may_refuse = !accept && by.may(&MAY_REFUSE);
                     if !may_refuse {
-                        acting::check_session(view, &by, &source)?;
+                        acting::check_session(view, by, &source)?;
                     }
                     let action = if accept { "APPROVE" } else { "DENY" };
                     let new = json!({

@@ -9,12 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bowline_model::audit::Target;
-use bowline_model::id::{TailnetId, UserId};
+use bowline_model::id::TailnetId;
+use bowline_model::principal::PrincipalId;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
-use crate::core::failure::StoreFailure;
+use crate::core::failure::Refusal;
 
 /// Events that a caller has at once.
 const BURST: u32 = 10;
@@ -29,7 +30,7 @@ const REQUEST_MAX: usize = 256;
 
 /// Callers who were refused lately.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<(TailnetId, Option<UserId>), Bucket>>);
+pub(crate) struct Refusals(Mutex<HashMap<(TailnetId, PrincipalId), Bucket>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
@@ -53,7 +54,7 @@ impl Bucket {
 
 impl Refusals {
     /// Whether a refusal of a caller has an event, and of how many before it had none.
-    fn admit(&self, caller: (TailnetId, Option<UserId>), now: Timestamp) -> Option<u64> {
+    fn admit(&self, caller: (TailnetId, PrincipalId), now: Timestamp) -> Option<u64> {
         let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= CALLERS_MAX && !callers.contains_key(&caller) {
             callers.retain(|_, bucket| {
@@ -83,7 +84,7 @@ impl Engine {
     /// Notes that an actor was refused a change for lack of permission: `operation` by its name,
     /// `request` as it was asked, `error` as it was answered. Bounded by caller, see the module.
     pub async fn note_refused(&self, actor: &Actor, operation: &str, request: &str, error: &str) {
-        let caller = (actor.tailnet, actor.user());
+        let caller = (actor.tailnet, actor.principal.id());
         let Some(silent) = self
             .0
             .memory
@@ -100,9 +101,13 @@ impl Engine {
         };
         let details = (silent > 0).then(|| format!("{silent} more were refused before this one"));
         let error = error.to_owned();
-        let noted = self.write(actor, move |draft| {
+        let refused = actor.clone();
+        // The server notes it, and in their name: they may not do anything here.
+        let server = Actor::system(actor.tailnet);
+        let noted = self.write(&server, move |draft| {
+            draft.act_as(refused.clone());
             draft.audit_refused(target.clone(), details.clone(), &error);
-            Ok::<(), StoreFailure>(())
+            Ok::<(), Refusal>(())
         });
         match tokio::time::timeout(PATIENCE, noted).await {
             // It is in the writer's queue and is stored when the database can.
@@ -117,13 +122,15 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bowline_model::id::UserId;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
     }
 
-    fn caller(number: u64) -> (TailnetId, Option<UserId>) {
-        (TailnetId::MIN, UserId::new(number))
+    fn caller(number: u64) -> (TailnetId, PrincipalId) {
+        let user = UserId::new(number).unwrap();
+        (TailnetId::MIN, PrincipalId::User(user))
     }
 
     #[test]

@@ -4,10 +4,12 @@
 
 use bowline_model::device::Device;
 use bowline_model::id::UserId;
-use bowline_model::user::{Role, Status};
+use bowline_model::principal::Principal;
+use bowline_model::right::Right;
+use bowline_model::user::Role;
 use bowline_netmap::snapshot::Snapshot;
 
-use crate::core::actor::{Access, Actor, Principal, Scope, role_may};
+use crate::core::actor::Actor;
 use crate::core::failure::Refusal;
 
 /// Whether somebody of the role `own` may act as a user of the role `other`, who is not themselves:
@@ -18,38 +20,50 @@ pub fn may_act_for(own: Role, other: Role) -> bool {
         Role::Owner => true,
         Role::Admin => other != Role::Owner,
         Role::NetworkAdmin | Role::ItAdmin | Role::BillingAdmin | Role::Auditor | Role::Member => {
-            other == Role::Member && role_may(own, Scope::Users, Access::Write)
+            other == Role::Member && own.has(Right::WriteUsers)
         }
     }
 }
 
-/// The role that a user has now.
-fn role_of(view: &Snapshot, user: UserId) -> Result<Role, Refusal> {
-    view.user(user)
-        .filter(|user| user.status == Status::Active)
-        .map(|user| user.role)
-        .ok_or(Refusal::NotPermitted)
+/// The user who lets a device in, or makes the key that does.
+pub(crate) fn maker(actor: &Actor) -> Option<UserId> {
+    match &actor.principal {
+        Principal::User { id, .. } => Some(*id),
+        Principal::OAuthClient(_)
+        | Principal::FederatedIdentity(_)
+        | Principal::AuthKey { .. }
+        | Principal::Device { .. }
+        | Principal::Operator
+        | Principal::System => None,
+    }
 }
 
 /// Whether an actor may act as a user: themselves, or one whose rank is not above theirs. The
-/// operator of the server may act as anyone.
+/// operator of the server may act as anyone. Who has no rank acts for nobody: what an OAuth client
+/// was given says nothing of people.
 ///
 /// # Errors
 /// `NotFound` for a user who is not there; `NotPermitted`.
 pub(crate) fn check(view: &Snapshot, actor: &Actor, user: UserId) -> Result<(), Refusal> {
     let other = view.user(user).ok_or(Refusal::NotFound)?.role;
-    let Principal::User { id: own, .. } = actor.principal else {
-        return Ok(());
+    let may = match &actor.principal {
+        Principal::User { id, role, .. } => *id == user || may_act_for(*role, other),
+        Principal::Operator => true,
+        Principal::OAuthClient(_)
+        | Principal::FederatedIdentity(_)
+        | Principal::AuthKey { .. }
+        | Principal::Device { .. }
+        | Principal::System => false,
     };
-    if own == user || may_act_for(role_of(view, own)?, other) {
+    if may {
         Ok(())
     } else {
         Err(Refusal::NotPermitted)
     }
 }
 
-/// The user that an actor acts as: the one they named; else themselves; for the operator, who is
-/// no user, the owner of the tailnet.
+/// The user that an actor acts as: the one they named; else themselves; the operator stands for the
+/// owner of the tailnet.
 ///
 /// # Errors
 /// As [`check`].
@@ -58,12 +72,19 @@ pub(crate) fn user_for(
     actor: &Actor,
     named: Option<UserId>,
 ) -> Result<UserId, Refusal> {
-    let owner = || {
-        let owner = view.users().find(|user| user.role == Role::Owner);
-        owner.map(|user| user.id)
+    let own = match &actor.principal {
+        Principal::User { id, .. } => Some(*id),
+        Principal::Operator => {
+            let owner = view.users().find(|user| user.role == Role::Owner);
+            Some(owner.ok_or(Refusal::NotFound)?.id)
+        }
+        Principal::OAuthClient(_)
+        | Principal::FederatedIdentity(_)
+        | Principal::AuthKey { .. }
+        | Principal::Device { .. }
+        | Principal::System => None,
     };
-    let user = named.or(actor.user()).or_else(owner);
-    let user = user.ok_or(Refusal::NotFound)?;
+    let user = named.or(own).ok_or(Refusal::NotPermitted)?;
     check(view, actor, user)?;
     Ok(user)
 }
@@ -82,16 +103,22 @@ pub(crate) fn check_session(
     actor: &Actor,
     source: &Device,
 ) -> Result<(), Refusal> {
-    let Principal::User { id: own, .. } = actor.principal else {
-        return Ok(());
-    };
     let user = source.user.filter(|_| !source.is_tagged());
-    if user == Some(own) {
-        return Ok(());
-    }
-    let may_confirm = matches!(role_of(view, own)?, Role::Owner | Role::Admin)
-        && source.registered_by != Some(own)
-        && user.is_none_or(|user| check(view, actor, user).is_ok());
+    let may_confirm = match &actor.principal {
+        Principal::User { id, .. } if user == Some(*id) => true,
+        Principal::User { id, role, .. } => {
+            matches!(role, Role::Owner | Role::Admin)
+                && source.registered_by != Some(*id)
+                && user.is_none_or(|user| check(view, actor, user).is_ok())
+        }
+        Principal::Operator => true,
+        // Only a person can say who sits in front of a device.
+        Principal::OAuthClient(_)
+        | Principal::FederatedIdentity(_)
+        | Principal::AuthKey { .. }
+        | Principal::Device { .. }
+        | Principal::System => false,
+    };
     if may_confirm {
         Ok(())
     } else {

@@ -6,7 +6,7 @@ use bowline_model::text::is_hidden;
 use bowline_model::user::{Role, Status, User, is_login_name};
 use serde_json::{Value, json};
 
-use crate::core::actor::{Access, Actor, Scope};
+use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 
@@ -23,9 +23,6 @@ impl Engine {
         name: Option<&str>,
         role: Role,
     ) -> Result<User, Refusal> {
-        if !actor.may(Scope::Users, Access::Write) {
-            return Err(Refusal::NotPermitted);
-        }
         if !is_login_name(login) {
             return Err(Refusal::invalid(format!(
                 "{login:?} is not a login name: expected something like ann@example.com"

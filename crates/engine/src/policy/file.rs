@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bowline_model::audit::Target;
 use bowline_model::policy_file::PolicyFile;
+use bowline_model::requirement::Denied;
 use bowline_model::user::Role;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{
@@ -13,7 +14,7 @@ use bowline_policy::{
 };
 use serde_json::json;
 
-use crate::core::actor::{Access, Actor, Scope};
+use crate::core::actor::Actor;
 use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::failure::StoreFailure;
@@ -173,9 +174,9 @@ impl Expected {
 /// Why a policy file was not set. Nothing has changed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PolicyRefused {
-    /// The actor's role or scopes do not allow it.
-    #[error("calling actor does not have enough permissions to perform this function")]
-    NotPermitted,
+    /// The actor may not change it, or is nobody any more.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Another policy file is in force than the caller knows. Clients match on the text.
     #[error("precondition failed, invalid old hash")]
     Outdated,
@@ -295,9 +296,6 @@ impl Engine {
         policy: Option<Arc<Policy>>,
         expected: Option<Expected>,
     ) -> Result<Arc<PolicyFile>, PolicyRefused> {
-        if !actor.may(Scope::PolicyFile, Access::Write) {
-            return Err(PolicyRefused::NotPermitted);
-        }
         let is_reset = policy.is_none();
         let policy = match policy {
             Some(policy) => policy,

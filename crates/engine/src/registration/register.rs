@@ -4,7 +4,6 @@
 //! with the same auth key and machine key but a new node key, so a one-off key stays good for the
 //! device that it made until that device has opened a map stream.
 
-use bowline_model::audit::ActorRef;
 use bowline_model::credential::{AuthKey, Credential, Kind, Use};
 use bowline_model::device::{Device, REQUEST_TAGS};
 use bowline_model::id::{DeviceId, TailnetId};
@@ -13,6 +12,7 @@ use bowline_model::user::Status;
 use bowline_store::Column;
 use serde_json::{Value, json};
 
+use crate::core::actor::Actor;
 use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::failure::StoreFailure;
@@ -95,9 +95,9 @@ impl Engine {
             hostinfo: Some((request.hostinfo.clone(), request.facts.clone())),
             ..Report::default()
         });
-        let actor = ActorRef::AuthKey { id: presented.id };
+        let actor = Actor::auth_key(tailnet, presented.id);
         let registered = self
-            .write_as(tailnet, actor, move |draft| {
+            .write(&actor, move |draft| {
                 with_auth_key(draft, &request, presented, keeps_hostinfo)
             })
             .await;
@@ -138,7 +138,8 @@ impl Engine {
         id: DeviceId,
         request: Registration,
     ) -> Result<Registered, RegistrationRefused> {
-        self.write_as(tailnet, ActorRef::System, move |draft| {
+        let device = Actor::device(tailnet, id);
+        let logged_out = self.write(&device, move |draft| {
             let Some(entry) = draft.view().device(id).cloned() else {
                 return Ok(Registered::LoggedOut);
             };
@@ -146,10 +147,6 @@ impl Engine {
             if device.node_key != request.node_key || (device.expired && !device.ephemeral) {
                 return Ok(Registered::LoggedOut);
             }
-            draft.act_as(ActorRef::Device {
-                id,
-                name: device.name.clone(),
-            });
             if device.ephemeral {
                 draft.audit(
                     "DELETE",
@@ -177,8 +174,12 @@ impl Engine {
                 });
             }
             Ok(Registered::LoggedOut)
-        })
-        .await
+        });
+        match logged_out.await {
+            // It was deleted meanwhile.
+            Err(RegistrationRefused::DeviceGone) => Ok(Registered::LoggedOut),
+            other => other,
+        }
     }
 
     /// The client asks for an earlier expiry than it has; later is not possible.
@@ -188,15 +189,12 @@ impl Engine {
         id: DeviceId,
         request: Registration,
     ) -> Result<Registered, RegistrationRefused> {
-        self.write_as(tailnet, ActorRef::System, move |draft| {
+        let device = Actor::device(tailnet, id);
+        let shortened = self.write(&device, move |draft| {
             let Some(entry) = draft.view().device(id).cloned() else {
                 return Ok(Registered::KeyExpired);
             };
             let device = (*entry.device).clone();
-            draft.act_as(ActorRef::Device {
-                id,
-                name: device.name.clone(),
-            });
             audit_expiry_enabled(draft, &device);
             draft.audit(
                 "UPDATE",
@@ -214,8 +212,12 @@ impl Engine {
                 tailnet,
                 device: id,
             })
-        })
-        .await
+        });
+        match shortened.await {
+            // It was deleted meanwhile: its client makes a new key and logs in.
+            Err(RegistrationRefused::DeviceGone) => Ok(Registered::KeyExpired),
+            other => other,
+        }
     }
 }
 

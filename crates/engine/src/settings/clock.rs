@@ -1,11 +1,13 @@
 //! The operator's word that the clock of the machine is right after all.
 
-use bowline_model::audit::{ActorRef, Target};
+use bowline_model::audit::Target;
+use bowline_model::requirement::Requirement;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use crate::core::actor::Actor;
 use crate::core::engine::Engine;
-use crate::core::failure::{Refusal, StoreFailure};
+use crate::core::failure::Refusal;
 use crate::core::timekeeper::{ClockStatus, is_impossible};
 
 /// How far the clock may have gone on between an operator's look and their word.
@@ -63,8 +65,9 @@ impl Engine {
         }
         let before = self.now();
         for tailnet in self.tailnets() {
-            let noted: Result<(), StoreFailure> = self
-                .write_as(tailnet, ActorRef::Operator, move |draft| {
+            let operator = Actor::operator(tailnet).asking(Requirement::OPERATOR);
+            let noted: Result<(), Refusal> = self
+                .write(&operator, move |draft| {
                     let name = draft.view().tailnet().name.clone();
                     draft.audit(
                         "CONFIRM",

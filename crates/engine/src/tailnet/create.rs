@@ -1,6 +1,6 @@
 //! Making tailnets.
 
-use bowline_model::audit::{ActorRef, Target};
+use bowline_model::audit::Target;
 use bowline_model::credential::Credential;
 use bowline_model::dns::Dns;
 use bowline_model::id::{TailnetId, UserId};
@@ -12,6 +12,7 @@ use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Batch, Kind};
 use serde_json::{Value, json};
 
+use crate::core::actor::Actor;
 use crate::core::draft::{self, Draft};
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
@@ -119,7 +120,7 @@ impl Engine {
         };
         let empty = Snapshot::new(tailnet.clone(), self.0.derp_map.clone());
         let mut draft = Draft::new(empty, now, &self.0.ids, &*self.0.random);
-        draft.act_as(ActorRef::Operator);
+        draft.act_as(Actor::operator(id));
         let user = User {
             id: UserId::new(draft.new_id()).ok_or(StoreFailure::Defect("ran out of ids"))?,
             login_name: owner.to_owned(),

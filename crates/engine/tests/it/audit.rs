@@ -7,7 +7,7 @@ use bowline_model::user::Role;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::net::{Net, request};
+use crate::net::{Net, request, user};
 
 async fn events(net: &Net) -> Vec<Value> {
     let store = net.engine.store();
@@ -94,7 +94,7 @@ async fn an_event_names_every_member_that_grants_something_and_for_whom() {
         &["id", "hash", "created", "expired"],
     );
     assert_eq!(event["new"]["user"], bob.id.stable());
-    assert_eq!(event["new"]["maker"], net.admin.user().unwrap().stable());
+    assert_eq!(event["new"]["maker"], user(&net.admin).unwrap().stable());
     let (_, credential) = net
         .engine
         .create_access_token(&net.admin, None, "token", None)

@@ -2,13 +2,16 @@
 
 use std::collections::HashSet;
 
+use bowline_engine::Refusal;
 use bowline_engine::dns::DnsEdit;
-use bowline_engine::{Actor, Principal, Refusal};
+use bowline_model::requirement::Requirement;
+use bowline_model::right::Right;
+use bowline_model::scope::Scope;
 use bowline_model::user::Role;
 use futures_util::future::join_all;
 use jiff::SignedDuration;
 
-use crate::net::{Net, request};
+use crate::net::{Net, present, request};
 
 #[tokio::test]
 async fn ten_devices_that_join_at_once_do_so_in_few_commits_and_publications() {
@@ -100,15 +103,10 @@ async fn a_role_that_may_not_write_changes_nothing() {
         .create_user(&net.admin, "bob@example.com", None, Role::Auditor)
         .await
         .unwrap();
-    let auditor = Actor {
-        tailnet: net.tailnet,
-        principal: Principal::User {
-            id: bob.id,
-            login: bob.login_name,
-            role: bob.role,
-        },
-        credential: None,
-    };
+    let auditor = net.acting(bob.id).await.asking(Requirement::all(
+        &[Scope::DEVICES_CORE],
+        Right::WriteDevices,
+    ));
     let before = net.snapshot().publication;
     for refused in [
         net.engine.rename_device(&auditor, device, "x").await,
@@ -133,7 +131,7 @@ async fn another_tailnets_objects_are_not_found() {
         .create_tailnet("eve@example.org", None)
         .await
         .unwrap();
-    let eve = net.engine.authenticate(made.token.expose()).unwrap();
+    let eve = present(&net.engine, made.token.expose());
     assert!(matches!(
         net.engine.rename_device(&eve, device, "x").await,
         Err(Refusal::NotFound)

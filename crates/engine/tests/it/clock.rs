@@ -11,7 +11,7 @@ use bowline_model::id::{DeviceId, KeyId};
 use bowline_store::Options;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::net::{Net, node_key, quick, request, until};
+use crate::net::{Net, node_key, operator, quick, request, until};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -211,7 +211,7 @@ async fn a_token_ended_by_a_clock_that_was_hours_ahead_is_good_again_and_so_is_a
     net.pass(DAY * 180 - SignedDuration::from_hours(2)).await;
     let (token, _) = net
         .engine
-        .create_access_token(&net.admin, None, "ci", Some(3600))
+        .create_access_token(&operator(net.tailnet), None, "ci", Some(3600))
         .await
         .unwrap();
     let right = net.now();

@@ -17,7 +17,7 @@ use bowline_model::credential::Kind;
 use bowline_model::id::{DeviceId, KeyId};
 use bowline_store::Options;
 
-use crate::net::{open_store, quick, request};
+use crate::net::{self, open_store, quick, request};
 
 /// Set in the process that is to be killed: the directory of the database.
 const JOB: &str = "BOWLINE_TEST_ENGINE_CRASH";
@@ -74,7 +74,7 @@ async fn open(directory: &Path) -> Engine {
 }
 
 fn operator(engine: &Engine) -> Actor {
-    Actor::operator(engine.tailnets()[0])
+    net::operator(engine.tailnets()[0])
 }
 
 async fn write_until_killed(directory: &Path) {

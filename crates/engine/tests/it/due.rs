@@ -7,7 +7,7 @@ use bowline_engine::{Refusal, RegistrationRefused};
 use bowline_model::device::AttributeValue;
 use jiff::SignedDuration;
 
-use crate::net::{Net, node_key, request, until};
+use crate::net::{Net, node_key, operator, request, until};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -34,14 +34,16 @@ async fn a_node_key_expires_at_its_time_unless_that_is_disabled() {
             .await
             .contains(&("EXPIRED".to_owned(), "KEY_EXPIRY_TIME".to_owned()))
     );
+    // The token of before has expired too.
+    let operator = operator(net.tailnet);
     // Enabled again, the past instant counts; disabled, the key is good again.
     net.engine
-        .set_key_expiry_disabled(&net.admin, two, Some(false))
+        .set_key_expiry_disabled(&operator, two, Some(false))
         .await
         .unwrap();
     assert!(net.device(two).expired);
     net.engine
-        .set_key_expiry_disabled(&net.admin, one, Some(true))
+        .set_key_expiry_disabled(&operator, one, Some(true))
         .await
         .unwrap();
     assert!(!net.device(one).expired);

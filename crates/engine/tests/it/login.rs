@@ -9,7 +9,7 @@ use bowline_model::record::RawJson;
 use bowline_model::user::Role;
 use jiff::SignedDuration;
 
-use crate::net::{Net, node_key, request};
+use crate::net::{Net, node_key, operator, present, request, user};
 
 /// Where logins come from, if it does not matter.
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -452,7 +452,7 @@ async fn a_login_is_confirmed_into_the_tailnet_of_who_confirms() {
         .create_tailnet("eve@example.org", None)
         .await
         .unwrap();
-    let eve = net.engine.authenticate(made.token.expose()).unwrap();
+    let eve = present(&net.engine, made.token.expose());
     net.join(1).await;
     let known = Registration {
         node_key: node_key(11),
@@ -484,7 +484,7 @@ async fn a_login_is_confirmed_into_the_tailnet_of_who_confirms() {
         logins.iter().map(key).collect()
     };
     assert_eq!((seen(&net.admin), seen(&eve)), (vec![node_key(11)], vec![]));
-    assert_eq!(seen(&Actor::operator(net.tailnet)).len(), 5);
+    assert_eq!(seen(&operator(net.tailnet)).len(), 5);
     let device = net
         .engine
         .confirm_login(&eve, &code, Some("eve@example.org"), None)
@@ -492,7 +492,7 @@ async fn a_login_is_confirmed_into_the_tailnet_of_who_confirms() {
         .unwrap();
     let (tailnet, _, entry) = net.engine.find_device(&node_key(2)).unwrap();
     assert_eq!((tailnet, entry.device.id), (made.tailnet, device));
-    assert_eq!(entry.device.user, eve.user());
+    assert_eq!(entry.device.user, user(&eve));
 }
 
 #[tokio::test]
@@ -502,8 +502,8 @@ async fn without_a_word_a_known_device_is_its_users_and_a_new_one_nobodys() {
         .create_user(&net.admin, "bob@example.com", None, Role::Member)
         .await
         .unwrap();
-    for actor in [net.admin.clone(), Actor::operator(net.tailnet)] {
-        let number = if actor.user().is_some() { 1 } else { 3 };
+    for actor in [net.admin.clone(), operator(net.tailnet)] {
+        let number = if user(&actor).is_some() { 1 } else { 3 };
         let code = begin(&net, request(number, "")).await;
         let refused = net.engine.confirm_login(&actor, &code, None, None).await;
         assert_eq!(
@@ -517,7 +517,7 @@ async fn without_a_word_a_known_device_is_its_users_and_a_new_one_nobodys() {
             .await
             .unwrap();
         let bobs = net.device(device).user;
-        assert_ne!(bobs, net.admin.user());
+        assert_ne!(bobs, user(&net.admin));
         net.engine.expire_device(&net.admin, device).await.unwrap();
         let again = Registration {
             node_key: node_key(number + 100),
@@ -542,7 +542,7 @@ async fn a_device_that_came_into_another_tailnet_meanwhile_is_not_confirmed_here
         .create_tailnet("eve@example.org", None)
         .await
         .unwrap();
-    let eve = net.engine.authenticate(made.token.expose()).unwrap();
+    let eve = present(&net.engine, made.token.expose());
     let code = begin(&net, request(1, "")).await;
     let (key, _) = net
         .engine

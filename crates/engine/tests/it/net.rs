@@ -12,7 +12,9 @@ use bowline_engine::{
 use bowline_model::device::{Device, HostFacts};
 use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::principal::Principal;
 use bowline_model::record::RawJson;
+use bowline_model::requirement::Requirement;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Options, Store};
@@ -148,7 +150,37 @@ pub(crate) fn request(number: u64, auth_key: &str) -> Registration {
     }
 }
 
+/// Who presents a token that is good. What they may do is left to the use cases: of their role and
+/// scopes nothing is asked but that they may use the API.
+pub(crate) fn present(engine: &Engine, token: &str) -> Actor {
+    let actor = engine.authenticate(token).unwrap();
+    actor.asking(Requirement::CALLER)
+}
+
+/// The operator of the server, acting in a tailnet.
+pub(crate) fn operator(tailnet: TailnetId) -> Actor {
+    Actor::operator(tailnet).asking(Requirement::CALLER)
+}
+
+/// The user, when an actor is one.
+pub(crate) fn user(actor: &Actor) -> Option<UserId> {
+    match &actor.principal {
+        Principal::User { id, .. } => Some(*id),
+        _ => None,
+    }
+}
+
 impl Net {
+    /// A user who acts by an API access token of theirs.
+    pub(crate) async fn acting(&self, user: UserId) -> Actor {
+        let operator = operator(self.tailnet);
+        let made = self
+            .engine
+            .create_access_token(&operator, Some(user), "", None);
+        let (token, _) = made.await.unwrap();
+        present(&self.engine, token.expose())
+    }
+
     pub(crate) async fn new() -> Self {
         Self::with(quick(), Options::default()).await
     }
@@ -175,7 +207,7 @@ impl Net {
             .create_tailnet("ann@example.com", Some("example.com"))
             .await
             .unwrap();
-        let admin = engine.authenticate(made.token.expose()).unwrap();
+        let admin = present(&engine, made.token.expose());
         Self {
             engine,
             clock,

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bowline_engine::Report;
 use bowline_engine::policy::file::{Expected, PolicyRefused, etag};
-use bowline_engine::{Actor, Report};
 use bowline_model::device::HostFacts;
 use bowline_model::id::DeviceId;
 use bowline_model::record::RawJson;
 use bowline_policy::Policy;
 use ipnet::IpNet;
 
-use crate::net::{Net, request};
+use crate::net::{Net, operator, request};
 
 fn policy(text: &str) -> Arc<Policy> {
     Arc::new(Policy::parse(text).unwrap())
@@ -173,7 +173,7 @@ async fn the_domains_of_a_tailnet_are_its_names_and_its_owners() {
     };
     let may = async |owner: &str, name: &str, domain: &str| {
         let made = net.engine.create_tailnet(owner, Some(name)).await.unwrap();
-        let actor = Actor::operator(made.tailnet);
+        let actor = operator(made.tailnet);
         let set = net
             .engine
             .set_policy_file(&actor, Some(policy(&rule(domain))), None);

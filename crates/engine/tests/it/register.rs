@@ -7,7 +7,7 @@ use bowline_model::user::Role;
 use bowline_store::{Batch, Column, Delete, Put, Row};
 use jiff::SignedDuration;
 
-use crate::net::{Net, machine_key, node_key, request};
+use crate::net::{Net, machine_key, node_key, present, request, user};
 
 /// The same request with another node key.
 fn with_node_key(request: Registration, number: u64) -> Registration {
@@ -27,7 +27,7 @@ async fn a_one_off_key_lets_one_device_in() {
         (record.machine_key, record.node_key),
         (machine_key(1), node_key(1))
     );
-    assert_eq!((&*record.name, record.user), ("host1", net.admin.user()));
+    assert_eq!((&*record.name, record.user), ("host1", user(&net.admin)));
     assert!(record.authorized && !record.ephemeral && !record.seen);
     assert_eq!(
         record.key_expiry,
@@ -273,7 +273,7 @@ async fn one_machine_holds_devices_of_two_users_and_two_tailnets() {
         .create_tailnet("eve@example.org", None)
         .await
         .unwrap();
-    let eve = net.engine.authenticate(made.token.expose()).unwrap();
+    let eve = present(&net.engine, made.token.expose());
     let (eve_key, _) = net
         .engine
         .create_auth_key(&eve, None, NewAuthKey::default())
@@ -610,7 +610,7 @@ async fn a_node_key_that_comes_into_two_tailnets_at_once_is_let_into_one() {
         .create_tailnet("eve@example.org", None)
         .await
         .unwrap();
-    let eve = net.engine.authenticate(other.token.expose()).unwrap();
+    let eve = present(&net.engine, other.token.expose());
     let ours = net.one_off().await;
     let (theirs, _) = net
         .engine

@@ -1,12 +1,12 @@
 //! SSH sessions that the policy allows, denies, or wants confirmed.
 
 use bowline_engine::credential::NewAuthKey;
-use bowline_engine::{Actor, SshAnswer, SshSession};
+use bowline_engine::{SshAnswer, SshSession};
 use bowline_model::id::DeviceId;
 use bowline_model::user::Role;
 use jiff::SignedDuration;
 
-use crate::net::{Net, machine_key, request};
+use crate::net::{Net, machine_key, operator, present, request};
 
 /// Ann's laptop may be reached by Bob's, after a confirmation.
 fn policy(period: &str) -> String {
@@ -90,7 +90,7 @@ impl Pair {
         self.net
             .engine
             // Ann let Bob's laptop in, so it is not for her to confirm.
-            .decide_ssh_check(&Actor::operator(self.net.tailnet), code, accept)
+            .decide_ssh_check(&operator(self.net.tailnet), code, accept)
             .await
     }
 }
@@ -281,7 +281,7 @@ async fn sessions_of_another_tailnet_are_neither_seen_nor_decided() {
         .create_tailnet("eve@example.org", None)
         .await
         .unwrap();
-    let eve = pair.net.engine.authenticate(made.token.expose()).unwrap();
+    let eve = present(&pair.net.engine, made.token.expose());
     let code = pair.code().await;
     assert!(pair.net.engine.ssh_checks(&eve).unwrap().is_empty());
     let refused = pair.net.engine.decide_ssh_check(&eve, &code, true).await;

@@ -1,14 +1,14 @@
 //! Tags at registration and in reports, routes and addresses by the policy.
 
 use bowline_engine::credential::NewAuthKey;
-use bowline_engine::{Actor, Principal, Registered, Registration, RegistrationRefused, Report};
+use bowline_engine::{Registered, Registration, RegistrationRefused, Report};
 use bowline_model::device::{Device, HostFacts};
 use bowline_model::id::{DeviceId, UserId};
 use bowline_model::record::RawJson;
 use bowline_model::user::Role;
 use jiff::SignedDuration;
 
-use crate::net::{Net, node_key, request};
+use crate::net::{Net, node_key, request, user};
 
 const POLICY: &str = r#"{
     "tagOwners": {
@@ -170,14 +170,7 @@ async fn who_acts_for_an_owner_of_tags_gives_no_tags_by_it() {
         r#""tag:ida": ["ida@example.com", "bob@example.com"], "tag:ci": ["#,
     );
     net.set_policy(&policy).await;
-    let actor = Actor {
-        principal: Principal::User {
-            id: ida.id,
-            login: ida.login_name.clone(),
-            role,
-        },
-        ..net.admin.clone()
-    };
+    let actor = net.acting(ida.id).await;
     let reusable = || NewAuthKey {
         reusable: true,
         ..NewAuthKey::default()
@@ -334,7 +327,7 @@ async fn a_device_goes_from_its_user_to_tags_and_back_and_stays_the_same() {
     );
     assert_eq!(
         owner(&tagged.net.device(device)),
-        (tagged.net.admin.user(), false)
+        (user(&tagged.net.admin), false)
     );
     // One person's device never becomes another's.
     let other = tagged.net.register(rotated(request(1, &key), 15, 14)).await;
@@ -373,7 +366,7 @@ async fn a_key_that_is_disabled_for_expiry_by_an_administrator_stays_so_between_
     let tagged = Tagged::new().await;
     let key = tagged.bobs_key().await;
     let device = tagged.net.register(request(1, &key)).await;
-    let admin: &Actor = &tagged.net.admin;
+    let admin: &bowline_engine::Actor = &tagged.net.admin;
     tagged
         .net
         .engine

@@ -11,7 +11,7 @@ use bowline_model::id::DeviceId;
 use bowline_store::{Batch, Condition, Delete, Kind, Options, Store, StoreUrl};
 use tokio::sync::broadcast;
 
-use crate::net::{Net, node_key, quick, request, until};
+use crate::net::{Net, node_key, present, quick, request, until};
 
 /// Waits for the revocation of a device's node key.
 async fn revoked(events: &mut broadcast::Receiver<Event>, device: u64) {
@@ -121,7 +121,7 @@ async fn a_server_that_has_the_database_again_reads_before_it_answers() {
         .create_tailnet("ann@example.com", Some("example.com"))
         .await
         .unwrap();
-    let admin = first.authenticate(made.token.expose()).unwrap();
+    let admin = present(&first, made.token.expose());
     let other = first
         .create_access_token(&admin, None, "other", None)
         .await

@@ -157,6 +157,12 @@ fn each_member_of_a_body_has_a_need_of_its_own() {
     let settings = client(&["feature_settings"]);
     assert!(!may(&settings, "httpsEnabled") && may(&settings, "devicesApprovalOn"));
     assert!(rule.check(&client(&["dns"])).is_err());
+    let with = |names: Option<&[&str]>| rule.check_fields(&network, names).is_ok();
+    assert!(with(Some(&[])) && with(Some(&["httpsEnabled"])));
+    assert!(!with(Some(&["httpsEnabled", "devicesApprovalOn"])));
+    // Where nobody said which, it may be any of them.
+    assert!(!with(None));
+    assert!(rule.check_fields(&Principal::Operator, None).is_ok());
     // A member that nobody declared is nobody's to change.
     assert!(!may(&Principal::Operator, "somethingNew"));
     // What is shown lets everybody in who may use the API.

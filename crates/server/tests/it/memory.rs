@@ -92,6 +92,7 @@ async fn the_measured_process() {
     let engine = Engine::open(store, settings, clock, random).await.unwrap();
     let made = engine.create_tailnet("ann@example.com", None).await;
     let admin = engine.authenticate(made.unwrap().token.expose()).unwrap();
+    let admin = admin.asking(bowline_model::requirement::Requirement::CALLER);
     let new = NewAuthKey {
         reusable: true,
         ..NewAuthKey::default()

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 impl From<PolicyRefused> for ApiError {
     fn from(refusal: PolicyRefused) -> Self {
         match refusal {
-            PolicyRefused::NotPermitted => Self::forbidden(),
+            PolicyRefused::Denied(denied) => denied.into(),
             // Clients match on the text and the status: the Terraform provider on "(412)".
             PolicyRefused::Outdated => {
                 Self::new(StatusCode::PRECONDITION_FAILED, refusal.to_string())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bowline_model::device::{Device, Live};
 use bowline_model::id::DeviceId;
+use bowline_model::requirement::Requirement;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Batch, Column, Kind, Options, Put, Store};
 use futures_util::future::join_all;
@@ -36,6 +37,7 @@ async fn net() -> Net {
         .await
         .unwrap();
     let admin = engine.authenticate(made.token.expose()).unwrap();
+    let admin = admin.asking(Requirement::CALLER);
     let key = engine
         .create_auth_key(&admin, None, NewAuthKey::default())
         .await
@@ -291,6 +293,7 @@ async fn a_stored_state_that_cannot_be_put_into_force_takes_down_its_tailnet_alo
         "{joining:?}"
     );
     let eve = engine.authenticate(other.token.expose()).unwrap();
+    let eve = eve.asking(Requirement::CALLER);
     engine
         .create_auth_key(&eve, None, NewAuthKey::default())
         .await
