@@ -50,6 +50,8 @@ macro_rules! stored_kinds {
                 SshConfirmation($crate::waiting::ConfirmedSession)
             }
             cold {
+                /// An access token that was made from an OAuth client or a federated identity.
+                AccessToken($crate::access_token::AccessToken)
             }
         }
     };
@@ -200,7 +202,6 @@ impl Spec {
         }
     }
 
-    #[allow(dead_code, reason = "unused while the list has no cold kind")]
     const fn cold<T: Cold>() -> Self {
         Self::of::<T>(Place::Database)
     }

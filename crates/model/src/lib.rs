@@ -10,6 +10,7 @@
 //! assert_eq!(DeviceId::parse(&id.stable()), Some(id)); // the API's `nodeId`
 //! ```
 
+pub mod access_token;
 pub mod address;
 pub mod audit;
 pub mod credential;

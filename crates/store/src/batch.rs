@@ -21,6 +21,9 @@ pub struct Put {
     /// Values that the database must keep unique. A column that is not named is empty and clashes
     /// with nothing. Only columns of the kind ([`Kind::columns`]), each once.
     pub columns: Vec<(Column, String)>,
+    /// When the object is over, for cold kinds ([`Kind::is_cold`]) only; `None`: never. Kept to the
+    /// microsecond.
+    pub expires: Option<Timestamp>,
 }
 
 impl Put {
@@ -31,6 +34,7 @@ impl Put {
             id,
             body: body.into(),
             columns: Vec::new(),
+            expires: None,
         }
     }
 
@@ -39,6 +43,11 @@ impl Put {
     pub fn with(mut self, column: Column, value: impl Into<String>) -> Self {
         self.columns.push((column, value.into()));
         self
+    }
+
+    /// When it is over, as it is stored.
+    pub(crate) fn expires(&self) -> Option<i64> {
+        self.expires.map(Timestamp::as_microsecond)
     }
 
     /// The value of a column, in the order that the kind lists them.
@@ -144,6 +153,9 @@ impl Batch {
             }
             id(put.id, &place)?;
             json(&put.body, &place)?;
+            if put.expires.is_some() && !put.kind.is_cold() {
+                return Err(format!("{place} cannot expire: its kind is in snapshots"));
+            }
             for (index, (column, value)) in put.columns.iter().enumerate() {
                 if !put.kind.columns().contains(column) {
                     return Err(format!("{place} has no column {column:?}"));

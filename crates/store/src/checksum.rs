@@ -39,7 +39,7 @@ impl Sum {
     }
 }
 
-/// Of an object's row. `columns` in the order of [`Kind::columns`].
+/// Of an object's row. `columns` in the order of [`Kind::columns`]; `expires` counts for cold kinds.
 pub(crate) fn object<'a>(
     kind: Kind,
     tailnet: i64,
@@ -47,6 +47,7 @@ pub(crate) fn object<'a>(
     seq: i64,
     body: &str,
     columns: impl Iterator<Item = Option<&'a str>>,
+    expires: Option<i64>,
 ) -> i64 {
     let mut sum = Sum::of(kind.name())
         .number(tailnet)
@@ -56,6 +57,12 @@ pub(crate) fn object<'a>(
     for column in columns {
         sum = match column {
             Some(text) => sum.text(text),
+            None => sum.number(-1),
+        };
+    }
+    if kind.is_cold() {
+        sum = match expires {
+            Some(at) => sum.number(1).number(at),
             None => sum.number(-1),
         };
     }
@@ -139,14 +146,81 @@ mod tests {
     #[test]
     fn every_value_and_its_place_count() {
         let sums = [
-            object(Kind::Device, 1, 2, 3, "{}", [Some("a"), None].into_iter()),
-            object(Kind::Device, 1, 2, 3, "{}", [None, Some("a")].into_iter()),
-            object(Kind::Device, 1, 2, 3, "{}", [Some(""), None].into_iter()),
-            object(Kind::Device, 1, 2, 3, "[]", [Some("a"), None].into_iter()),
-            object(Kind::Device, 1, 2, 4, "{}", [Some("a"), None].into_iter()),
-            object(Kind::Device, 1, 4, 3, "{}", [Some("a"), None].into_iter()),
-            object(Kind::Device, 4, 2, 3, "{}", [Some("a"), None].into_iter()),
-            object(Kind::Key, 1, 2, 3, "{}", [Some("a"), None].into_iter()),
+            object(
+                Kind::Device,
+                1,
+                2,
+                3,
+                "{}",
+                [Some("a"), None].into_iter(),
+                None,
+            ),
+            object(
+                Kind::Device,
+                1,
+                2,
+                3,
+                "{}",
+                [None, Some("a")].into_iter(),
+                None,
+            ),
+            object(
+                Kind::Device,
+                1,
+                2,
+                3,
+                "{}",
+                [Some(""), None].into_iter(),
+                None,
+            ),
+            object(
+                Kind::Device,
+                1,
+                2,
+                3,
+                "[]",
+                [Some("a"), None].into_iter(),
+                None,
+            ),
+            object(
+                Kind::Device,
+                1,
+                2,
+                4,
+                "{}",
+                [Some("a"), None].into_iter(),
+                None,
+            ),
+            object(
+                Kind::Device,
+                1,
+                4,
+                3,
+                "{}",
+                [Some("a"), None].into_iter(),
+                None,
+            ),
+            object(
+                Kind::Device,
+                4,
+                2,
+                3,
+                "{}",
+                [Some("a"), None].into_iter(),
+                None,
+            ),
+            object(
+                Kind::Key,
+                1,
+                2,
+                3,
+                "{}",
+                [Some("a"), None].into_iter(),
+                None,
+            ),
+            object(Kind::AccessToken, 1, 2, 3, "{}", [].into_iter(), None),
+            object(Kind::AccessToken, 1, 2, 3, "{}", [].into_iter(), Some(-1)),
+            object(Kind::AccessToken, 1, 2, 3, "{}", [].into_iter(), Some(1)),
             head(1, 2),
             head(2, 1),
             outbox(1, 2, "ab", "c"),

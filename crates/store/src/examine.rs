@@ -208,6 +208,8 @@ impl Examiner {
                 (Operation::Put, Some(row)) => {
                     format!("is of change {row}, and change {seq} wrote it")
                 }
+                // Retention removes what is over, and logs nothing.
+                (Operation::Put, None) if kind.is_cold() => continue,
                 (Operation::Put, None) => format!("is missing, and change {seq} wrote it"),
                 (Operation::Delete, Some(_)) => format!("is there, and change {seq} removed it"),
             };

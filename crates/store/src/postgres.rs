@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_model::id::TailnetId;
+use bowline_model::kind::Kind;
 use deadpool_postgres::Pool;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -30,7 +31,7 @@ use crate::error::{CommitError, Condition, Error, OpenError, TransferError, Trou
 use crate::examine::Examination;
 use crate::options::Options;
 use crate::owner::Owner;
-use crate::row::{CatchUp, Change, Loaded, Presence};
+use crate::row::{CatchUp, Change, Loaded, Presence, Row};
 use fail::Failure;
 use lease::Lease;
 use session::{Session, Statements};
@@ -195,6 +196,38 @@ impl Postgres {
         limit: usize,
     ) -> Result<Vec<AuditRow>, Error> {
         retry!(read::audit(&self.inner, owner, from, to, limit).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn find(
+        &self,
+        kind: Kind,
+        id: u64,
+        now: Timestamp,
+    ) -> Result<Option<(Owner, Row)>, Error> {
+        retry!(read::find(&self.inner, kind, id, now).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn page(
+        &self,
+        kind: Kind,
+        owner: Owner,
+        after: u64,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Row>, Error> {
+        retry!(read::page(&self.inner, kind, owner, after, now, limit).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn remove_expired(
+        &self,
+        kind: Kind,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<u64, Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(apply::remove_expired(&inner, kind, now, limit).await).map_err(Error::from)
+        };
+        self.write(run).await
     }
 
     pub(crate) async fn outbox(

@@ -57,7 +57,8 @@ pub(crate) const PROBE_DELETE: &str = "DELETE FROM secrets WHERE name = 'probe'"
 /// Tables that belong to tailnets, beside the kinds'; each has a column `tailnet`.
 pub(crate) const TAILNET_TABLES: &[&str] = &["changes", "audit", "outbox", "presence", "heads"];
 
-/// The statements of one kind's table.
+/// The statements of one kind's table. Where the unique columns are said, cold kinds have `expires`
+/// behind them.
 pub(crate) struct KindSql {
     /// Writes one row: tailnet, id, seq, body, checksum, then the unique columns. Touches no row of another
     /// tailnet, and then counts none.
@@ -70,6 +71,19 @@ pub(crate) struct KindSql {
     pub(crate) get: String,
     /// Reads a tailnet's rows as id, seq, body, checksum and the unique columns: tailnet.
     pub(crate) all: String,
+    /// What only cold kinds have.
+    pub(crate) cold: Option<ColdSql>,
+}
+
+/// The statements of a cold kind's table. Rows are read as tailnet, id, seq, body, checksum, the unique
+/// columns and `expires`.
+pub(crate) struct ColdSql {
+    /// Reads one row of any tailnet that is not over: id, now.
+    pub(crate) find: String,
+    /// Reads rows of a tailnet that are not over, by id: tailnet, after this id, now, limit.
+    pub(crate) page: String,
+    /// Removes rows that are over, the oldest first: now, limit.
+    pub(crate) expire: String,
 }
 
 static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
@@ -87,6 +101,25 @@ static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
             let _ = write!(updates, ", {column} = excluded.{column}");
             clears.push(format!("{column} = NULL"));
         }
+        if kind.is_cold() {
+            names.push_str(", expires");
+            let _ = write!(values, ", ${}", kind.columns().len() + 6);
+            updates.push_str(", expires = excluded.expires");
+        }
+        let row = format!("tailnet, id, seq, body, checksum{names}");
+        let cold = kind.is_cold().then(|| ColdSql {
+            find: format!(
+                "SELECT {row} FROM {table} WHERE id = $1 AND (expires IS NULL OR expires > $2)"
+            ),
+            page: format!(
+                "SELECT {row} FROM {table} WHERE tailnet = $1 AND id > $2 \
+                 AND (expires IS NULL OR expires > $3) ORDER BY id LIMIT $4"
+            ),
+            expire: format!(
+                "DELETE FROM {table} WHERE id IN \
+                 (SELECT id FROM {table} WHERE expires <= $1 ORDER BY expires LIMIT $2)"
+            ),
+        });
         all.push(KindSql {
             put: format!(
                 "INSERT INTO {table} (tailnet, id, seq, body, checksum{names}) \
@@ -103,6 +136,7 @@ static KINDS: LazyLock<Vec<KindSql>> = LazyLock::new(|| {
             all: format!(
                 "SELECT id, seq, body, checksum{names} FROM {table} WHERE tailnet = $1 ORDER BY id"
             ),
+            cold,
         });
     }
     all
@@ -141,6 +175,8 @@ mod tests {
         for kind in KINDS.iter() {
             texts.extend([&*kind.put, &kind.delete, &kind.get, &kind.all]);
             texts.extend(kind.clear.as_deref());
+            let cold = kind.cold.iter();
+            texts.extend(cold.flat_map(|cold| [&*cold.find, &cold.page, &cold.expire]));
         }
         for text in texts {
             let mut next = 1;

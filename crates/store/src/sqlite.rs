@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bowline_model::id::TailnetId;
+use bowline_model::kind::Kind;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::examine::Examination;
 use crate::options::Options;
 use crate::owner::Owner;
-use crate::row::{CatchUp, Change, Loaded, Presence};
+use crate::row::{CatchUp, Change, Loaded, Presence, Row};
 use keeper::Keeper;
 use read::Readers;
 use writer::Writer;
@@ -158,6 +159,40 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Vec<AuditRow>, Error> {
         self.read(move |conn| read::audit(conn, owner, from, to, limit))
+            .await
+    }
+
+    pub(crate) async fn find(
+        &self,
+        kind: Kind,
+        id: u64,
+        now: Timestamp,
+    ) -> Result<Option<(Owner, Row)>, Error> {
+        self.read(move |conn| read::find(conn, kind, id, now)).await
+    }
+
+    pub(crate) async fn page(
+        &self,
+        kind: Kind,
+        owner: Owner,
+        after: u64,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Row>, Error> {
+        self.read(move |conn| read::page(conn, kind, owner, after, now, limit))
+            .await
+    }
+
+    pub(crate) async fn remove_expired(
+        &self,
+        kind: Kind,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<u64, Error> {
+        self.writer
+            .write(true, move |conn| {
+                apply::remove_expired(conn, kind, now, limit)
+            })
             .await
     }
 

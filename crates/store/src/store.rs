@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bowline_model::id::TailnetId;
+use bowline_model::kind::Kind;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
@@ -12,7 +13,7 @@ use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::options::Options;
 use crate::owner::Owner;
 use crate::postgres::Postgres;
-use crate::row::{CatchUp, Change, Loaded, Presence};
+use crate::row::{CatchUp, Change, Loaded, Presence, Row};
 use crate::sqlite::Sqlite;
 use crate::url::StoreUrl;
 
@@ -96,6 +97,41 @@ impl Store {
     /// log is short: whoever is far behind gets everything.
     pub async fn catch_up(&self, owner: impl Into<Owner>, since: u64) -> Result<CatchUp, Error> {
         on_engine!(self, engine => engine.catch_up(owner.into(), since).await)
+    }
+
+    /// An object of a cold kind, whoever's it is, that is not over `now`, with its owner. `None` for an
+    /// object of another kind.
+    pub async fn find(
+        &self,
+        kind: Kind,
+        id: u64,
+        now: Timestamp,
+    ) -> Result<Option<(Owner, Row)>, Error> {
+        on_engine!(self, engine => engine.find(kind, id, now).await)
+    }
+
+    /// Objects of a cold kind of one owner with an id above `after` that are not over `now`, by id, at
+    /// most `limit`.
+    pub async fn page(
+        &self,
+        kind: Kind,
+        owner: impl Into<Owner>,
+        after: u64,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Row>, Error> {
+        on_engine!(self, engine => engine.page(kind, owner.into(), after, now, limit).await)
+    }
+
+    /// Removes objects of a cold kind that are over `now`, whoever's they are, at most `limit`. Returns
+    /// how many went. The change log has no entry of it: what is over is found by nobody before either.
+    pub async fn remove_expired(
+        &self,
+        kind: Kind,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<u64, Error> {
+        on_engine!(self, engine => engine.remove_expired(kind, now, limit).await)
     }
 
     /// Writes a batch, all or nothing, and returns the owner's new sequence number, `base + 1`.

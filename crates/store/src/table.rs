@@ -164,6 +164,9 @@ impl Table {
         ];
         let own = kind.columns().iter();
         columns.extend(own.map(|column| (column.name(), Type::Text)));
+        if kind.is_cold() {
+            columns.push(("expires", Type::Integer));
+        }
         Self {
             kind: Some(kind),
             ..Self::new(kind.table(), columns, "id", object_sum, object_label)
@@ -210,10 +213,15 @@ impl Table {
 
 fn object_sum(table: &Table, row: &[Value]) -> i64 {
     let kind = table.kind.unwrap_or(Kind::Tailnet); // tables of kinds have one
-    let columns = row[4..table.columns.len()].iter().map(|value| match value {
+    let (columns, after) = row[4..].split_at(kind.columns().len());
+    let columns = columns.iter().map(|value| match value {
         Value::Text(text) => Some(text.as_str()),
         _ => None,
     });
+    let expires = match after.first() {
+        Some(Value::Integer(at)) => Some(*at),
+        _ => None,
+    };
     checksum::object(
         kind,
         row[0].integer(),
@@ -221,6 +229,7 @@ fn object_sum(table: &Table, row: &[Value]) -> i64 {
         row[2].integer(),
         row[3].text(),
         columns,
+        expires,
     )
 }
 

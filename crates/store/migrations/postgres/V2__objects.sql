@@ -98,3 +98,16 @@ CREATE TABLE ssh_confirmations (
     checksum BIGINT NOT NULL
 );
 CREATE INDEX ssh_confirmations_tailnet ON ssh_confirmations (tailnet);
+
+-- Objects of cold kinds: no snapshot has them, they are read by id or in pages. `expires`, in
+-- microseconds since 1970: from then on nobody finds the row, and retention removes it.
+CREATE TABLE access_tokens (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL,
+    expires BIGINT
+);
+CREATE INDEX access_tokens_tailnet ON access_tokens (tailnet, id);
+CREATE INDEX access_tokens_expires ON access_tokens (expires);

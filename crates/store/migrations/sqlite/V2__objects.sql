@@ -96,3 +96,16 @@ CREATE TABLE ssh_confirmations (
     checksum INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX ssh_confirmations_tailnet ON ssh_confirmations (tailnet);
+
+-- Objects of cold kinds: no snapshot has them, they are read by id or in pages. `expires`, in
+-- microseconds since 1970: from then on nobody finds the row, and retention removes it.
+CREATE TABLE access_tokens (
+    tailnet INTEGER NOT NULL,
+    id      INTEGER NOT NULL PRIMARY KEY,
+    seq     INTEGER NOT NULL,
+    body    TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    expires INTEGER
+) STRICT;
+CREATE INDEX access_tokens_tailnet ON access_tokens (tailnet, id);
+CREATE INDEX access_tokens_expires ON access_tokens (expires);

@@ -293,6 +293,7 @@ fn put_step(tailnet: i64, seq: u64, put: &Put) -> Step<'_> {
         int(seq),
         &put.body,
         columns(),
+        put.expires(),
     );
     let mut params: Vec<Param<'_>> = vec![
         Box::new(tailnet),
@@ -303,6 +304,9 @@ fn put_step(tailnet: i64, seq: u64, put: &Put) -> Step<'_> {
     ];
     for column in columns() {
         params.push(Box::new(column));
+    }
+    if put.kind.is_cold() {
+        params.push(Box::new(put.expires()));
     }
     step(&sql::of(put.kind).put, params)
 }
@@ -394,6 +398,23 @@ pub(super) async fn prune(inner: &Inner, before: Timestamp) -> Result<u64, Failu
             .execute(sql::PRUNE_AUDIT, &[&tailnet, &before])
             .await?;
     }
+    session.commit().await?;
+    Ok(removed)
+}
+
+pub(super) async fn remove_expired(
+    inner: &Inner,
+    kind: Kind,
+    now: Timestamp,
+    limit: usize,
+) -> Result<u64, Failure> {
+    let Some(cold) = &sql::of(kind).cold else {
+        return Ok(0);
+    };
+    let session = inner.begin_write().await?;
+    let removed = session
+        .execute(&cold.expire, &[&now.as_microsecond(), &value::count(limit)])
+        .await?;
     session.commit().await?;
     Ok(removed)
 }

@@ -79,7 +79,7 @@ fn presence_of(row: &SqlRow, owner: Owner) -> Read<Presence> {
 
 async fn all_rows(session: &Session, owner: Owner) -> Read<Vec<Row>> {
     let mut rows = Vec::new();
-    for kind in Kind::all() {
+    for kind in Kind::all().filter(|kind| !kind.is_cold()) {
         for row in session
             .all_rows(&sql::of(kind).all, &[&int(owner.get())])
             .await?
@@ -95,6 +95,63 @@ async fn all_rows(session: &Session, owner: Owner) -> Read<Vec<Row>> {
         }
     }
     Ok(rows)
+}
+
+/// A row of a cold kind, with its owner.
+fn cold_row(kind: Kind, row: &SqlRow) -> Read<(Owner, Row)> {
+    let place = (
+        value::get(row, 0)?,
+        value::get(row, 1)?,
+        value::get(row, 2)?,
+    );
+    value::verify_object(row, 4, kind, place)?;
+    let owner = Owner::try_from(uint(row, 0)?).map_err(value::unreadable)?;
+    let row = Row {
+        kind,
+        id: uint(row, 1)?,
+        seq: uint(row, 2)?,
+        body: json(row, 3)?,
+    };
+    Ok((owner, row))
+}
+
+pub(super) async fn find(
+    inner: &Inner,
+    kind: Kind,
+    id: u64,
+    now: Timestamp,
+) -> Read<Option<(Owner, Row)>> {
+    let Some(cold) = &sql::of(kind).cold else {
+        return Ok(None);
+    };
+    let session = inner.session().await?;
+    let row = session
+        .row(&cold.find, &[&int(id), &now.as_microsecond()])
+        .await?;
+    row.map(|row| cold_row(kind, &row)).transpose()
+}
+
+pub(super) async fn page(
+    inner: &Inner,
+    kind: Kind,
+    owner: Owner,
+    after: u64,
+    now: Timestamp,
+    limit: usize,
+) -> Read<Vec<Row>> {
+    let Some(cold) = &sql::of(kind).cold else {
+        return Ok(Vec::new());
+    };
+    let session = inner.session().await?;
+    let (tailnet, after) = (int(owner.get()), int(after));
+    let rows = session
+        .rows(
+            &cold.page,
+            &[&tailnet, &after, &now.as_microsecond(), &count(limit)],
+        )
+        .await?;
+    let rows = rows.iter().map(|row| Ok(cold_row(kind, row)?.1));
+    rows.collect()
 }
 
 pub(super) async fn catch_up(inner: &Inner, owner: Owner, since: u64) -> Read<CatchUp> {
@@ -123,7 +180,8 @@ pub(super) async fn catch_up_in(
         });
     }
     let mut touched = BTreeMap::new();
-    for one in changes.iter().flat_map(|change| &change.touched) {
+    let all = changes.iter().flat_map(|change| &change.touched);
+    for one in all.filter(|one| !one.kind.is_cold()) {
         touched.insert((one.kind, one.id), one.operation);
     }
     let mut catch_up = CatchUp {

@@ -149,7 +149,12 @@ pub(super) fn verify_object(
         .map(|at| get::<Option<&str>>(row, at))
         .collect::<Result<Vec<_>, _>>()?;
     let body = get::<Json<'_>>(row, column - 1)?.0;
-    let sum = checksum::object(kind, tailnet, id, seq, body, columns.into_iter());
+    let expires = if kind.is_cold() {
+        get(row, column + 1 + columns.len())?
+    } else {
+        None
+    };
+    let sum = checksum::object(kind, tailnet, id, seq, body, columns.into_iter(), expires);
     verify(row, column, sum, || {
         format!("{kind} {id} of tailnet {tailnet}")
     })

@@ -124,9 +124,14 @@ fn write(conn: &Connection, owner: Owner, seq: u64, put: &Put) -> Result<usize, 
         seq,
         &put.body,
         columns.iter().copied(),
+        put.expires(),
     );
     let mut params: Vec<&dyn ToSql> = vec![&tailnet, &id, &seq, &put.body, &sum];
     params.extend(columns.iter().map(|value| value as &dyn ToSql));
+    let expires = put.expires();
+    if put.kind.is_cold() {
+        params.push(&expires);
+    }
     conn.prepare_cached(&sql::of(put.kind).put)?
         .execute(&*params)
 }
@@ -197,6 +202,21 @@ pub(super) fn prune(conn: &Connection, before: Timestamp) -> Refusable<u64, Erro
         removed += conn.prepare_cached(sql::PRUNE_CHANGES)?.execute(params)?;
         removed += conn.prepare_cached(sql::PRUNE_AUDIT)?.execute(params)?;
     }
+    Ok(Ok(removed as u64))
+}
+
+/// Removes at most so many objects of a cold kind that are over. Returns how many went.
+pub(super) fn remove_expired(
+    conn: &Connection,
+    kind: Kind,
+    now: Timestamp,
+    limit: usize,
+) -> Refusable<u64, Error> {
+    let Some(cold) = &sql::of(kind).cold else {
+        return Ok(Ok(0));
+    };
+    let params = params![now.as_microsecond(), super::read::count(limit)];
+    let removed = conn.prepare_cached(&cold.expire)?.execute(params)?;
     Ok(Ok(removed as u64))
 }
 

@@ -214,7 +214,12 @@ pub(super) fn verify_object(
         .map(|at| Ok(row.get_ref(at)?.as_str_or_null()?))
         .collect::<Sql<Vec<_>>>()?;
     let body = row.get_ref(column - 1)?.as_str()?;
-    let sum = checksum::object(kind, tailnet, id, seq, body, columns.into_iter());
+    let expires = if kind.is_cold() {
+        row.get(column + 1 + columns.len())?
+    } else {
+        None
+    };
+    let sum = checksum::object(kind, tailnet, id, seq, body, columns.into_iter(), expires);
     verify(row, column, sum, || {
         format!("{kind} {id} of tailnet {tailnet}")
     })
@@ -247,7 +252,7 @@ pub(super) fn load(conn: &Connection, owner: Owner) -> Sql<Loaded> {
 
 fn all_rows(conn: &Connection, owner: Owner) -> Sql<Vec<Row>> {
     let mut rows = Vec::new();
-    for kind in Kind::all() {
+    for kind in Kind::all().filter(|kind| !kind.is_cold()) {
         let mut statement = conn.prepare_cached(&sql::of(kind).all)?;
         let found = statement.query_map(params![int(owner.get())], |row| {
             let place = (int(owner.get()), row.get(0)?, row.get(1)?);
@@ -266,6 +271,57 @@ fn all_rows(conn: &Connection, owner: Owner) -> Sql<Vec<Row>> {
     Ok(rows)
 }
 
+/// A row of a cold kind, with its owner.
+fn cold_row(kind: Kind, row: &SqlRow<'_>) -> Sql<(Owner, Row)> {
+    verify_object(row, 4, kind, (row.get(0)?, row.get(1)?, row.get(2)?))?;
+    let owner = Owner::try_from(uint(row, 0)?).map_err(|error| broken(0, error))?;
+    let row = Row {
+        kind,
+        id: uint(row, 1)?,
+        seq: uint(row, 2)?,
+        body: text(row, 3)?,
+    };
+    Ok((owner, row))
+}
+
+pub(super) fn find(
+    conn: &Connection,
+    kind: Kind,
+    id: u64,
+    now: Timestamp,
+) -> Sql<Option<(Owner, Row)>> {
+    let Some(cold) = &sql::of(kind).cold else {
+        return Ok(None);
+    };
+    conn.prepare_cached(&cold.find)?
+        .query_row(params![int(id), now.as_microsecond()], |row| {
+            cold_row(kind, row)
+        })
+        .optional()
+}
+
+pub(super) fn page(
+    conn: &Connection,
+    kind: Kind,
+    owner: Owner,
+    after: u64,
+    now: Timestamp,
+    limit: usize,
+) -> Sql<Vec<Row>> {
+    let Some(cold) = &sql::of(kind).cold else {
+        return Ok(Vec::new());
+    };
+    let params = params![
+        int(owner.get()),
+        int(after),
+        now.as_microsecond(),
+        count(limit)
+    ];
+    let mut statement = conn.prepare_cached(&cold.page)?;
+    let rows = statement.query_map(params, |row| Ok(cold_row(kind, row)?.1))?;
+    rows.collect()
+}
+
 pub(super) fn catch_up(conn: &Connection, owner: Owner, since: u64) -> Sql<CatchUp> {
     let seq = seq(conn, owner)?;
     let changes = changes(conn, owner, since, row::CATCH_UP_LIMIT + 1)?;
@@ -279,7 +335,8 @@ pub(super) fn catch_up(conn: &Connection, owner: Owner, since: u64) -> Sql<Catch
         });
     }
     let mut touched = BTreeMap::new();
-    for one in changes.iter().flat_map(|change| &change.touched) {
+    let all = changes.iter().flat_map(|change| &change.touched);
+    for one in all.filter(|one| !one.kind.is_cold()) {
         touched.insert((one.kind, one.id), one.operation);
     }
     let mut catch_up = CatchUp {
@@ -454,6 +511,6 @@ pub(super) fn broken(
     rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
 }
 
-fn count(limit: usize) -> i64 {
+pub(super) fn count(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,9 @@
 //! What both engines promise: every test runs on each.
 
+mod cold;
 mod commit;
 mod exclusive;
+mod kinds;
 mod logs;
 mod many;
 mod moment;
@@ -45,6 +47,17 @@ contract! {
         a_closure_that_panics_costs_only_itself,
         a_write_goes_on_when_its_caller_stops_waiting,
         a_closed_store_refuses,
+    ;
+    kinds:
+        every_kind_is_written_read_and_removed,
+        every_kind_comes_back_from_a_backup,
+        an_object_of_another_tailnet_is_not_replaced,
+    ;
+    cold:
+        a_cold_object_is_found_until_it_is_over,
+        a_cold_object_is_not_loaded_and_not_caught_up_with,
+        what_is_over_is_removed_in_portions,
+        only_cold_objects_expire,
     ;
     unique:
         a_taken_value_is_rejected_with_its_row_and_column,

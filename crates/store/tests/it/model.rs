@@ -21,13 +21,10 @@ struct Step {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
+    let hot: Vec<Kind> = Kind::all().filter(|kind| kind.is_hot()).collect();
     prop_oneof![
-        1 => Just(Kind::Tailnet),
-        1 => Just(Kind::User),
-        3 => Just(Kind::Device),
-        1 => Just(Kind::Key),
-        1 => Just(Kind::Dns),
-        1 => Just(Kind::Policy),
+        2 => proptest::sample::select(hot),
+        1 => Just(Kind::Device),
     ]
 }
 

@@ -33,6 +33,34 @@ pub(crate) fn batch(of: u64, base: u64) -> Batch {
     )
 }
 
+/// An empty batch of this owner.
+pub(crate) fn batch_of(owner: Owner, base: u64) -> Batch {
+    Batch {
+        owner,
+        ..batch(1, base)
+    }
+}
+
+/// Whose objects of a kind are in these tests.
+pub(crate) fn owner(kind: Kind) -> Owner {
+    if kind.is_server_wide() {
+        Owner::Server
+    } else {
+        tailnet(1).into()
+    }
+}
+
+/// An object with every column that its kind has.
+pub(crate) fn object(kind: Kind, id: u64, text: &str) -> Put {
+    let body = format!(r#"{{"v":1,"text":"{text}"}}"#);
+    let mut put = Put::new(kind, id, body);
+    for column in kind.columns() {
+        put = put.with(*column, format!("{} {id}", column.name()));
+    }
+    put.expires = kind.is_cold().then(|| at(1000));
+    put
+}
+
 /// An empty batch of the server.
 pub(crate) fn of_server(base: u64) -> Batch {
     Batch {
