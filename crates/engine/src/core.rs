@@ -5,6 +5,7 @@
 pub(crate) mod actor;
 pub(crate) mod clock;
 pub(crate) mod clock_watch;
+pub(crate) mod cold;
 pub(crate) mod directory;
 pub(crate) mod draft;
 pub(crate) mod due;

@@ -9,9 +9,9 @@ use bowline_model::device::{Device, Live};
 use bowline_model::dns::Dns;
 use bowline_model::id::{DeviceId, KeyId};
 use bowline_model::key::NodeKey;
-use bowline_model::kind::{Kind, ObjectId};
+use bowline_model::kind::{Cold, Kind, ObjectId};
 use bowline_model::policy_file::PolicyFile;
-use bowline_model::record::{self, BodyError};
+use bowline_model::record::{self, Body, BodyError};
 use bowline_model::requirement::Denied;
 use bowline_model::tailnet::Tailnet;
 use bowline_model::user::User;
@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::core::actor::Actor;
 use crate::core::clock::{Ids, Random};
+use crate::core::failure::StoreFailure;
 
 /// A change in the making.
 pub(crate) struct Draft<'a> {
@@ -68,10 +69,12 @@ pub(crate) struct RowChange {
 }
 
 /// How a row is written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Write {
     /// As the object stands in the snapshot when all closures have run.
     Hot,
+    /// Like this: the snapshot does not have it.
+    Cold(Put),
     /// Not any more.
     Remove,
 }
@@ -232,6 +235,38 @@ impl<'a> Draft<'a> {
         self.remove_hot(ObjectId { kind, number });
     }
 
+    /// Writes an object that is in the database only, in the transaction of this change. Until that is
+    /// stored, nobody finds it.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "nothing makes access tokens yet")
+    )]
+    pub(crate) fn put_cold<T: Cold>(&mut self, body: &Body<T>) -> Result<(), StoreFailure> {
+        let text = body
+            .encode()
+            .map_err(|_| StoreFailure::Defect("an object cannot be encoded"))?;
+        let id = ObjectId::of::<T>(body.record.id(self.snapshot.id()));
+        let put = Put {
+            columns: body.record.columns(),
+            expires: body.record.expires(),
+            ..Put::new(T::KIND, id.number, text)
+        };
+        self.record(id, Write::Cold(put));
+        Ok(())
+    }
+
+    /// Removes an object that is in the database only, where there is one.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "nothing makes access tokens yet")
+    )]
+    pub(crate) fn remove_cold<T: Cold>(&mut self, id: T::Id) {
+        self.record(ObjectId::of::<T>(id), Write::Remove);
+    }
+
     /// Writes a device's record.
     pub(crate) fn put_device(&mut self, device: Device) {
         self.put(device);
@@ -367,8 +402,9 @@ impl<'a> Draft<'a> {
     pub(crate) fn rows(&self) -> Result<Rows, BodyError> {
         let mut rows = Rows::default();
         for (id, change) in &self.changes.rows {
-            let put = match change.write {
+            let put = match &change.write {
                 Write::Hot => encode(&self.snapshot, *id)?,
+                Write::Cold(put) => Some(put.clone()),
                 Write::Remove => {
                     rows.deletes.push(Delete {
                         kind: id.kind,

@@ -323,4 +323,4 @@ impl Changes {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

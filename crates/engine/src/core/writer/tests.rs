@@ -15,14 +15,14 @@ use crate::device::target::device_target;
 use crate::registration::{Registered, RegistrationRefused};
 use crate::{Actor, Engine, Refusal, Settings, StoreFailure, SystemClock, SystemRandom};
 
-struct Net {
-    engine: Engine,
-    admin: Actor,
+pub(crate) struct Net {
+    pub(crate) engine: Engine,
+    pub(crate) admin: Actor,
     device: DeviceId,
     directory: tempfile::TempDir,
 }
 
-async fn net() -> Net {
+pub(crate) async fn net() -> Net {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bowline.db");
     let store = Store::open(&path.as_path().into(), Options::default())
