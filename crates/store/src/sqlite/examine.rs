@@ -143,7 +143,7 @@ pub(super) fn refuse_damaged(conn: &Connection, path: &Path) -> Result<(), OpenE
         };
     }
     let tables = Kind::all().map(Kind::table);
-    for table in tables.chain(["heads", "outbox", "presence", "secrets", "moments"]) {
+    for table in tables.chain(["heads", "jobs", "presence", "secrets", "moments"]) {
         if let Some(problem) = structure(conn, Some(table)).map_err(failed)?.first() {
             return Err(refused(format!("{table}: {problem}")));
         }
