@@ -270,9 +270,15 @@ impl Sqlite {
     }
 
     pub(crate) async fn give_back(&self, pages: u32) -> Result<u64, Error> {
-        self.writer
+        let left = self
+            .writer
             .write(true, move |conn| prune::give_back(conn, pages))
-            .await
+            .await?;
+        if left == 0 {
+            // The file gets shorter when the log is copied into it.
+            self.writer.checkpoint().await;
+        }
+        Ok(left)
     }
 
     pub(crate) async fn secret(

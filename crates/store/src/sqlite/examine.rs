@@ -169,7 +169,7 @@ fn structure(conn: &Connection, table: Option<&str>) -> Result<Vec<String>, rusq
 /// is one of a table.
 fn broken_indexes(conn: &Connection, table: Option<&str>) -> Result<Vec<String>, rusqlite::Error> {
     let text = "SELECT tbl_name, name FROM sqlite_master \
-                WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = coalesce($1, tbl_name)";
+                WHERE type = 'index' AND tbl_name = coalesce($1, tbl_name)";
     let mut statement = conn.prepare(text)?;
     let indexes = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut problems = Vec::new();

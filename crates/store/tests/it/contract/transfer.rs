@@ -174,11 +174,14 @@ pub(crate) async fn a_restore_without_secrets_leaves_them_out(database: Arc<Data
     let other = Database::sqlite();
     let store = other.open().await;
     let backup = Backup::open(&path, Arc::default()).await.unwrap();
-    let names: Vec<&str> = backup.secrets().iter().map(|one| &*one.name).collect();
-    assert_eq!(names, ["noise"]);
+    let secrets = backup.secrets().iter();
+    let places: Vec<(Owner, &str)> = secrets.map(|one| (one.owner, &*one.name)).collect();
+    let expected = [(Owner::Server, "noise"), (tailnet(1).into(), "webhook")];
+    assert_eq!(places, expected);
     assert_eq!(backup.secrets()[0].sealed, [0, 1, 254, 255]);
     store.restore(&backup, false, Arc::default()).await.unwrap();
     assert_eq!(store.secret(Owner::Server, "noise").await.unwrap(), None);
+    assert_eq!(store.secret(tailnet(1), "webhook").await.unwrap(), None);
     assert_eq!(store.tailnets().await.unwrap().len(), 2);
     store.close().await;
 }
