@@ -69,7 +69,7 @@ impl Engine {
     /// follows the host name again.
     ///
     /// # Errors
-    /// `Invalid` for a text that is no name or for one that another device has.
+    /// `Invalid` for a text that is not a name or for one that another device has.
     pub async fn rename_device(
         &self,
         actor: &Actor,
@@ -231,7 +231,7 @@ impl Engine {
     /// once and sorted; one of the two exit routes alone has no effect.
     ///
     /// # Errors
-    /// `Invalid` for a text that is no prefix or has host bits; `NotFound`.
+    /// `Invalid` for a text that is not a prefix or has host bits; `NotFound`.
     pub async fn set_device_routes(
         &self,
         actor: &Actor,
@@ -311,8 +311,9 @@ impl Engine {
         .await
     }
 
-    /// Replaces a device's tags. The first take it from its user; without any it goes back to who
-    /// registered it, whom the actor must be able to act for. When its node key expires stays as it is, until it logs in again.
+    /// Replaces a device's tags. The first tag takes the device from its user; removing the last
+    /// returns it to the user who registered it, whom the actor must be able to act for. The key
+    /// expiry does not change until the next login.
     ///
     /// # Errors
     /// `Invalid` naming the tags that the policy does not let the actor assign, or none where

@@ -212,7 +212,7 @@ impl Engine {
     /// Changes the DNS settings; returns them as they are then. Connected devices obey at once.
     ///
     /// # Errors
-    /// `Invalid` for something that is no nameserver or domain, or for MagicDNS without a
+    /// `Invalid` for something that is not a nameserver or domain, or for MagicDNS without a
     /// nameserver.
     pub async fn edit_dns(&self, actor: &Actor, edit: DnsEdit) -> Result<Dns, Refusal> {
         check_counts(&edit)?;

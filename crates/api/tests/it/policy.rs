@@ -460,7 +460,7 @@ async fn routes_that_a_policy_approves_are_enabled_and_stay_so() {
         server.events_after(count).await,
         ["TAILNET.UPDATE.ACL", "NODE.UPDATE.AUTO_APPROVED_ROUTES"]
     );
-    // Who waits for approval routes nothing; it does from then on.
+    // A device that waits for approval routes nothing; once approved, it does.
     assert_eq!(enabled(waiting).await, json!([]));
     server
         .call("POST", &authorize, json!({"authorized": true}))

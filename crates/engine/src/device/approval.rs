@@ -39,7 +39,7 @@ pub(crate) fn approve_routes(draft: &mut Draft<'_>, id: DeviceId) -> bool {
     true
 }
 
-/// A device and what the policy approves of what is not enabled on it yet; `None`: nothing.
+/// The device and its not yet enabled routes that the policy approves; `None` if there are none.
 fn approvable(snapshot: &Snapshot, id: DeviceId) -> Option<(Arc<Device>, Vec<IpNet>)> {
     let device = snapshot.device(id)?.device.clone();
     // The policy is asked only where there is something to approve: most devices route nothing.

@@ -167,7 +167,7 @@ fn end_attributes(draft: &mut Draft<'_>, device: &mut Device) -> bool {
         device.ended_attributes.remove(&key);
     }
     if changed {
-        // One that does not come back because another was set since is no event.
+        // An attribute that does not come back, because another was set since, leaves no event.
         draft.changes.audited = true;
     }
     changed

@@ -1,6 +1,6 @@
 //! Acting for somebody else: auth keys made for another user, logins confirmed as another user, SSH
 //! sessions confirmed, devices given back to a user. Whatever makes something act as a user asks
-//! here, inside the draft, where roles are those of now.
+//! here, inside the draft, where roles are current.
 
 use bowline_model::device::Device;
 use bowline_model::id::UserId;

@@ -221,7 +221,7 @@ fn domains(snapshot: &Snapshot) -> Vec<String> {
     let mut domains: Vec<String> = logins
         .chain([snapshot.tailnet().name.as_str()])
         .map(|name| name.rsplit('@').next().unwrap_or(name).to_lowercase())
-        // "github" and "passkey" stand behind the @ of many and are no domains.
+        // "github" and "passkey" stand behind the @ of many login names and are not domains.
         .filter(|domain| domain.contains('.') && !PUBLIC_MAIL.contains(&domain.as_str()))
         .collect();
     domains.dedup();
@@ -411,7 +411,7 @@ mod tests {
             if_none(&[&weak]).is_known(&set),
             "and are enough to know it"
         );
-        // What is no tag of ours matches nothing.
+        // A text that is not a tag of ours matches nothing.
         for line in ["", "\"\"", "\"", "\"abc", ",", "\"abc\""] {
             assert!(!if_match(&[line]).holds(&set), "{line}");
             assert!(!if_none(&[line]).is_known(&set), "{line}");

@@ -134,7 +134,7 @@ pub(crate) enum Continued {
     SomebodyElse,
 }
 
-/// Finds the device that a registration continues, when it is no new one.
+/// Finds the device that a registration continues, when it is not a new one.
 ///
 /// # Errors
 /// When another machine registered the node key.
@@ -172,8 +172,8 @@ pub(crate) fn continued(
         .filter(|device| device.machine_key == request.machine_key && admission.may_have(device))
         // The same installation logs in again as the same owner, after it forgot its node key.
         .or_else(|| newest(&mut own().filter(|device| admission.owns(device))))
-        // It changed its owner and did not get the answer: it has its node key of before, which
-        // nobody knows any more. Without that it may be somebody else of the same machine.
+        // The device changed owner but never received our answer, so it still presents its previous
+        // node key. Require that key: the same machine may have other users.
         .or_else(|| {
             let still_has = |key| request.node_key == key || request.old_node_key == Some(key);
             newest(&mut own().filter(|device| {

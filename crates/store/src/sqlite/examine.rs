@@ -209,7 +209,7 @@ pub(super) fn refuse_wrong_history(conn: &Connection, path: &Path) -> Result<(),
 
 const HISTORY: &str = "the list of migrations is not the one of this program";
 
-/// An empty database with the schema of now.
+/// An empty database with the present schema.
 fn fresh() -> Result<Connection, String> {
     let mut fresh = Connection::open_in_memory().map_err(|error| error.to_string())?;
     migrate::runner(migrate::SQLITE)

@@ -194,7 +194,7 @@ pub(crate) async fn rows_of_one_batch_may_swap_their_values(database: Arc<Databa
         1,
         Some(Column::NodeKey),
     );
-    // The swap of before still stands.
+    // The earlier swap still stands.
     rejected(
         &store.commit(putting(2, 0, keyed(7, "nodekey:1"))).await,
         0,
