@@ -22,7 +22,7 @@ use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 use crate::device::tag;
-use crate::people::acting;
+use crate::people::acting::{self, Owner};
 
 /// What a new auth key is to be.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,9 @@ pub(crate) fn target(credential: &Credential) -> Target {
     let name = match credential.kind {
         Kind::Auth(_) => "Auth key",
         Kind::Api => "API access token",
+        Kind::Client(_) => "OAuth client",
+        Kind::Federated(_) => "Federated identity",
+        Kind::Token(_) => "OAuth access token",
     };
     Target {
         id: credential.id.stable(),
@@ -89,6 +92,10 @@ fn need_of(credential: &Credential, access: Access) -> Need {
         (Kind::Auth(_), Access::Write) => WRITE_AUTH_KEYS,
         (Kind::Api, Access::Read) => READ_ACCESS_TOKENS,
         (Kind::Api, Access::Write) => WRITE_ACCESS_TOKENS,
+        (Kind::Client(_) | Kind::Token(_), Access::Read) => READ_OAUTH_KEYS,
+        (Kind::Client(_) | Kind::Token(_), Access::Write) => WRITE_OAUTH_KEYS,
+        (Kind::Federated(_), Access::Read) => READ_FEDERATED_KEYS,
+        (Kind::Federated(_), Access::Write) => WRITE_FEDERATED_KEYS,
     }
 }
 
@@ -153,11 +160,12 @@ pub(crate) fn mint_token(
     let credential = Credential {
         id,
         kind: Kind::Api,
-        hash: minted.hash(),
+        hash: Some(minted.hash()),
         user: Some(user),
         description: description.to_owned(),
         created: now,
-        expires: now + lifetime(seconds)?,
+        updated: None,
+        expires: Some(now + lifetime(seconds)?),
         expired: None,
         revoked: None,
     };
@@ -172,8 +180,9 @@ pub(crate) fn mint_token(
 }
 
 impl Engine {
-    /// Makes an auth key for a user: the actor, or one whom the actor may act for. Its tags
-    /// are such as the actor may assign, and its devices may ask for no others either.
+    /// Makes an auth key for a user: the actor, or one whom the actor may act for. What an OAuth
+    /// client or a federated identity makes is the tailnet's, and has tags. A key's tags are such as
+    /// the actor may assign, and its devices may ask for no others either.
     ///
     /// # Errors
     /// `NotPermitted` without the role, and for a user above the actor; `Invalid` for a lifetime, description or tags that cannot
@@ -189,9 +198,18 @@ impl Engine {
         tag::check_count(&new.tags)?;
         self.write(actor, move |draft| {
             let maker = draft.actor();
-            let user = acting::user_for(draft.view(), maker, user)?;
+            let owner = acting::owner_for(draft.view(), maker, user)?;
             let tags = tag::permitted(draft.view(), maker, &new.tags)?;
-            let maker = acting::maker(maker).filter(|maker| *maker != user);
+            let user = match owner {
+                Owner::User(user) => Some(user),
+                Owner::Tailnet if tags.is_empty() => {
+                    return Err(Refusal::invalid(
+                        "tags are required: an auth key that an OAuth client or a federated identity makes belongs to tags",
+                    ));
+                }
+                Owner::Tailnet => None,
+            };
+            let maker = acting::maker(maker).filter(|maker| user != Some(*maker));
             let (id, minted) = mint(draft, SecretKind::Auth)?;
             let now = draft.now();
             let credential = Credential {
@@ -204,11 +222,12 @@ impl Engine {
                     maker,
                     used: None,
                 }),
-                hash: minted.hash(),
-                user: Some(user),
+                hash: Some(minted.hash()),
+                user,
                 description: new.description.clone(),
                 created: now,
-                expires: now + lifetime(new.expiry_seconds)?,
+                updated: None,
+                expires: Some(now + lifetime(new.expiry_seconds)?),
                 expired: None,
                 revoked: None,
             };
@@ -368,7 +387,7 @@ impl Engine {
         let tailnet = self.0.directory.credential(presented.id)?;
         let snapshot = self.snapshot(tailnet)?;
         let credential = snapshot.credential(presented.id)?;
-        if credential.hash != presented.hash {
+        if !credential.is_presented_by(&presented) {
             return None;
         }
         Actor::presenting(&snapshot, credential, self.now())
@@ -388,15 +407,15 @@ fn check(actor: &Actor, credential: &Credential, access: Access) -> Result<(), R
     }
 }
 
-/// Whether an actor may know of a credential. Auth keys are seen by everybody who has what they
-/// need; somebody's API access tokens by themselves, by those who may do everything, and by what was
+/// Whether an actor may know of a credential. What is the tailnet's is seen by everybody who has what
+/// it needs, and so are auth keys; somebody's API access tokens by themselves, by those who may do everything, and by what was
 /// given the scope for them.
 fn may_see(actor: &Actor, credential: &Credential) -> bool {
     match (&credential.kind, &actor.principal) {
         (Kind::Api, Principal::User { id, role, .. }) => {
             credential.user == Some(*id) || matches!(role, Role::Owner | Role::Admin)
         }
-        (Kind::Auth(_), _)
+        (Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_) | Kind::Token(_), _)
         | (
             Kind::Api,
             Principal::OAuthClient(_) | Principal::FederatedIdentity(_) | Principal::Operator,

@@ -9,7 +9,7 @@
 use bowline_model::audit::ActorRef;
 use bowline_model::credential::{Credential, Kind};
 use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
-use bowline_model::principal::Principal;
+use bowline_model::principal::{Principal, TrustCredential};
 use bowline_model::requirement::{Denied, Need, Requirement};
 use bowline_model::scope::Scopes;
 use bowline_model::user::Status;
@@ -86,7 +86,24 @@ impl Actor {
                     scopes: Scopes::all(),
                 })?
             }
-            Kind::Auth(_) => return None,
+            Kind::Token(token) => {
+                let parent = view.credential(token.parent)?;
+                if !parent.is_valid(now) {
+                    return None;
+                }
+                let trusted = TrustCredential {
+                    id: parent.id,
+                    scopes: token.scopes.clone(),
+                    tags: token.tags.clone(),
+                };
+                match &parent.kind {
+                    Kind::Client(_) => Principal::OAuthClient(trusted),
+                    Kind::Federated(_) => Principal::FederatedIdentity(trusted),
+                    Kind::Auth(_) | Kind::Api | Kind::Token(_) => return None,
+                }
+            }
+            // They get access tokens and call nothing themselves.
+            Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_) => return None,
         };
         Some(Self {
             credential: Some(credential.id),
@@ -192,3 +209,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,9 +37,9 @@ impl Engine {
                 let device = &entry.device;
                 !device.expired && device.effective_expiry().is_some_and(is_between)
             });
-            let credentials = snapshot
-                .credentials()
-                .filter(|credential| credential.is_valid(time) && is_between(credential.expires));
+            let credentials = snapshot.credentials().filter(|credential| {
+                credential.is_valid(time) && credential.expires.is_some_and(is_between)
+            });
             due.devices += devices.count();
             due.credentials += credentials.count();
         }
