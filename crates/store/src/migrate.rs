@@ -19,11 +19,10 @@ migrations! {
     "V2__objects",
     "V3__change_log",
     "V4__audit_events",
-    "V5__jobs",
+    "V5__outbox",
     "V6__presence",
     "V7__sealed_secrets",
     "V8__moments",
-    "V9__texts",
 }
 
 /// Number of the newest migration that this program has.

@@ -135,7 +135,7 @@ impl Queue {
             .collect();
         for key in due {
             // What happens to one object has nothing to do with what happens to the next.
-            draft.changes.audit_group = None;
+            draft.begin_group();
             if let Some(rule) = self.rules.get(key.rule) {
                 (rule.run)(draft, key.id, sessions, self.silence);
             }

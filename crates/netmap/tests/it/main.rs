@@ -3,7 +3,6 @@
 
 mod bytes;
 mod history;
-mod hot;
 mod law;
 mod message;
 mod policy;
