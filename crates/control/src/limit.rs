@@ -65,7 +65,7 @@ impl Limiter {
     /// At most `burst` at once and `per_second` in the long run. 0 per second, or less: no limit.
     pub fn new(burst: u32, per_second: f64) -> Self {
         let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-        // Slower than once a day is no rate that anybody means.
+        // Nobody means a rate that is slower than once a day.
         let period = Duration::try_from_secs_f64(1.0 / per_second.max(1e-5)).ok();
         let quota = period
             .filter(|_| per_second > 0.0)

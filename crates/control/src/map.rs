@@ -31,8 +31,8 @@ use crate::server::{Answering, Body, Control, Peer, bad_request, body, empty, te
 const KEEP_ALIVE_SECONDS: u64 = 50;
 /// Spread over this many seconds, so that streams opened together do not stay in step.
 const KEEP_ALIVE_SPREAD: u64 = 9;
-/// How long a stream of a node key that was replaced stays open, silent: the device learns of its
-/// new key by its registration, and must not hear before that its old one is not known any more.
+/// After a key rotation the old key's stream stays open, silent, this long. The client must get its
+/// registration answer before it sees the old key disappear.
 const ROTATION_SECONDS: u64 = 5;
 
 pub(crate) async fn handle(

@@ -67,7 +67,7 @@ pub(crate) async fn handle(
         Some(SshAnswer::Ask(code)) => {
             let user = serde_urlencoded::to_string([("local_user", user), ("code", &code)]);
             let Ok(query) = user else {
-                return text_response(StatusCode::BAD_REQUEST, "the user's name is no text");
+                return text_response(StatusCode::BAD_REQUEST, "the user's name is not text");
             };
             let message = format!(
                 "This session must be confirmed before it begins. Open {}/ssh/{code}\n",

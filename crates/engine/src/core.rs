@@ -21,7 +21,6 @@ pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod start;
 pub(crate) mod timekeeper;
-pub(crate) mod told;
 pub(crate) mod waiting;
 pub(crate) mod watch;
 pub(crate) mod writer;

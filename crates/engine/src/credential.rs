@@ -4,8 +4,8 @@ pub(crate) mod due;
 
 use std::sync::Arc;
 
+use bowline_model::audit::Target;
 use bowline_model::credential::{AuthKey, Credential, Kind, LIFETIME_MAX_SECONDS, is_description};
-use bowline_model::event::{CredentialRef, Event};
 use bowline_model::id::{KeyId, UserId};
 use bowline_model::principal::Principal;
 use bowline_model::requirement::Need;
@@ -15,13 +15,14 @@ pub use bowline_model::secret::Minted;
 use bowline_model::secret::{Presented, SecretKind};
 use bowline_model::user::Role;
 use jiff::SignedDuration;
+use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 use crate::device::tag;
-use crate::people::acting;
+use crate::people::acting::{self, Owner};
 
 /// What a new auth key is to be.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,22 @@ pub struct NewAuthKey {
     pub expiry_seconds: Option<i64>,
     /// At most 50 of letters, digits, space, `-`, `_`.
     pub description: String,
+}
+
+pub(crate) fn target(credential: &Credential) -> Target {
+    let name = match credential.kind {
+        Kind::Auth(_) => "Auth key",
+        Kind::Api => "API access token",
+        Kind::Client(_) => "OAuth client",
+        Kind::Federated(_) => "Federated identity",
+        Kind::Token(_) => "OAuth access token",
+    };
+    Target {
+        id: credential.id.stable(),
+        name: name.to_owned(),
+        kind: "API_KEY".to_owned(),
+        property: None,
+    }
 }
 
 /// What each kind of key needs to be seen, one after the other.
@@ -75,7 +92,29 @@ fn need_of(credential: &Credential, access: Access) -> Need {
         (Kind::Auth(_), Access::Write) => WRITE_AUTH_KEYS,
         (Kind::Api, Access::Read) => READ_ACCESS_TOKENS,
         (Kind::Api, Access::Write) => WRITE_ACCESS_TOKENS,
+        (Kind::Client(_) | Kind::Token(_), Access::Read) => READ_OAUTH_KEYS,
+        (Kind::Client(_) | Kind::Token(_), Access::Write) => WRITE_OAUTH_KEYS,
+        (Kind::Federated(_), Access::Read) => READ_FEDERATED_KEYS,
+        (Kind::Federated(_), Access::Write) => WRITE_FEDERATED_KEYS,
     }
+}
+
+/// What an event says of a credential: everything in its record that grants something, and for whom.
+fn told(credential: &Credential) -> Value {
+    let mut told = json!({
+        "type": credential.kind.name(),
+        "user": credential.user.map(UserId::stable),
+        "expires": credential.expires,
+        "description": credential.description,
+    });
+    if let Kind::Auth(key) = &credential.kind {
+        told["maker"] = json!(key.maker.map(UserId::stable));
+        told["reusable"] = json!(key.reusable);
+        told["ephemeral"] = json!(key.ephemeral);
+        told["preauthorized"] = json!(key.preauthorized);
+        told["authTags"] = json!(key.tags);
+    }
+    told
 }
 
 fn lifetime(seconds: Option<i64>) -> Result<SignedDuration, Refusal> {
@@ -121,24 +160,29 @@ pub(crate) fn mint_token(
     let credential = Credential {
         id,
         kind: Kind::Api,
-        hash: minted.hash(),
+        hash: Some(minted.hash()),
         user: Some(user),
         description: description.to_owned(),
         created: now,
-        expires: now + lifetime(seconds)?,
+        updated: None,
+        expires: Some(now + lifetime(seconds)?),
         expired: None,
         revoked: None,
     };
-    draft.audit(Event::CredentialCreated {
-        credential: Box::new(credential.clone()),
-    });
+    draft.audit(
+        "CREATE",
+        target(&credential),
+        Value::Null,
+        told(&credential),
+    );
     draft.put_credential(credential.clone());
     Ok((minted, credential))
 }
 
 impl Engine {
-    /// Makes an auth key for a user: the actor, or one whom the actor may act for. Its tags
-    /// are such as the actor may assign, and its devices may ask for no others either.
+    /// Makes an auth key for a user: the actor, or one whom the actor may act for. What an OAuth
+    /// client or a federated identity makes is the tailnet's, and has tags. A key's tags are such as
+    /// the actor may assign, and its devices may ask for no others either.
     ///
     /// # Errors
     /// `NotPermitted` without the role, and for a user above the actor; `Invalid` for a lifetime, description or tags that cannot
@@ -154,9 +198,18 @@ impl Engine {
         tag::check_count(&new.tags)?;
         self.write(actor, move |draft| {
             let maker = draft.actor();
-            let user = acting::user_for(draft.view(), maker, user)?;
+            let owner = acting::owner_for(draft.view(), maker, user)?;
             let tags = tag::permitted(draft.view(), maker, &new.tags)?;
-            let maker = acting::maker(maker).filter(|maker| *maker != user);
+            let user = match owner {
+                Owner::User(user) => Some(user),
+                Owner::Tailnet if tags.is_empty() => {
+                    return Err(Refusal::invalid(
+                        "tags are required: an auth key that an OAuth client or a federated identity makes belongs to tags",
+                    ));
+                }
+                Owner::Tailnet => None,
+            };
+            let maker = acting::maker(maker).filter(|maker| user != Some(*maker));
             let (id, minted) = mint(draft, SecretKind::Auth)?;
             let now = draft.now();
             let credential = Credential {
@@ -169,17 +222,21 @@ impl Engine {
                     maker,
                     used: None,
                 }),
-                hash: minted.hash(),
-                user: Some(user),
+                hash: Some(minted.hash()),
+                user,
                 description: new.description.clone(),
                 created: now,
-                expires: now + lifetime(new.expiry_seconds)?,
+                updated: None,
+                expires: Some(now + lifetime(new.expiry_seconds)?),
                 expired: None,
                 revoked: None,
             };
-            draft.audit(Event::CredentialCreated {
-                credential: Box::new(credential.clone()),
-            });
+            draft.audit(
+                "CREATE",
+                target(&credential),
+                Value::Null,
+                told(&credential),
+            );
             draft.put_credential(credential.clone());
             Ok((minted, Arc::new(credential)))
         })
@@ -237,15 +294,17 @@ impl Engine {
             if credential.revoked.is_some() {
                 return Ok(());
             }
-            let now = draft.now();
-            draft.audit(Event::CredentialRevoked {
-                credential: CredentialRef::of(&credential),
-                at: now,
-            });
-            draft.put_credential(Credential {
-                revoked: Some(now),
+            let revoked = Credential {
+                revoked: Some(draft.now()),
                 ..(*credential).clone()
-            });
+            };
+            draft.audit(
+                "REVOKE",
+                target(&credential),
+                Value::Null,
+                json!({"revoked": revoked.revoked}),
+            );
+            draft.put_credential(revoked);
             Ok(())
         })
         .await
@@ -328,7 +387,7 @@ impl Engine {
         let tailnet = self.0.directory.credential(presented.id)?;
         let snapshot = self.snapshot(tailnet)?;
         let credential = snapshot.credential(presented.id)?;
-        if credential.hash != presented.hash {
+        if !credential.is_presented_by(&presented) {
             return None;
         }
         Actor::presenting(&snapshot, credential, self.now())
@@ -348,15 +407,15 @@ fn check(actor: &Actor, credential: &Credential, access: Access) -> Result<(), R
     }
 }
 
-/// Whether an actor may know of a credential. Auth keys are seen by everybody who has what they
-/// need; somebody's API access tokens by themselves, by those who may do everything, and by what was
+/// Whether an actor may know of a credential. What is the tailnet's is seen by everybody who has what
+/// it needs, and so are auth keys; somebody's API access tokens by themselves, by those who may do everything, and by what was
 /// given the scope for them.
 fn may_see(actor: &Actor, credential: &Credential) -> bool {
     match (&credential.kind, &actor.principal) {
         (Kind::Api, Principal::User { id, role, .. }) => {
             credential.user == Some(*id) || matches!(role, Role::Owner | Role::Admin)
         }
-        (Kind::Auth(_), _)
+        (Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_) | Kind::Token(_), _)
         | (
             Kind::Api,
             Principal::OAuthClient(_) | Principal::FederatedIdentity(_) | Principal::Operator,

@@ -9,18 +9,19 @@ pub mod report;
 pub mod reported;
 pub mod session;
 pub(crate) mod tag;
+pub(crate) mod target;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bowline_model::address;
 use bowline_model::device::Device;
-use bowline_model::event::{DeviceRef, Event, KeyExpirySet};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::name as names;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use ipnet::IpNet;
+use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -28,17 +29,15 @@ use crate::core::engine::Engine;
 use crate::core::failure::Refusal;
 use crate::device::approval::{ROUTES_MAX, approve_routes};
 use crate::device::name::free_name;
+use crate::device::target::device_target;
 use crate::people::acting;
 
 /// Notes that a key that did not expire does again, where that is so: the official log has an event
 /// of its own for it beside the one about the moment.
 pub(crate) fn audit_expiry_enabled(draft: &mut Draft<'_>, device: &Device) {
     if device.key_expiry_disabled {
-        draft.audit(Event::DeviceKeyExpiryDisabled {
-            device: DeviceRef::of(device),
-            old: true,
-            new: false,
-        });
+        let target = device_target(device, Some("KEY_EXPIRY"));
+        draft.audit("ENABLE", target, json!(true), json!(false));
     }
 }
 
@@ -70,7 +69,7 @@ impl Engine {
     /// follows the host name again.
     ///
     /// # Errors
-    /// `Invalid` for a text that is no name or for one that another device has.
+    /// `Invalid` for a text that is not a name or for one that another device has.
     pub async fn rename_device(
         &self,
         actor: &Actor,
@@ -98,11 +97,7 @@ impl Engine {
             if device.name == label && device.name_given == given {
                 return Ok(());
             }
-            draft.audit(Event::DeviceName {
-                device: DeviceRef::of(&device),
-                old: device.name.clone(),
-                new: label.clone(),
-            });
+            draft.audit("UPDATE", device_target(&device, Some("MACHINE_NAME")), json!(device.name), json!(label));
             draft.put_device(Device { name: label, name_given: given, ..device });
             Ok(())
         })
@@ -116,9 +111,12 @@ impl Engine {
     pub async fn delete_device(&self, actor: &Actor, id: DeviceId) -> Result<(), Refusal> {
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
-            draft.audit(Event::DeviceDeleted {
-                device: Box::new(device),
-            });
+            draft.audit(
+                "DELETE",
+                device_target(&device, None),
+                json!({"addresses": device.addresses()}),
+                Value::Null,
+            );
             draft.remove_device(id);
             Ok(())
         })
@@ -141,11 +139,13 @@ impl Engine {
             if device.authorized == authorized {
                 return Ok(());
             }
-            draft.audit(Event::DeviceApproval {
-                device: DeviceRef::of(&device),
-                old: device.authorized,
-                new: authorized,
-            });
+            let action = if authorized { "APPROVE" } else { "REVOKE" };
+            draft.audit(
+                action,
+                device_target(&device, None),
+                json!(device.authorized),
+                json!(authorized),
+            );
             draft.put_device(Device {
                 authorized,
                 ..device
@@ -168,12 +168,12 @@ impl Engine {
             }
             let now = draft.now();
             audit_expiry_enabled(draft, &device);
-            draft.audit(Event::DeviceKeyExpiry {
-                device: DeviceRef::of(&device),
-                old: device.key_expiry,
-                new: Some(now),
-                why: KeyExpirySet::Ended,
-            });
+            draft.audit(
+                "UPDATE",
+                device_target(&device, Some("KEY_EXPIRY_TIME")),
+                json!(device.key_expiry),
+                json!(now),
+            );
             draft.put_device(Device {
                 key_expiry: Some(now),
                 key_expiry_disabled: false,
@@ -208,11 +208,13 @@ impl Engine {
                 return Ok(());
             };
             let expired = !disabled && device.key_expiry.is_some_and(|at| at <= draft.now());
-            draft.audit(Event::DeviceKeyExpiryDisabled {
-                device: DeviceRef::of(&device),
-                old: device.key_expiry_disabled,
-                new: disabled,
-            });
+            let action = if disabled { "DISABLE" } else { "ENABLE" };
+            draft.audit(
+                action,
+                device_target(&device, Some("KEY_EXPIRY")),
+                json!(device.key_expiry_disabled),
+                json!(disabled),
+            );
             draft.put_device(Device {
                 key_expiry_disabled: disabled,
                 key_expiry_disabled_for_tags: false,
@@ -229,7 +231,7 @@ impl Engine {
     /// once and sorted; one of the two exit routes alone has no effect.
     ///
     /// # Errors
-    /// `Invalid` for a text that is no prefix or has host bits; `NotFound`.
+    /// `Invalid` for a text that is not a prefix or has host bits; `NotFound`.
     pub async fn set_device_routes(
         &self,
         actor: &Actor,
@@ -253,11 +255,12 @@ impl Engine {
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
             if device.enabled_routes != parsed {
-                draft.audit(Event::DeviceRoutes {
-                    device: DeviceRef::of(&device),
-                    old: device.enabled_routes.clone(),
-                    new: parsed.clone(),
-                });
+                draft.audit(
+                    "UPDATE",
+                    device_target(&device, Some("ALLOWED_IPS")),
+                    json!(device.enabled_routes),
+                    json!(parsed),
+                );
                 draft.put_device(Device {
                     enabled_routes: parsed.clone(),
                     ..device
@@ -296,19 +299,21 @@ impl Engine {
                     "IPv4 address {ipv4} is already in use by another device"
                 )));
             }
-            draft.audit(Event::DeviceAddress {
-                device: DeviceRef::of(&device),
-                old: device.ipv4,
-                new: ipv4,
-            });
+            draft.audit(
+                "UPDATE",
+                device_target(&device, Some("ALLOWED_IPS")),
+                json!(device.ipv4),
+                json!(ipv4),
+            );
             draft.put_device(Device { ipv4, ..device });
             Ok(())
         })
         .await
     }
 
-    /// Replaces a device's tags. The first take it from its user; without any it goes back to who
-    /// registered it, whom the actor must be able to act for. When its node key expires stays as it is, until it logs in again.
+    /// Replaces a device's tags. The first tag takes the device from its user; removing the last
+    /// returns it to the user who registered it, whom the actor must be able to act for. The key
+    /// expiry does not change until the next login.
     ///
     /// # Errors
     /// `Invalid` naming the tags that the policy does not let the actor assign, or none where
@@ -332,11 +337,12 @@ impl Engine {
                 let user = user.ok_or_else(|| tag::refused::<&str>(&[]))?;
                 acting::check(draft.view(), draft.actor(), user)?;
             }
-            draft.audit(Event::DeviceTags {
-                device: DeviceRef::of(&device),
-                old: device.tags.clone(),
-                new: tags.clone(),
-            });
+            draft.audit(
+                "UPDATE",
+                device_target(&device, Some("ACL_TAGS")),
+                json!(device.tags),
+                json!(tags),
+            );
             // What it asked for itself before is settled by this.
             draft.put_device(Device {
                 tags,

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bowline_model::audit::Target;
 use bowline_model::dns::{Dns, Resolver, is_resolver_address, plain};
-use bowline_model::event::{Event, TailnetRef};
 use bowline_model::name::is_domain;
 use indexmap::IndexMap;
+use serde_json::json;
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
@@ -211,7 +212,7 @@ impl Engine {
     /// Changes the DNS settings; returns them as they are then. Connected devices obey at once.
     ///
     /// # Errors
-    /// `Invalid` for something that is no nameserver or domain, or for MagicDNS without a
+    /// `Invalid` for something that is not a nameserver or domain, or for MagicDNS without a
     /// nameserver.
     pub async fn edit_dns(&self, actor: &Actor, edit: DnsEdit) -> Result<Dns, Refusal> {
         check_counts(&edit)?;
@@ -220,19 +221,18 @@ impl Engine {
             let old = draft.view().dns().clone();
             let new = edited(&old, &edit, needs_nameserver)?;
             if *old != new {
-                let tailnet = TailnetRef::of(draft.view().tailnet());
+                let tailnet = draft.view().tailnet().clone();
+                let target = |property| Target::tailnet(tailnet.id, &tailnet.name, property);
+                draft.audit("UPDATE", target("DNS_CONFIG"), json!(*old), json!(new));
                 if old.magic_dns != new.magic_dns {
-                    draft.audit(Event::MagicDns {
-                        tailnet: tailnet.clone(),
-                        old: old.magic_dns,
-                        new: new.magic_dns,
-                    });
+                    let action = if new.magic_dns { "ENABLE" } else { "DISABLE" };
+                    draft.audit(
+                        action,
+                        target("MAGIC_DNS"),
+                        json!(old.magic_dns),
+                        json!(new.magic_dns),
+                    );
                 }
-                draft.audit(Event::DnsConfig {
-                    tailnet,
-                    old: Box::new((*old).clone()),
-                    new: Box::new(new.clone()),
-                });
                 draft.set_dns(new.clone());
             }
             Ok(new)

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bowline_admission::{networks, share};
+use bowline_model::audit::Target;
 use bowline_model::device::{Device, HostFacts};
-use bowline_model::event::Event;
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::principal::Principal;
@@ -20,6 +20,7 @@ use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Column;
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -373,11 +374,14 @@ impl Engine {
         actor.check()?;
         let code_copy = code.to_owned();
         self.decide_login(actor, code, move |draft, request| {
-            draft.audit(Event::LoginRefused {
-                code: code_copy.clone(),
-                hostname: request.facts.hostname.clone(),
-                node_key: request.node_key,
-            });
+            let target = Target {
+                id: code_copy.clone(),
+                name: request.facts.hostname.clone(),
+                kind: "LOGIN".to_owned(),
+                property: None,
+            };
+            let new = json!({"nodeKey": request.node_key});
+            draft.audit("DENY", target, Value::Null, new);
             Ok(LoginState::Refused)
         })
         .await

@@ -1,6 +1,9 @@
-//! Credentials: auth keys and API access tokens (and, later, OAuth clients).
+//! Credentials: auth keys, API access tokens, OAuth clients, federated identities, and the access
+//! tokens made from the last two.
+//!
+//! Source: `docs/protocol/api-behaviour.md`, sections 2.1 to 2.4.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +12,8 @@ use crate::id::{DeviceId, KeyId, TailnetId, UserId};
 use crate::key::{MachineKey, NodeKey};
 use crate::kind::{self, Stored};
 use crate::record::Record;
-use crate::secret::SecretHash;
+use crate::scope::Scopes;
+use crate::secret::{Presented, SecretHash};
 use crate::tag::Tag;
 
 /// Longest lifetime of an auth key or access token, and an auth key's default, in seconds: 90 days.
@@ -23,18 +27,25 @@ pub struct Credential {
     pub id: KeyId,
     /// What it is for.
     pub kind: Kind,
-    /// Hash of the secret's whole text.
-    pub hash: SecretHash,
-    /// The user who owns it; absent: the tailnet does.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Hash of the secret's whole text. Absent: it has none, and nobody can present it (federated
+    /// identities).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<SecretHash>,
+    /// The user who owns it; absent: the tailnet does. What it is good for is said by its kind, and
+    /// never by this: an API access token without a user is good for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserId>,
     /// What its maker wrote about it, at most 50 characters.
     #[serde(default)]
     pub description: String,
     /// When it was made.
     pub created: Timestamp,
-    /// When it stops being good.
-    pub expires: Timestamp,
+    /// When it was changed last. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated: Option<Timestamp>,
+    /// When it stops being good. Absent: never (OAuth clients and federated identities).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
     /// When a timer noted that this moment has come, in an audit event. What the credential is good for
     /// follows from `expires`, so that a clock which was wrong for a while ends nothing; how long it
     /// is kept follows from this, so that no jump forgets it.
@@ -53,16 +64,66 @@ pub enum Kind {
     Auth(AuthKey),
     /// Calls the API as its user.
     Api,
+    /// An OAuth client: its secret gets access tokens, and calls nothing itself.
+    Client(OAuthClient),
+    /// A federated identity: tokens of another issuer get access tokens.
+    Federated(FederatedIdentity),
+    /// Calls the API as the OAuth client or federated identity that it was made from.
+    Token(AccessToken),
 }
 
 impl Kind {
-    /// The API's word for it.
+    /// The API's word for it. Tokens of every kind are `api`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Auth(_) => "auth",
-            Self::Api => "api",
+            Self::Api | Self::Token(_) => "api",
+            Self::Client(_) => "client",
+            Self::Federated(_) => "federated",
         }
     }
+}
+
+/// An OAuth client. Its client id is the credential's id.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OAuthClient {
+    /// What its access tokens may be given.
+    pub scopes: Scopes,
+    /// Tags of what it makes.
+    pub tags: BTreeSet<Tag>,
+}
+
+/// A federated identity: whose tokens it trusts, and what they are good for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FederatedIdentity {
+    /// What its access tokens may be given.
+    pub scopes: Scopes,
+    /// Tags of what it makes.
+    pub tags: BTreeSet<Tag>,
+    /// URL of the issuer, `https://…`, which a token's `iss` must equal.
+    pub issuer: String,
+    /// Pattern that a token's `sub` must match; `*` stands for any characters.
+    pub subject: String,
+    /// What a token's `aud` must contain.
+    pub audience: String,
+    /// Patterns that other claims must match, by the claim's path.
+    pub custom_claim_rules: BTreeMap<String, String>,
+}
+
+/// An access token of an OAuth client or a federated identity, good for an hour and no longer than
+/// what it was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessToken {
+    /// What it was made from.
+    pub parent: KeyId,
+    /// What it was given: the parent's scopes of then, or fewer.
+    pub scopes: Scopes,
+    /// Tags of what it makes: the parent's of then, or fewer.
+    #[serde(default)]
+    pub tags: BTreeSet<Tag>,
 }
 
 /// What an auth key allows, and what it was used for.
@@ -117,9 +178,20 @@ impl Stored for Credential {
 }
 
 impl Credential {
-    /// Whether it may be used at all: neither revoked nor expired nor used up.
+    /// Whether it may be used at all: neither revoked nor expired nor used up. An access token is good
+    /// for as long as what it was made from besides.
     pub fn is_valid(&self, now: Timestamp) -> bool {
-        now < self.expires && self.revoked.is_none() && !self.is_used_up()
+        !self.is_expired(now) && self.revoked.is_none() && !self.is_used_up()
+    }
+
+    /// Whether its last moment has come.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Whether somebody presents its secret.
+    pub fn is_presented_by(&self, presented: &Presented) -> bool {
+        self.id == presented.id && self.hash == Some(presented.hash)
     }
 
     /// Whether it is a one-off auth key that was used.
@@ -131,7 +203,7 @@ impl Credential {
     pub fn auth_key(&self) -> Option<&AuthKey> {
         match &self.kind {
             Kind::Auth(key) => Some(key),
-            Kind::Api => None,
+            Kind::Api | Kind::Client(_) | Kind::Federated(_) | Kind::Token(_) => None,
         }
     }
 }

@@ -161,7 +161,7 @@ pub fn decode<T: Record>(body: &str) -> Result<T, BodyError> {
     read(body).map(|(record, _)| record)
 }
 
-/// The record of a body, and the body in the version of now where it was of an older one.
+/// The record of a body, and the body in the present version, where it had an older one.
 fn read<T: Record>(body: &str) -> Result<(T, Option<String>), BodyError> {
     let head: Head = serde_json::from_str(body)?;
     if head.v == T::VERSION {

@@ -231,7 +231,7 @@ impl Access {
             .iter()
             .copied()
             .partition(|id| snapshot.user(*id).is_some());
-        // Who goes makes room for who comes with the same login name.
+        // A user who leaves makes room for one who comes with the same login name.
         changes.extend(gone.into_iter().map(|id| Change::UserGone(id.get())));
         for user in here.into_iter().filter_map(|id| snapshot.user(id)) {
             changes.push(Change::User(topology_user(user)));
@@ -253,7 +253,7 @@ impl Access {
             routers_changed |= routes || routed;
             let known = self.net.device(id.get());
             let stays = |device: &policy::Device| known.is_none_or(|old| old.slot == device.slot);
-            // Who goes makes room for who comes.
+            // Removals come first: they make room for what is added.
             if device.as_ref().is_none_or(|device| !stays(device)) {
                 changes.push(Change::DeviceGone(id.get()));
             }

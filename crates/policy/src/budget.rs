@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(budget.bytes(8), Ok(()));
         assert_eq!(budget.check(), Ok(()));
         assert_eq!(budget.steps(1), Err(Exhausted::Steps));
-        // What failed once stays failed: half of the work is no outcome.
+        // What failed once stays failed: half of the work is not an outcome.
         assert_eq!(budget.steps(0), Err(Exhausted::Steps));
         assert_eq!(budget.check(), Err(Exhausted::Steps));
     }

@@ -198,7 +198,7 @@ fn from_file(file: FileDevice, id: u64, users: &[User]) -> Result<Device, String
             }
             _ => {
                 return Err(format!(
-                    "attribute {name:?} is no string, number or boolean"
+                    "attribute {name:?} is not a string, number or boolean"
                 ));
             }
         };

@@ -189,7 +189,7 @@ impl Listening {
             // The one that waits in the backlog would be tried again at once.
             tokio::time::sleep(Duration::from_millis(10)).await;
         } else {
-            // Of one that its peer gave up before it was accepted.
+            // The connection was given up by its peer before it was accepted.
             tracing::debug!(%error, "cannot accept a connection");
         }
     }

@@ -408,7 +408,7 @@ fn misspelled(environment: &Environment, fields: &[&Field]) -> Vec<String> {
         .filter_map(|name| {
             let meant = nearest(name, known.iter().cloned())?;
             Some(format!(
-                "environment variable {name} is no setting; did you mean {meant}?"
+                "environment variable {name} is not a setting; did you mean {meant}?"
             ))
         })
         .collect()

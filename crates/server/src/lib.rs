@@ -26,7 +26,6 @@ mod memory;
 pub mod open;
 mod pages;
 pub mod relay;
-pub mod seal;
 pub mod serve;
 pub mod signals;
 pub mod telemetry;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow, bail};
 use bowline_engine::{Engine, Random, SystemClock, SystemRandom};
 use bowline_netmap::DerpMap;
-use bowline_store::{OpenError, Opening, Options, Store, StoreUrl};
+use bowline_store::{OpenError, Opening, Options, Owner, SealError, Sealer, Store, StoreUrl};
+use zeroize::Zeroizing;
 
 use crate::config::{DatabaseUrl, Settings};
 use crate::datadir::DataDir;
-use crate::seal::Sealer;
 
 /// Name of the server's Noise key among the secrets in the database.
 pub const NOISE_SECRET: &str = "noise";
@@ -166,8 +166,8 @@ async fn sealer(
     if let Some(key) = &settings.seal.key {
         return Sealer::new(key.expose()).context("the setting seal.key is not a seal key");
     }
-    let is_used =
-        store.secret(NOISE_SECRET).await?.is_some() || !store.tailnets().await?.is_empty();
+    let is_used = store.secret(Owner::Server, NOISE_SECRET).await?.is_some()
+        || !store.tailnets().await?.is_empty();
     let path = data.join(SEAL_FILE);
     if is_used && !path.exists() {
         bail!(
@@ -192,9 +192,22 @@ async fn sealer(
     if !is_used {
         // From now on the database and the key belong together, also where this start goes no
         // further, for instance because its port is in use.
-        sealer.secret(store, NOISE_SECRET).await?;
+        shared_secret(&sealer, store, NOISE_SECRET).await?;
     }
     Ok(sealer)
+}
+
+/// The server's 32 secret bytes of this name in the database; made if they are not there.
+///
+/// # Errors
+/// When the database fails, or the key is another than the one that sealed them.
+pub async fn shared_secret(
+    sealer: &Sealer,
+    store: &Store,
+    name: &str,
+) -> Result<Zeroizing<[u8; 32]>, SealError> {
+    let random = |bytes: &mut [u8]| SystemRandom.fill(bytes);
+    sealer.secret(store, name, random).await
 }
 
 /// How long the start waits for policies that take long to compile.

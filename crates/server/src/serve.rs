@@ -175,12 +175,10 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         .as_ref()
         .and_then(|certificate| certificate.pin.as_deref());
     let map = relay::derp_map(settings, pin, relay_address, stun_address)?;
-    let noise_secret = opened
-        .sealer
-        .secret(&opened.store, open::NOISE_SECRET)
-        .await?;
+    let (store, sealer) = (&opened.store, &opened.sealer);
+    let noise_secret = open::shared_secret(sealer, store, open::NOISE_SECRET).await?;
     let relay_certificate = certificate.and_then(|certificate| certificate.tls);
-    let relay_secret = opened.sealer.secret(&opened.store, "relay").await?;
+    let relay_secret = open::shared_secret(sealer, store, "relay").await?;
 
     let engine = open::engine(opened.store.clone(), open::engine_settings(settings, map));
     let Some(engine) = until(&stop, engine).await? else {

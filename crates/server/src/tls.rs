@@ -62,7 +62,7 @@ struct Pair {
     key: Arc<CertifiedKey>,
     /// When the certificate is no longer good; `None` where that cannot be read.
     expires: Option<Timestamp>,
-    /// Of the files' content, to see a change. A digest, so that no key lies about in memory twice.
+    /// A digest of the files' content, to see a change, so that no key lies about in memory twice.
     digest: [u8; 32],
 }
 

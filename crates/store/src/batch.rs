@@ -7,7 +7,9 @@ use bowline_model::kind::{Column, Kind};
 use jiff::Timestamp;
 use serde::de::IgnoredAny;
 
+use crate::job::JobRow;
 use crate::owner::Owner;
+use crate::text::TextRow;
 
 /// A row to write: new, or in place of the row with this kind and id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,15 +81,14 @@ pub struct AuditRow {
     pub body: Box<str>,
 }
 
-/// Something to be done after the commit, at least once.
+/// A secret that the server itself must use again, sealed: another one of its name in the place of
+/// the former, or none any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxRow {
-    /// The row's id, below 2^53, unique in the whole server. Rows of a topic are read in its order.
-    pub id: u64,
-    /// Who does it.
-    pub topic: String,
-    /// What is to be done, as JSON.
-    pub body: Box<str>,
+pub struct SecretRow {
+    /// Its name, unique among the secrets of its owner.
+    pub name: String,
+    /// What [`crate::Sealer::seal`] made of it. `None` removes it.
+    pub sealed: Option<Vec<u8>>,
 }
 
 /// One change of a tailnet or of the server: everything in it is written, or nothing.
@@ -109,8 +110,12 @@ pub struct Batch {
     pub deletes: Vec<Delete>,
     /// Audit events of the change.
     pub audit: Vec<AuditRow>,
-    /// What the change causes outside.
-    pub outbox: Vec<OutboxRow>,
+    /// What is to be done after the change.
+    pub jobs: Vec<JobRow>,
+    /// Large texts that its audit events refer to.
+    pub texts: Vec<TextRow>,
+    /// Sealed secrets of its objects, each name at most once.
+    pub secrets: Vec<SecretRow>,
     /// Tailnets that begin with this change of the server: for each a batch of its own, with base
     /// `0`, at least one row and no births.
     pub births: Vec<Batch>,
@@ -127,7 +132,9 @@ impl Batch {
             puts: Vec::new(),
             deletes: Vec::new(),
             audit: Vec::new(),
-            outbox: Vec::new(),
+            jobs: Vec::new(),
+            texts: Vec::new(),
+            secrets: Vec::new(),
             births: Vec::new(),
         }
     }
@@ -182,10 +189,15 @@ impl Batch {
             id(event.id, "audit event")?;
             json(&event.body, "audit event")?;
         }
-        for row in &self.outbox {
-            id(row.id, "outbox row")?;
-            text(&row.topic, "outbox topic")?;
-            json(&row.body, "outbox row")?;
+        for row in &self.jobs {
+            job(row)?;
+        }
+        let mut names = HashSet::with_capacity(self.secrets.len());
+        for secret in &self.secrets {
+            text(&secret.name, "secret")?;
+            if !names.insert(&secret.name) {
+                return Err(format!("secret {} is written twice", secret.name));
+            }
         }
         for (index, birth) in self.births.iter().enumerate() {
             let owner = birth.owner;
@@ -208,6 +220,15 @@ pub(crate) fn id(number: u64, place: &str) -> Result<(), String> {
     } else {
         Err(format!("{place}: id {number} is not below 2^53"))
     }
+}
+
+pub(crate) fn job(row: &JobRow) -> Result<(), String> {
+    id(row.id, "job")?;
+    text(&row.topic, "job")?;
+    for name in row.lane.iter().chain(&row.name) {
+        text(name, "job")?;
+    }
+    json(&row.body, "job")
 }
 
 pub(crate) fn json(body: &str, place: &str) -> Result<(), String> {

@@ -34,6 +34,13 @@ impl Sum {
         self.bytes(text.as_bytes())
     }
 
+    fn optional(self, text: Option<&str>) -> Self {
+        match text {
+            Some(text) => self.text(text),
+            None => self.number(-1),
+        }
+    }
+
     fn end(self) -> i64 {
         i64::from(self.0.finalize())
     }
@@ -55,10 +62,7 @@ pub(crate) fn object<'a>(
         .number(seq)
         .text(body);
     for column in columns {
-        sum = match column {
-            Some(text) => sum.text(text),
-            None => sum.number(-1),
-        };
+        sum = sum.optional(column);
     }
     if kind.is_cold() {
         sum = match expires {
@@ -95,13 +99,44 @@ pub(crate) fn audit(tailnet: i64, at: i64, id: i64, body: &str) -> i64 {
         .end()
 }
 
-/// Of a row of the outbox.
-pub(crate) fn outbox(tailnet: i64, id: i64, topic: &str, body: &str) -> i64 {
-    Sum::of("outbox")
-        .number(tailnet)
-        .number(id)
-        .text(topic)
-        .text(body)
+/// The values of a job's row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) id: i64,
+    pub(crate) owner: i64,
+    pub(crate) topic: &'a str,
+    pub(crate) lane: Option<&'a str>,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) at: i64,
+    pub(crate) due_at: i64,
+    pub(crate) attempts: i64,
+    pub(crate) claimed_until: Option<i64>,
+    pub(crate) body: &'a str,
+}
+
+/// Of a job.
+pub(crate) fn job(job: &Job<'_>) -> i64 {
+    Sum::of("jobs")
+        .number(job.id)
+        .number(job.owner)
+        .text(job.topic)
+        .optional(job.lane)
+        .optional(job.name)
+        .number(job.at)
+        .number(job.due_at)
+        .number(job.attempts)
+        .number(job.claimed_until.unwrap_or(-1))
+        .text(job.body)
+        .end()
+}
+
+/// Of a kept text.
+pub(crate) fn text(owner: i64, sha256: &str, at: i64, body: &[u8]) -> i64 {
+    Sum::of("texts")
+        .number(owner)
+        .text(sha256)
+        .number(at)
+        .bytes(body)
         .end()
 }
 
@@ -116,9 +151,13 @@ pub(crate) fn presence(tailnet: i64, device: i64, online: bool, at: i64, body: &
         .end()
 }
 
-/// Of a sealed secret.
-pub(crate) fn secret(name: &str, sealed: &[u8]) -> i64 {
-    Sum::of("secrets").text(name).bytes(sealed).end()
+/// Of a sealed secret, with the number of its owner.
+pub(crate) fn secret(owner: i64, name: &str, sealed: &[u8]) -> i64 {
+    Sum::of("secrets")
+        .number(owner)
+        .text(name)
+        .bytes(sealed)
+        .end()
 }
 
 /// Of a noted moment.
@@ -145,6 +184,18 @@ mod tests {
 
     #[test]
     fn every_value_and_its_place_count() {
+        let one = Job {
+            id: 1,
+            owner: 1,
+            topic: "a",
+            lane: None,
+            name: None,
+            at: 0,
+            due_at: 0,
+            attempts: 0,
+            claimed_until: None,
+            body: "{}",
+        };
         let sums = [
             object(
                 Kind::Device,
@@ -223,8 +274,25 @@ mod tests {
             object(Kind::AccessToken, 1, 2, 3, "{}", [].into_iter(), Some(1)),
             head(1, 2),
             head(2, 1),
-            outbox(1, 2, "ab", "c"),
-            outbox(1, 2, "a", "bc"),
+            job(&one),
+            job(&Job { owner: 2, ..one }),
+            job(&Job { attempts: 1, ..one }),
+            job(&Job {
+                claimed_until: Some(0),
+                ..one
+            }),
+            job(&Job {
+                lane: Some("b"),
+                ..one
+            }),
+            job(&Job {
+                name: Some("b"),
+                ..one
+            }),
+            text(1, "a", 2, b"b"),
+            text(1, "a", 2, b"c"),
+            secret(0, "a", b"b"),
+            secret(1, "a", b"b"),
             presence(1, 2, true, 3, "{}"),
             presence(1, 2, false, 3, "{}"),
         ];

@@ -1,11 +1,12 @@
-//! Where Bowline keeps what must survive: objects by kind, change log, audit events, outbox,
-//! presence and sealed secrets, on SQLite or PostgreSQL.
+//! Where Bowline keeps what must survive: objects by kind, change log, audit events, large texts,
+//! jobs, presence and sealed secrets, on SQLite or PostgreSQL.
 //!
 //! The store knows rows, not meaning. An object is a kind, an id, a JSON body and the few columns
 //! that the database must keep unique; what the body says, and which version it has, is the
 //! caller's. It must never decide a rule, read a clock, or answer a commit before it is durable.
 //!
-//! A change is one [`Batch`]: rows, a change-log entry, audit events and outbox rows, all or none.
+//! A change is one [`Batch`]: rows, a change-log entry, audit events, the texts that they refer to,
+//! sealed secrets and what is to be done next ([`JobRow`]), all or none.
 //! It names the sequence number that it was made from, and is a [`CommitError::Conflict`] when the
 //! tailnet has moved on.
 //!
@@ -29,24 +30,32 @@ mod checksum;
 mod dump;
 mod error;
 mod examine;
+mod job;
 mod migrate;
 mod options;
 mod owner;
 mod postgres;
+mod prune;
 mod row;
+mod seal;
 mod sql;
 mod sqlite;
 mod store;
 mod table;
+mod text;
 mod url;
 
-pub use batch::{AuditRow, Batch, Delete, OutboxRow, Put};
+pub use batch::{AuditRow, Batch, Delete, Put, SecretRow};
 pub use bowline_model::kind::{Column, Kind};
 pub use dump::{About, Backup, Header, Origin, Progress, SealedSecret, Summary, backup};
 pub use error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
 pub use examine::{Examination, Finding, examine};
+pub use job::{Again, Claim, JobRow, Waiting};
 pub use options::{Fault, Opening, Options, Point};
 pub use owner::Owner;
+pub use prune::Prune;
 pub use row::{CatchUp, Change, Loaded, Operation, Presence, Row, Touched};
+pub use seal::{SealError, Sealer};
 pub use store::Store;
+pub use text::{TextRow, TextVersion, text_hash};
 pub use url::StoreUrl;

@@ -19,10 +19,11 @@ migrations! {
     "V2__objects",
     "V3__change_log",
     "V4__audit_events",
-    "V5__outbox",
+    "V5__jobs",
     "V6__presence",
     "V7__sealed_secrets",
     "V8__moments",
+    "V9__texts",
 }
 
 /// Number of the newest migration that this program has.

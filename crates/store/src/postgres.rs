@@ -7,8 +7,10 @@
 mod apply;
 mod examine;
 mod fail;
+mod job;
 mod lease;
 mod open;
+mod prune;
 mod read;
 mod session;
 mod sql;
@@ -25,13 +27,16 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::batch::{AuditRow, Batch, OutboxRow};
+use crate::batch::{AuditRow, Batch};
 use crate::dump::{Lines, Record};
 use crate::error::{CommitError, Condition, Error, OpenError, TransferError, Trouble};
 use crate::examine::Examination;
+use crate::job::{Again, Claim, JobRow, Waiting};
 use crate::options::Options;
 use crate::owner::Owner;
+use crate::prune::Prune;
 use crate::row::{CatchUp, Change, Loaded, Presence, Row};
+use crate::text::{TextRow, TextVersion};
 use fail::Failure;
 use lease::Lease;
 use session::{Session, Statements};
@@ -230,16 +235,77 @@ impl Postgres {
         self.write(run).await
     }
 
-    pub(crate) async fn outbox(
-        &self,
-        topic: String,
-        limit: usize,
-    ) -> Result<Vec<(TailnetId, OutboxRow)>, Error> {
-        retry!(read::outbox(&self.inner, &topic, limit).await).map_err(Error::from)
+    pub(crate) async fn add_job(&self, owner: Owner, job: JobRow) -> Result<(), Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(job::add(&inner, owner, &job).await).map_err(Error::from)
+        };
+        self.write(run).await
     }
 
-    pub(crate) async fn secret(&self, name: String) -> Result<Option<Vec<u8>>, Error> {
-        retry!(read::secret(&self.inner, &name).await).map_err(Error::from)
+    pub(crate) async fn jobs_waiting(&self) -> Result<Vec<Waiting>, Error> {
+        retry!(job::waiting(&self.inner).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn claim_jobs(
+        &self,
+        topic: String,
+        now: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Claim>, Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(job::claim(&inner, &topic, now, until, limit).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn renew_job(&self, claim: Claim, until: Timestamp) -> Result<bool, Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(job::renew(&inner, &claim, until).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn end_job(&self, claim: Claim, again: Option<Again>) -> Result<bool, Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(job::end(&inner, &claim, again).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn text(
+        &self,
+        owner: Owner,
+        sha256: String,
+    ) -> Result<Option<TextRow>, Error> {
+        retry!(read::text(&self.inner, owner, &sha256).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn texts(&self, owner: Owner) -> Result<Vec<TextVersion>, Error> {
+        retry!(read::texts(&self.inner, owner).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn prune(&self, what: Prune, limit: usize) -> Result<u64, Error> {
+        let run = |inner: Arc<Inner>| async move {
+            retry!(prune::prune(&inner, &what, limit).await).map_err(Error::from)
+        };
+        self.write(run).await
+    }
+
+    pub(crate) async fn audit_beyond(
+        &self,
+        owner: Owner,
+        keep: u64,
+    ) -> Result<Option<Timestamp>, Error> {
+        retry!(prune::audit_beyond(&self.inner, owner, keep).await).map_err(Error::from)
+    }
+
+    pub(crate) async fn secret(
+        &self,
+        owner: Owner,
+        name: String,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        retry!(read::secret(&self.inner, owner, &name).await).map_err(Error::from)
     }
 
     pub(crate) async fn moment(&self, name: String) -> Result<Option<Timestamp>, Error> {
@@ -299,27 +365,14 @@ impl Postgres {
         self.write(run).await
     }
 
-    pub(crate) async fn outbox_done(&self, tailnet: TailnetId, ids: Vec<u64>) -> Result<(), Error> {
-        let run = |inner: Arc<Inner>| async move {
-            retry!(apply::outbox_done(&inner, tailnet, &ids).await).map_err(Error::from)
-        };
-        self.write(run).await
-    }
-
-    pub(crate) async fn prune(&self, before: Timestamp) -> Result<u64, Error> {
-        let run = |inner: Arc<Inner>| async move {
-            retry!(apply::prune(&inner, before).await).map_err(Error::from)
-        };
-        self.write(run).await
-    }
-
     pub(crate) async fn put_secret_if_absent(
         &self,
+        owner: Owner,
         name: String,
         sealed: Vec<u8>,
     ) -> Result<Vec<u8>, Error> {
         let run = |inner: Arc<Inner>| async move {
-            retry!(apply::secret(&inner, &name, &sealed).await).map_err(Error::from)
+            retry!(apply::secret(&inner, owner, &name, &sealed).await).map_err(Error::from)
         };
         self.write(run).await
     }

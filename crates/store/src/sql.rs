@@ -25,10 +25,34 @@ pub(crate) const AUDIT_PUT: &str =
     "INSERT INTO audit (tailnet, at, id, body, checksum) VALUES ($1, $2, $3, $4, $5)";
 pub(crate) const AUDIT: &str = "SELECT id, at, body, checksum FROM audit \
      WHERE tailnet = $1 AND at >= $2 AND at < $3 ORDER BY at, id LIMIT $4";
-pub(crate) const OUTBOX_PUT: &str =
-    "INSERT INTO outbox (id, tailnet, topic, body, checksum) VALUES ($1, $2, $3, $4, $5)";
-pub(crate) const OUTBOX: &str =
-    "SELECT tailnet, id, body, checksum FROM outbox WHERE topic = $1 ORDER BY id LIMIT $2";
+pub(crate) const JOB_PUT: &str = "INSERT INTO jobs \
+     (id, tailnet, topic, lane, name, at, due_at, attempts, claimed_until, body, checksum) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (name) DO NOTHING";
+/// The number of jobs of each topic, and when the next of them can be claimed: of a lane, the first
+/// alone.
+pub(crate) const JOBS_WAITING: &str = "SELECT topic, count(*), \
+     min(CASE WHEN lane IS NULL OR NOT EXISTS \
+         (SELECT 1 FROM jobs AS earlier WHERE earlier.lane = jobs.lane AND earlier.id < jobs.id) \
+       THEN CASE WHEN claimed_until > due_at THEN claimed_until ELSE due_at END END) \
+     FROM jobs GROUP BY topic ORDER BY topic";
+/// What can be claimed of a topic at a moment.
+pub(crate) const JOBS_DUE: &str = "SELECT id, tailnet, topic, lane, name, at, due_at, attempts, claimed_until, body, checksum \
+     FROM jobs WHERE topic = $1 AND due_at <= $2 AND (claimed_until IS NULL OR claimed_until <= $2) \
+     AND (lane IS NULL OR NOT EXISTS \
+         (SELECT 1 FROM jobs AS earlier WHERE earlier.lane = jobs.lane AND earlier.id < jobs.id)) \
+     ORDER BY due_at, id LIMIT $3";
+pub(crate) const JOB_CLAIM: &str = "UPDATE jobs SET name = NULL, attempts = $1, claimed_until = $2, checksum = $3 \
+     WHERE id = $4";
+pub(crate) const JOB_RENEW: &str =
+    "UPDATE jobs SET claimed_until = $1, checksum = $2 WHERE id = $3 AND claimed_until = $4";
+pub(crate) const JOB_END: &str = "DELETE FROM jobs WHERE id = $1 AND claimed_until = $2";
+pub(crate) const TEXT_PUT: &str = "INSERT INTO texts (tailnet, sha256, at, bytes, checksum, body) \
+     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tailnet, sha256) DO UPDATE \
+     SET at = excluded.at, checksum = excluded.checksum";
+pub(crate) const TEXT: &str =
+    "SELECT at, checksum, body FROM texts WHERE tailnet = $1 AND sha256 = $2";
+pub(crate) const TEXTS: &str =
+    "SELECT sha256, at, bytes FROM texts WHERE tailnet = $1 ORDER BY at DESC, sha256";
 /// Presence may outlive its device when both are written at once; it is not read then.
 pub(crate) const PRESENCE: &str = "SELECT device, online, at, presence.body, presence.checksum FROM presence \
      JOIN devices ON devices.id = device AND devices.tailnet = presence.tailnet \
@@ -36,16 +60,34 @@ pub(crate) const PRESENCE: &str = "SELECT device, online, at, presence.body, pre
 pub(crate) const PRESENCE_DELETE: &str = "DELETE FROM presence WHERE tailnet = $1 AND device = $2";
 /// The oldest changes of an owner, up to a number.
 pub(crate) const CHANGES_FORGET: &str = "DELETE FROM changes WHERE tailnet = $1 AND seq <= $2";
-/// The newest change stays, so that the log always says which number the tailnet has.
-pub(crate) const PRUNE_CHANGES: &str = "DELETE FROM changes WHERE tailnet = $1 AND at < $2 \
+/// Of the oldest changes, those that may go. The newest stays, so that the log always says which
+/// number the owner has.
+pub(crate) const PRUNE_CHANGES: &str = "DELETE FROM changes WHERE tailnet = $1 AND seq IN ( \
+     SELECT seq FROM ( \
+         SELECT seq, at FROM changes WHERE tailnet = $1 ORDER BY seq LIMIT $2 \
+     ) AS oldest WHERE at < $3 OR seq <= (SELECT seq FROM heads WHERE tailnet = $1) - $4) \
      AND seq < (SELECT seq FROM heads WHERE tailnet = $1)";
-pub(crate) const PRUNE_AUDIT: &str = "DELETE FROM audit WHERE tailnet = $1 AND at < $2";
+pub(crate) const PRUNE_AUDIT: &str = "DELETE FROM audit WHERE tailnet = $1 AND (at, id) IN ( \
+     SELECT at, id FROM audit WHERE tailnet = $1 AND at < $2 ORDER BY at, id LIMIT $3)";
+/// When the newest event happened that is beyond so many.
+pub(crate) const AUDIT_BEYOND: &str =
+    "SELECT at FROM audit WHERE tailnet = $1 ORDER BY at DESC, id DESC LIMIT 1 OFFSET $2";
+pub(crate) const PRUNE_TEXT: &str =
+    "DELETE FROM texts WHERE tailnet = $1 AND sha256 = $2 AND at = $3";
+pub(crate) const PRUNE_DELIVERIES: &str = "DELETE FROM jobs WHERE id IN ( \
+     SELECT id FROM jobs WHERE lane IS NOT NULL AND name IS NULL AND claimed_until IS NULL \
+     AND at < $1 ORDER BY id LIMIT $2)";
 /// Presence that was flushed while its device was being removed.
 pub(crate) const PRUNE_PRESENCE: &str =
     "DELETE FROM presence WHERE device NOT IN (SELECT id FROM devices)";
-pub(crate) const SECRET: &str = "SELECT sealed, checksum FROM secrets WHERE name = $1";
-pub(crate) const SECRET_PUT: &str = "INSERT INTO secrets (name, sealed, checksum) \
-     VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
+pub(crate) const SECRET: &str =
+    "SELECT sealed, checksum FROM secrets WHERE tailnet = $1 AND name = $2";
+pub(crate) const SECRET_PUT_IF_ABSENT: &str = "INSERT INTO secrets (tailnet, name, sealed, checksum) \
+     VALUES ($1, $2, $3, $4) ON CONFLICT (tailnet, name) DO NOTHING";
+pub(crate) const SECRET_PUT: &str = "INSERT INTO secrets (tailnet, name, sealed, checksum) \
+     VALUES ($1, $2, $3, $4) ON CONFLICT (tailnet, name) DO UPDATE \
+     SET sealed = excluded.sealed, checksum = excluded.checksum";
+pub(crate) const SECRET_DELETE: &str = "DELETE FROM secrets WHERE tailnet = $1 AND name = $2";
 pub(crate) const MOMENT: &str = "SELECT at, checksum FROM moments WHERE name = $1";
 pub(crate) const MOMENT_PUT: &str = "INSERT INTO moments (name, at, checksum) VALUES ($1, $2, $3) \
      ON CONFLICT (name) DO UPDATE SET at = excluded.at, checksum = excluded.checksum";
@@ -55,7 +97,9 @@ pub(crate) const PROBE: &str = "probe";
 pub(crate) const PROBE_DELETE: &str = "DELETE FROM secrets WHERE name = 'probe'";
 
 /// Tables that belong to tailnets, beside the kinds'; each has a column `tailnet`.
-pub(crate) const TAILNET_TABLES: &[&str] = &["changes", "audit", "outbox", "presence", "heads"];
+pub(crate) const TAILNET_TABLES: &[&str] = &[
+    "changes", "audit", "texts", "jobs", "presence", "secrets", "heads",
+];
 
 /// The statements of one kind's table. Where the unique columns are said, cold kinds have `expires`
 /// behind them.
@@ -163,13 +207,24 @@ mod tests {
             CHANGES_FORGET,
             AUDIT_PUT,
             AUDIT,
-            OUTBOX_PUT,
-            OUTBOX,
+            JOB_PUT,
+            JOBS_DUE,
+            JOB_CLAIM,
+            JOB_RENEW,
+            JOB_END,
+            TEXT_PUT,
+            TEXT,
+            TEXTS,
             PRESENCE_DELETE,
             PRUNE_CHANGES,
             PRUNE_AUDIT,
+            AUDIT_BEYOND,
+            PRUNE_TEXT,
+            PRUNE_DELIVERIES,
             SECRET,
+            SECRET_PUT_IF_ABSENT,
             SECRET_PUT,
+            SECRET_DELETE,
             PROBE_DELETE,
         ];
         for kind in KINDS.iter() {

@@ -4,8 +4,10 @@ mod apply;
 mod examine;
 mod fail;
 mod files;
+mod job;
 mod keeper;
 mod open;
+mod prune;
 mod read;
 mod sql;
 mod transfer;
@@ -20,13 +22,16 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::batch::{AuditRow, Batch, OutboxRow};
+use crate::batch::{AuditRow, Batch};
 use crate::dump::{Lines, Record};
 use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::examine::Examination;
+use crate::job::{Again, Claim, JobRow, Waiting};
 use crate::options::Options;
 use crate::owner::Owner;
+use crate::prune::Prune;
 use crate::row::{CatchUp, Change, Loaded, Presence, Row};
+use crate::text::{TextRow, TextVersion};
 use keeper::Keeper;
 use read::Readers;
 use writer::Writer;
@@ -196,17 +201,93 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn outbox(
-        &self,
-        topic: String,
-        limit: usize,
-    ) -> Result<Vec<(TailnetId, OutboxRow)>, Error> {
-        self.read(move |conn| read::outbox(conn, &topic, limit))
+    pub(crate) async fn add_job(&self, owner: Owner, job: JobRow) -> Result<(), Error> {
+        self.writer
+            .write(true, move |conn| Ok(Ok(job::put(conn, owner, &job, 0)?)))
             .await
     }
 
-    pub(crate) async fn secret(&self, name: String) -> Result<Option<Vec<u8>>, Error> {
-        self.read(move |conn| read::secret(conn, &name)).await
+    pub(crate) async fn jobs_waiting(&self) -> Result<Vec<Waiting>, Error> {
+        self.read(job::waiting).await
+    }
+
+    pub(crate) async fn claim_jobs(
+        &self,
+        topic: String,
+        now: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Claim>, Error> {
+        self.writer
+            .write(true, move |conn| {
+                job::claim(conn, &topic, now, until, limit)
+            })
+            .await
+    }
+
+    pub(crate) async fn renew_job(&self, claim: Claim, until: Timestamp) -> Result<bool, Error> {
+        self.writer
+            .write(true, move |conn| job::renew(conn, &claim, until))
+            .await
+    }
+
+    pub(crate) async fn end_job(&self, claim: Claim, again: Option<Again>) -> Result<bool, Error> {
+        self.writer
+            .write(true, move |conn| job::end(conn, &claim, again))
+            .await
+    }
+
+    pub(crate) async fn text(
+        &self,
+        owner: Owner,
+        sha256: String,
+    ) -> Result<Option<TextRow>, Error> {
+        self.read(move |conn| read::text_of(conn, owner, &sha256))
+            .await
+    }
+
+    pub(crate) async fn texts(&self, owner: Owner) -> Result<Vec<TextVersion>, Error> {
+        self.read(move |conn| read::texts(conn, owner)).await
+    }
+
+    pub(crate) async fn prune(&self, what: Prune, limit: usize) -> Result<u64, Error> {
+        self.writer
+            .write(true, move |conn| prune::prune(conn, &what, limit))
+            .await
+    }
+
+    pub(crate) async fn audit_beyond(
+        &self,
+        owner: Owner,
+        keep: u64,
+    ) -> Result<Option<Timestamp>, Error> {
+        self.read(move |conn| prune::audit_beyond(conn, owner, keep))
+            .await
+    }
+
+    pub(crate) async fn free_pages(&self) -> Result<u64, Error> {
+        self.read(prune::free_pages).await
+    }
+
+    pub(crate) async fn give_back(&self, pages: u32) -> Result<u64, Error> {
+        let left = self
+            .writer
+            .write(true, move |conn| prune::give_back(conn, pages))
+            .await?;
+        if left == 0 {
+            // The file gets shorter when the log is copied into it.
+            self.writer.checkpoint().await;
+        }
+        Ok(left)
+    }
+
+    pub(crate) async fn secret(
+        &self,
+        owner: Owner,
+        name: String,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        self.read(move |conn| read::secret(conn, owner, &name))
+            .await
     }
 
     pub(crate) async fn moment(&self, name: String) -> Result<Option<Timestamp>, Error> {
@@ -257,25 +338,14 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn outbox_done(&self, tailnet: TailnetId, ids: Vec<u64>) -> Result<(), Error> {
-        self.writer
-            .write(true, move |conn| apply::outbox_done(conn, tailnet, &ids))
-            .await
-    }
-
-    pub(crate) async fn prune(&self, before: Timestamp) -> Result<u64, Error> {
-        self.writer
-            .write(true, move |conn| apply::prune(conn, before))
-            .await
-    }
-
     pub(crate) async fn put_secret_if_absent(
         &self,
+        owner: Owner,
         name: String,
         sealed: Vec<u8>,
     ) -> Result<Vec<u8>, Error> {
         self.writer
-            .write(true, move |conn| apply::secret(conn, &name, &sealed))
+            .write(true, move |conn| apply::secret(conn, owner, &name, &sealed))
             .await
     }
 

@@ -7,14 +7,17 @@ use bowline_model::kind::Kind;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-use crate::batch::{self, AuditRow, Batch, OutboxRow};
+use crate::batch::{self, AuditRow, Batch};
 use crate::dump::{Backup, Progress};
 use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
+use crate::job::{Again, Claim, JobRow, Waiting};
 use crate::options::Options;
 use crate::owner::Owner;
 use crate::postgres::Postgres;
+use crate::prune::Prune;
 use crate::row::{CatchUp, Change, Loaded, Presence, Row};
 use crate::sqlite::Sqlite;
+use crate::text::{TextRow, TextVersion};
 use crate::url::StoreUrl;
 
 /// An open database. Cloning it is cheap, and every clone is the same database.
@@ -214,37 +217,114 @@ impl Store {
         on_engine!(self, engine => engine.audit(owner.into(), from, to, limit).await)
     }
 
-    /// What waits in the outbox for a topic, of all tailnets, by id, at most `limit`.
-    pub async fn outbox(
+    /// Adds a job of the server, unless one of its name waits.
+    pub async fn add_job(&self, job: JobRow) -> Result<(), Error> {
+        batch::job(&job).map_err(Error::Malformed)?;
+        on_engine!(self, engine => engine.add_job(Owner::Server, job).await)
+    }
+
+    /// What waits of each topic that has jobs.
+    pub async fn jobs_waiting(&self) -> Result<Vec<Waiting>, Error> {
+        on_engine!(self, engine => engine.jobs_waiting().await)
+    }
+
+    /// Takes jobs of a topic that are due, at most `limit`, so that nobody else gets them before
+    /// `until`. A job whose claim ran out is due again, since its process may have died.
+    pub async fn claim_jobs(
         &self,
         topic: &str,
+        now: Timestamp,
+        until: Timestamp,
         limit: usize,
-    ) -> Result<Vec<(TailnetId, OutboxRow)>, Error> {
-        on_engine!(self, engine => engine.outbox(topic.to_owned(), limit).await)
+    ) -> Result<Vec<Claim>, Error> {
+        on_engine!(self, engine => engine.claim_jobs(topic.to_owned(), now, until, limit).await)
     }
 
-    /// Removes outbox rows of a tailnet that are done.
-    pub async fn outbox_done(&self, tailnet: TailnetId, ids: Vec<u64>) -> Result<(), Error> {
-        on_engine!(self, engine => engine.outbox_done(tailnet, ids).await)
+    /// Lets a claim hold for longer. `false`: it ran out, and another has the job.
+    pub async fn renew_job(&self, claim: &mut Claim, until: Timestamp) -> Result<bool, Error> {
+        let renewed = on_engine!(self, engine => engine.renew_job(claim.clone(), until).await)?;
+        if renewed {
+            claim.until = until;
+        }
+        Ok(renewed)
     }
 
-    /// Removes change-log entries (but each tailnet's newest) and audit events from before a time.
-    /// Returns how many rows went.
-    pub async fn prune(&self, before: Timestamp) -> Result<u64, Error> {
-        on_engine!(self, engine => engine.prune(before).await)
+    /// Ends a claim: the job is done, or is to be done again. `false`: the claim ran out, another
+    /// has the job, and nothing was changed.
+    pub async fn end_job(&self, claim: Claim, again: Option<Again>) -> Result<bool, Error> {
+        on_engine!(self, engine => engine.end_job(claim, again).await)
     }
 
-    /// A sealed secret of the server.
-    pub async fn secret(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        on_engine!(self, engine => engine.secret(name.to_owned()).await)
+    /// A kept text by its hash.
+    pub async fn text(
+        &self,
+        owner: impl Into<Owner>,
+        sha256: &str,
+    ) -> Result<Option<TextRow>, Error> {
+        let (owner, sha256) = (owner.into(), sha256.to_owned());
+        on_engine!(self, engine => engine.text(owner, sha256).await)
+    }
+
+    /// The kept texts of an owner, the newest first, without the texts themselves.
+    pub async fn texts(&self, owner: impl Into<Owner>) -> Result<Vec<TextVersion>, Error> {
+        let owner = owner.into();
+        on_engine!(self, engine => engine.texts(owner).await)
+    }
+
+    /// Removes what is old, at most so many rows, in one transaction. Returns how many went.
+    pub async fn prune(&self, what: Prune, limit: usize) -> Result<u64, Error> {
+        on_engine!(self, engine => engine.prune(what, limit).await)
+    }
+
+    /// When the newest audit event of an owner happened that is beyond the newest `keep`; `None`
+    /// when there are no more.
+    pub async fn audit_beyond(
+        &self,
+        owner: impl Into<Owner>,
+        keep: u64,
+    ) -> Result<Option<Timestamp>, Error> {
+        let owner = owner.into();
+        on_engine!(self, engine => engine.audit_beyond(owner, keep).await)
+    }
+
+    /// Pages of the database's file that hold nothing. PostgreSQL sees to its files itself: `0`.
+    pub async fn free_pages(&self) -> Result<u64, Error> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.free_pages().await,
+            Engine::Postgres(_) => Ok(0),
+        }
+    }
+
+    /// Gives at most so many free pages back to the file system, in one transaction. Returns how
+    /// many are left.
+    pub async fn give_back(&self, pages: u32) -> Result<u64, Error> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.give_back(pages).await,
+            Engine::Postgres(_) => Ok(0),
+        }
+    }
+
+    /// A sealed secret.
+    pub async fn secret(
+        &self,
+        owner: impl Into<Owner>,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let owner = owner.into();
+        on_engine!(self, engine => engine.secret(owner, name.to_owned()).await)
     }
 
     /// Writes a sealed secret unless there is one of this name, and returns the one that is there
     /// now, so that whoever was first decides.
-    pub async fn put_secret_if_absent(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Error> {
+    pub async fn put_secret_if_absent(
+        &self,
+        owner: impl Into<Owner>,
+        name: &str,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, Error> {
         batch::text(name, "secret").map_err(Error::Malformed)?;
-        let (name, sealed) = (name.to_owned(), sealed.to_vec());
-        on_engine!(self, engine => engine.put_secret_if_absent(name, sealed).await)
+        let (owner, name, sealed) = (owner.into(), name.to_owned(), sealed.to_vec());
+        on_engine!(self, engine => engine.put_secret_if_absent(owner, name, sealed).await)
     }
 
     /// A moment that the server noted; `None` where it never did. No backup has it.

@@ -72,6 +72,14 @@ impl Value {
         }
     }
 
+    fn optional_integer(&self) -> Option<i64> {
+        (*self != Self::Null).then(|| self.integer())
+    }
+
+    fn optional_text(&self) -> Option<&str> {
+        (*self != Self::Null).then(|| self.text())
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -291,19 +299,51 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
             },
         ),
         Table::new(
-            "outbox",
+            "texts",
+            vec![
+                ("tailnet", Integer),
+                ("sha256", Text),
+                ("at", Integer),
+                ("bytes", Integer),
+                ("body", Bytes),
+            ],
+            "tailnet, sha256",
+            |_, row| {
+                let (tailnet, at) = (row[0].integer(), row[2].integer());
+                checksum::text(tailnet, row[1].text(), at, row[4].bytes())
+            },
+            |_, row| format!("text {} of tailnet {}", row[1].text(), row[0].integer()),
+        ),
+        Table::new(
+            "jobs",
             vec![
                 ("id", Integer),
                 ("tailnet", Integer),
                 ("topic", Text),
+                ("lane", Text),
+                ("name", Text),
+                ("at", Integer),
+                ("due_at", Integer),
+                ("attempts", Integer),
+                ("claimed_until", Integer),
                 ("body", Json),
             ],
             "id",
             |_, row| {
-                let (id, tailnet) = (row[0].integer(), row[1].integer());
-                checksum::outbox(tailnet, id, row[2].text(), row[3].text())
+                checksum::job(&checksum::Job {
+                    id: row[0].integer(),
+                    owner: row[1].integer(),
+                    topic: row[2].text(),
+                    lane: row[3].optional_text(),
+                    name: row[4].optional_text(),
+                    at: row[5].integer(),
+                    due_at: row[6].integer(),
+                    attempts: row[7].integer(),
+                    claimed_until: row[8].optional_integer(),
+                    body: row[9].text(),
+                })
             },
-            |_, row| format!("outbox row {}", row[0].integer()),
+            |_, row| format!("job {}", row[0].integer()),
         ),
         Table::new(
             "presence",
@@ -324,10 +364,10 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
         ),
         Table::new(
             "secrets",
-            vec![("name", Text), ("sealed", Bytes)],
-            "name",
-            |_, row| checksum::secret(row[0].text(), row[1].bytes()),
-            |_, row| format!("secret {}", row[0].text()),
+            vec![("tailnet", Integer), ("name", Text), ("sealed", Bytes)],
+            "tailnet, name",
+            |_, row| checksum::secret(row[0].integer(), row[1].text(), row[2].bytes()),
+            |_, row| format!("secret {}", row[1].text()),
         ),
     ]);
     tables

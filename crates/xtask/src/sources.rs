@@ -50,7 +50,7 @@ pub fn unfinished(file: &str, text: &str) -> Vec<String> {
             continue;
         }
         for mark in &marks {
-            // Text in quotes, such as the example of this rule, is no code.
+            // Text in quotes, such as the example of this rule, is not code.
             let is_code = code
                 .find(mark.as_str())
                 .is_some_and(|at| code[..at].matches('"').count() % 2 == 0);

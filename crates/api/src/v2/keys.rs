@@ -26,7 +26,8 @@ struct KeyJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     expiry_seconds: Option<i64>,
     created: String,
-    expires: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,14 +63,16 @@ struct Create<'a> {
 impl<'a> KeyJson<'a> {
     fn new(credential: &'a Credential, minted: Option<&'a Minted>, now: jiff::Timestamp) -> Self {
         let auth = credential.auth_key();
-        let seconds = credential.expires.as_second() - credential.created.as_second();
+        let seconds = credential
+            .expires
+            .map(|expires| expires.as_second() - credential.created.as_second());
         Self {
             id: credential.id.stable(),
             key: minted.map(Minted::expose),
             key_type: credential.kind.name(),
-            expiry_seconds: auth.map(|_| seconds),
+            expiry_seconds: auth.and(seconds),
             created: time(credential.created),
-            expires: time(credential.expires),
+            expires: credential.expires.map(time),
             revoked: credential.revoked.map(time),
             capabilities: auth.map(|key| Capabilities {
                 devices: Devices {

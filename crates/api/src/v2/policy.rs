@@ -80,7 +80,7 @@ fn quality(headers: &HeaderMap, wanted: &str) -> u32 {
     qualities.max().unwrap_or(0)
 }
 
-/// `0.5` as 500. What is no weight counts as none was given.
+/// `0.5` as 500. A text that is not a weight counts as if none was given.
 fn thousandths(weight: &str) -> u32 {
     let (whole, digits) = weight.split_once('.').unwrap_or((weight, ""));
     let is_weight = matches!(whole, "0" | "1")
@@ -94,7 +94,7 @@ fn thousandths(weight: &str) -> u32 {
 
 /// Which policy file a request expects.
 fn expected(headers: &HeaderMap) -> Option<Expected> {
-    // What is no text is no tag that we gave.
+    // A value that is not a text is not a tag that we gave.
     let lines = |name: HeaderName| {
         let lines = headers.get_all(name).into_iter();
         lines.map(|line| line.to_str().unwrap_or_default())

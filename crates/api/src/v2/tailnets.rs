@@ -57,6 +57,6 @@ pub(crate) async fn create(
         "owner": body.owner,
         "userId": made.owner.stable(),
         "token": made.token.expose(),
-        "expires": time(made.credential.expires),
+        "expires": made.credential.expires.map(time),
     }))
 }

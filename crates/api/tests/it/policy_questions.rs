@@ -275,7 +275,7 @@ async fn a_diff_says_who_gains_and_loses_and_which_connections_are_cut() {
     let view = server.engine.snapshot(server.tailnet.id).unwrap();
     let address = |id| view.device(id).unwrap().device.ipv4.to_string();
     let connection = |port: u16| json!({"src": address(laptop), "dst": address(desk), "protocol": 6, "port": port});
-    // Its tests fail, which is no matter here.
+    // Its tests fail, which does not matter here.
     let proposed = RULES.replace("22,80", "80,8080");
     let body = json!({"policy": proposed, "connections": [connection(22), connection(80)]});
     let answer = diff(body).await.ok();

@@ -240,7 +240,7 @@ fn check_text(schema: &Map<String, Value>, text: &str) -> Result<(), String> {
         Some("date-time")
             if text.parse::<Timestamp>().is_err() && text != "9999-12-31T23:59:59Z" =>
         {
-            Err(format!("{text:?} is no time"))
+            Err(format!("{text:?} is not a time"))
         }
         // An empty one is none: facts of the API, section 5.9.
         Some("uri") if !text.is_empty() && text.parse::<http::Uri>().is_err() => {

@@ -149,7 +149,7 @@ async fn tags_that_may_not_be_assigned_are_named() {
         );
         assert_eq!(server.get(&path).await["tags"], tags);
     }
-    // The operator may do everything, but what nobody declared is no tag.
+    // The operator may do everything, but a name that nobody declared is not a tag.
     let operate = async |tags: Value| {
         let path = format!("/device/{laptop}/tags");
         server.operate("POST", &path, json!({"tags": tags})).await

@@ -6,10 +6,10 @@
 //! the operation needs again. Closures take that actor from
 //! [`Draft::actor`](crate::core::draft::Draft::actor) and none from outside.
 
-use bowline_model::audit::{ActorRef, EventGroup};
+use bowline_model::audit::ActorRef;
 use bowline_model::credential::{Credential, Kind};
 use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
-use bowline_model::principal::Principal;
+use bowline_model::principal::{Principal, TrustCredential};
 use bowline_model::requirement::{Denied, Need, Requirement};
 use bowline_model::scope::Scopes;
 use bowline_model::user::Status;
@@ -31,8 +31,6 @@ pub struct Actor {
     /// The members of the request's body, where each of them has a need of its own. `None`: it was
     /// not said, and all are needed.
     fields: Option<Vec<&'static str>>,
-    /// What the events of their request have in common. `None`: each change has a group of its own.
-    group: Option<EventGroup>,
 }
 
 impl Actor {
@@ -43,7 +41,6 @@ impl Actor {
             credential: None,
             requirement,
             fields: None,
-            group: None,
         }
     }
 
@@ -89,7 +86,24 @@ impl Actor {
                     scopes: Scopes::all(),
                 })?
             }
-            Kind::Auth(_) => return None,
+            Kind::Token(token) => {
+                let parent = view.credential(token.parent)?;
+                if !parent.is_valid(now) {
+                    return None;
+                }
+                let trusted = TrustCredential {
+                    id: parent.id,
+                    scopes: token.scopes.clone(),
+                    tags: token.tags.clone(),
+                };
+                match &parent.kind {
+                    Kind::Client(_) => Principal::OAuthClient(trusted),
+                    Kind::Federated(_) => Principal::FederatedIdentity(trusted),
+                    Kind::Auth(_) | Kind::Api | Kind::Token(_) => return None,
+                }
+            }
+            // They get access tokens and call nothing themselves.
+            Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_) => return None,
         };
         Some(Self {
             credential: Some(credential.id),
@@ -116,29 +130,6 @@ impl Actor {
             fields: Some(fields.into_iter().collect()),
             ..self
         }
-    }
-
-    /// The actor, whose changes are one request: their events have this group in common.
-    #[must_use]
-    pub fn in_group(self, group: EventGroup) -> Self {
-        Self {
-            group: Some(group),
-            ..self
-        }
-    }
-
-    /// The actor, who does something for another's request.
-    #[must_use]
-    pub fn in_group_of(self, other: &Self) -> Self {
-        Self {
-            group: other.group,
-            ..self
-        }
-    }
-
-    /// What the events of the actor's request have in common.
-    pub fn group(&self) -> Option<EventGroup> {
-        self.group
     }
 
     /// Whether the actor may do what they are about to do, as far as their credential and role say.
@@ -218,3 +209,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

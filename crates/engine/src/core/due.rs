@@ -135,7 +135,7 @@ impl Queue {
             .collect();
         for key in due {
             // What happens to one object has nothing to do with what happens to the next.
-            draft.begin_group();
+            draft.changes.audit_group = None;
             if let Some(rule) = self.rules.get(key.rule) {
                 (rule.run)(draft, key.id, sessions, self.silence);
             }

@@ -16,8 +16,8 @@ use crate::core::writer::supervise;
 
 /// Time to serve one stream with a publication, generously.
 const PER_STREAM: Duration = Duration::from_micros(150);
-/// So many changes in one publication are a storm; one is somebody who makes one after the other
-/// and is not to wait.
+/// From this many changes per publication on, publications are slowed down. A single change goes out
+/// at once.
 const STORM: u64 = 2;
 /// The longest time between two publications while changes wait.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(500);

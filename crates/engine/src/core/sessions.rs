@@ -167,7 +167,7 @@ impl Sessions {
             .is_some_and(|session| session.ended.is_none())
     }
 
-    /// Forgets a device whose newest stream is still the one that ended; when it ended.
+    /// Removes the session if no newer stream was opened; returns when it ended.
     pub(crate) fn forget(&self, device: DeviceId, counter: u64) -> Option<Timestamp> {
         let mut state = self.state();
         let ended = state

@@ -84,7 +84,7 @@ impl Starts {
     /// Reads a tailnet's rows, and leaves the rest to a thread where nobody waits for it.
     async fn begin(&mut self, id: TailnetId) -> Result<(), OpenError> {
         let loaded = self.engine.read(id).await?;
-        // Whoever belongs to it is told to come again, and not that nobody knows them.
+        // Its devices are told to come again, and not that nobody knows them.
         self.engine.0.directory.add_rows(id, &loaded);
         self.engine.0.starting.pin().insert(id, ());
         let engine = self.engine.clone();

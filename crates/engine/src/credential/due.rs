@@ -1,20 +1,29 @@
 //! What falls due of a credential: its expiry, and its removal some time after its end.
 
-use bowline_model::credential::Credential;
-use bowline_model::event::{CredentialRef, Event};
+use bowline_model::credential::{Credential, Kind};
 use bowline_model::id::KeyId;
-use bowline_model::kind::Kind;
+use bowline_model::kind;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use crate::core::draft::Draft;
 use crate::core::due::{Moments, Rule, Silence};
+use crate::device::due::CLOCK_WAS_WRONG;
 
-/// How long a revoked or expired credential can still be read.
-const CREDENTIAL_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// How long a revoked or expired credential can still be read. Of access tokens that are good for an
+/// hour there may be a thousand an hour, and nobody looks for one of last week.
+const fn retention(credential: &Credential) -> SignedDuration {
+    match credential.kind {
+        Kind::Auth(_) | Kind::Api | Kind::Client(_) | Kind::Federated(_) => {
+            SignedDuration::from_hours(90 * 24)
+        }
+        Kind::Token(_) => SignedDuration::from_hours(6),
+    }
+}
 
 pub(crate) const RULE: Rule = Rule {
-    kind: Kind::Key,
+    kind: kind::Kind::Key,
     moments,
     run: |draft, id, _, _| {
         if let Some(id) = KeyId::new(id) {
@@ -27,14 +36,14 @@ fn moments(snapshot: &Snapshot, id: u64, _: Silence) -> Moments {
     let credential = KeyId::new(id).and_then(|id| snapshot.credential(id));
     credential.map_or_else(Moments::default, |credential| Moments {
         due: credential_due(credential),
-        told: credential.expired.map(|_| credential.expires),
+        told: credential.expired.and(credential.expires),
     })
 }
 
 fn credential_due(credential: &Credential) -> Option<Timestamp> {
     match credential.revoked.or(credential.expired) {
-        Some(ended) => ended.checked_add(CREDENTIAL_RETENTION).ok(),
-        None => Some(credential.expires),
+        Some(ended) => ended.checked_add(retention(credential)).ok(),
+        None => credential.expires,
     }
 }
 
@@ -44,7 +53,7 @@ fn run(draft: &mut Draft<'_>, id: KeyId) {
     let Some(credential) = draft.view().credential(id).cloned() else {
         return;
     };
-    let is_expired = credential.expires <= now;
+    let is_expired = credential.is_expired(now);
     let ended = credential.revoked.is_some() || credential.expired.is_some();
     if ended && credential_due(&credential).is_some_and(|due| due <= now) {
         draft.remove_credential(id);
@@ -53,18 +62,14 @@ fn run(draft: &mut Draft<'_>, id: KeyId) {
     if credential.revoked.is_some() && is_expired || credential.expired.is_some() == is_expired {
         return;
     }
-    let (told, expires) = (CredentialRef::of(&credential), credential.expires);
-    draft.audit(if is_expired {
-        Event::CredentialExpired {
-            credential: told,
-            expires,
-        }
+    let target = crate::credential::target(&credential);
+    let expires = json!({"expires": credential.expires});
+    if is_expired {
+        draft.audit("EXPIRED", target, Value::Null, expires);
     } else {
-        Event::CredentialRestored {
-            credential: told,
-            expires,
-        }
-    });
+        let why = Some(CLOCK_WAS_WRONG.to_owned());
+        draft.audit_with("RESTORED", target, Value::Null, expires, why);
+    }
     draft.put_credential(Credential {
         expired: is_expired.then_some(now),
         ..(*credential).clone()

@@ -208,7 +208,7 @@ mod tests {
         assert!(matches!(other, Turn::Now { .. }));
         let released = all.release(device(1), RATE, start + Duration::from_secs(5));
         assert_eq!(released, Some(report(3, Some("192.0.2.1:1"))));
-        // The next one waits for a whole token, which is no news; and after a rest it is over.
+        // The next one waits for a whole token, which is not worth another log line; after a rest it is over.
         let turn = take(report(5, None), Duration::from_secs(5));
         let wait = Duration::from_secs(5);
         assert!(matches!(turn, Turn::Later { wait: for_it, begins: false } if for_it == wait));

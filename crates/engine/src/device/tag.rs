@@ -41,7 +41,7 @@ pub(crate) fn check_count(texts: &[String]) -> Result<(), Refusal> {
 /// and repetitions do not matter.
 ///
 /// # Errors
-/// `Invalid` naming those that are no tags, or not to be had, in the order given.
+/// `Invalid` naming those that are not tags or cannot be had, in the order given.
 pub(crate) fn permitted(
     snapshot: &Snapshot,
     actor: &Actor,

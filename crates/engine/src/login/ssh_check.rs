@@ -11,7 +11,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bowline_model::event::{DeviceRef, Event, SshSessionRef};
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::MachineKey;
 use bowline_model::requirement::Need;
@@ -21,11 +20,13 @@ use bowline_model::tag::Tag;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{CheckPeriod, SshDecision};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 use crate::core::waiting::{Entrant, Limits, Waiting, WaitingRoom};
+use crate::device::target::device_target;
 use crate::login::Stopping;
 use crate::people::acting;
 
@@ -338,17 +339,21 @@ impl Engine {
                     if !may_refuse {
                         acting::check_session(view, by, &source)?;
                     }
-                    draft.audit(Event::SshSessionDecided {
-                        device: DeviceRef::of(&target),
-                        session: Box::new(SshSessionRef {
-                            source: DeviceRef::of(&source),
-                            user: source.user,
-                            registered_by: source.registered_by,
-                            tags: source.tags.clone(),
-                            ssh_user: asked.user.clone(),
-                        }),
-                        accepted: accept,
+                    let action = if accept { "APPROVE" } else { "DENY" };
+                    let new = json!({
+                        "source": source.id.stable(),
+                        "sourceName": source.name,
+                        "user": source.user.map(UserId::stable),
+                        "maker": source.registered_by.map(UserId::stable),
+                        "tags": source.tags,
+                        "sshUser": asked.user,
                     });
+                    draft.audit(
+                        action,
+                        device_target(&target, Some("SSH_SESSION")),
+                        Value::Null,
+                        new,
+                    );
                     let ends = Ends::of(&asked, draft.view()).ok_or(Refusal::NotFound)?;
                     Ok((ends, draft.now()))
                 })

@@ -1,6 +1,6 @@
 //! Acting for somebody else: auth keys made for another user, logins confirmed as another user, SSH
 //! sessions confirmed, devices given back to a user. Whatever makes something act as a user asks
-//! here, inside the draft, where roles are those of now.
+//! here, inside the draft, where roles are current.
 
 use bowline_model::device::Device;
 use bowline_model::id::UserId;
@@ -87,6 +87,39 @@ pub(crate) fn user_for(
     let user = named.or(own).ok_or(Refusal::NotPermitted)?;
     check(view, actor, user)?;
     Ok(user)
+}
+
+/// Whose something is that an actor makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A user's.
+    User(UserId),
+    /// The tailnet's: no user made it, and it stays when its maker is gone.
+    Tailnet,
+}
+
+/// Whose something is that an actor makes: the named user's, else the actor's own, as
+/// [`user_for`] has it; what an OAuth client or a federated identity makes is the tailnet's.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn owner_for(
+    view: &Snapshot,
+    actor: &Actor,
+    named: Option<UserId>,
+) -> Result<Owner, Refusal> {
+    match &actor.principal {
+        Principal::OAuthClient(_) | Principal::FederatedIdentity(_) if named.is_none() => {
+            Ok(Owner::Tailnet)
+        }
+        Principal::User { .. }
+        | Principal::OAuthClient(_)
+        | Principal::FederatedIdentity(_)
+        | Principal::AuthKey { .. }
+        | Principal::Device { .. }
+        | Principal::Operator
+        | Principal::System => user_for(view, actor, named).map(Owner::User),
+    }
 }
 
 /// Whether an actor may confirm an SSH session that comes from this device: the user whose session

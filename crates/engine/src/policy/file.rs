@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use bowline_model::event::{Event, TailnetRef};
-use bowline_model::policy_file::{PolicyFile, PolicyRef};
+use bowline_model::audit::Target;
+use bowline_model::policy_file::PolicyFile;
 use bowline_model::requirement::Denied;
 use bowline_model::user::Role;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{
     Budget, Compiled, DEFAULT_POLICY, Diagnostic, Exhausted, Failure, Policy, Warning, hujson,
 };
+use serde_json::json;
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -220,7 +221,7 @@ fn domains(snapshot: &Snapshot) -> Vec<String> {
     let mut domains: Vec<String> = logins
         .chain([snapshot.tailnet().name.as_str()])
         .map(|name| name.rsplit('@').next().unwrap_or(name).to_lowercase())
-        // "github" and "passkey" stand behind the @ of many and are no domains.
+        // "github" and "passkey" stand behind the @ of many login names and are not domains.
         .filter(|domain| domain.contains('.') && !PUBLIC_MAIL.contains(&domain.as_str()))
         .collect();
     domains.dedup();
@@ -337,12 +338,13 @@ fn replace(
         draft.view().compiled().run_tests()?;
         return Ok(old);
     }
-    let tailnet = TailnetRef::of(draft.view().tailnet());
-    draft.audit(Event::PolicyFile {
-        tailnet,
-        old: PolicyRef::of(text(&old)),
-        new: PolicyRef::of(policy.text()),
-    });
+    let tailnet = draft.view().tailnet().clone();
+    draft.audit(
+        "UPDATE",
+        Target::tailnet(tailnet.id, &tailnet.name, "ACL"),
+        json!(text(&old)),
+        json!(policy.text()),
+    );
     // In the draft first, so that the tests, the routes and the publication share one
     // compilation. A refusal leaves no trace of it.
     draft.put_parsed_policy(new, policy.clone());
@@ -409,7 +411,7 @@ mod tests {
             if_none(&[&weak]).is_known(&set),
             "and are enough to know it"
         );
-        // What is no tag of ours matches nothing.
+        // A text that is not a tag of ours matches nothing.
         for line in ["", "\"\"", "\"", "\"abc", ",", "\"abc\""] {
             assert!(!if_match(&[line]).holds(&set), "{line}");
             assert!(!if_none(&[line]).is_known(&set), "{line}");

@@ -6,11 +6,11 @@
 
 use bowline_model::credential::{AuthKey, Credential, Kind, Use};
 use bowline_model::device::{Device, REQUEST_TAGS};
-use bowline_model::event::{DeviceRef, Event, KeyExpirySet};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::secret::{Presented, SecretKind};
 use bowline_model::user::Status;
 use bowline_store::Column;
+use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -19,6 +19,7 @@ use crate::core::failure::StoreFailure;
 use crate::device::allowance::allowances;
 use crate::device::audit_expiry_enabled;
 use crate::device::reported::Report;
+use crate::device::target::device_target;
 use crate::registration::admit::{Admission, Asking, Continued, admit, continued, granted};
 use crate::registration::{Registered, Registration, RegistrationRefused};
 
@@ -147,22 +148,22 @@ impl Engine {
                 return Ok(Registered::LoggedOut);
             }
             if device.ephemeral {
-                draft.audit(Event::DeviceDeleted {
-                    device: Box::new(device),
-                });
+                draft.audit(
+                    "DELETE",
+                    device_target(&device, None),
+                    json!({"ephemeral": true}),
+                    Value::Null,
+                );
                 draft.remove_device(id);
             } else {
                 let now = draft.now();
                 audit_expiry_enabled(draft, &device);
-                draft.audit(Event::DeviceKeyExpiry {
-                    device: DeviceRef::of(&device),
-                    old: device.key_expiry,
-                    new: Some(now),
-                    why: KeyExpirySet::LoggedOut,
-                });
-                draft.audit(Event::DeviceLoggedOut {
-                    device: DeviceRef::of(&device),
-                });
+                draft.audit(
+                    "LOGOUT",
+                    device_target(&device, Some("KEY_EXPIRY_TIME")),
+                    json!(device.key_expiry),
+                    json!(now),
+                );
                 draft.put_device(Device {
                     key_expiry: Some(now),
                     key_expiry_disabled: false,
@@ -195,12 +196,12 @@ impl Engine {
             };
             let device = (*entry.device).clone();
             audit_expiry_enabled(draft, &device);
-            draft.audit(Event::DeviceKeyExpiry {
-                device: DeviceRef::of(&device),
-                old: device.key_expiry,
-                new: request.expiry,
-                why: KeyExpirySet::Shortened,
-            });
+            draft.audit(
+                "UPDATE",
+                device_target(&device, Some("KEY_EXPIRY_TIME")),
+                json!(device.key_expiry),
+                json!(request.expiry),
+            );
             draft.put_device(Device {
                 key_expiry: request.expiry,
                 key_expiry_disabled: false,
@@ -232,7 +233,7 @@ fn with_auth_key(
         .credential(presented.id)
         .cloned()
         .ok_or(RegistrationRefused::UnknownKey)?;
-    if credential.hash != presented.hash {
+    if !credential.is_presented_by(&presented) {
         return Err(RegistrationRefused::UnknownKey);
     }
     let key = credential
@@ -270,17 +271,19 @@ fn with_auth_key(
             })
             .map(|entry| (*entry.device).clone());
         repeated = Some(device.ok_or(RegistrationRefused::UsedKey)?);
-    } else if credential.expires <= draft.now() {
+    } else if credential.is_expired(draft.now()) {
         return Err(RegistrationRefused::ExpiredKey);
     }
     let owner = credential.user;
-    let may_act = owner.is_none_or(|id| {
-        draft
-            .view()
-            .user(id)
-            .is_some_and(|user| user.status == Status::Active)
-    });
-    if !may_act {
+    let is_good = match owner {
+        Some(id) => {
+            let user = draft.view().user(id);
+            user.is_some_and(|user| user.status == Status::Active)
+        }
+        // The tailnet's own key: what it lets in belongs to its tags, and nothing belongs to nobody.
+        None => !key.tags.is_empty(),
+    };
+    if !is_good {
         return Err(RegistrationRefused::OwnerGone);
     }
     let admission = Admission {

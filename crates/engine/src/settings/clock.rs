@@ -1,8 +1,9 @@
 //! The operator's word that the clock of the machine is right after all.
 
-use bowline_model::event::{Event, TailnetRef};
+use bowline_model::audit::Target;
 use bowline_model::requirement::Requirement;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
@@ -36,9 +37,9 @@ impl Engine {
                 let device = &entry.device;
                 !device.expired && device.effective_expiry().is_some_and(is_between)
             });
-            let credentials = snapshot
-                .credentials()
-                .filter(|credential| credential.is_valid(time) && is_between(credential.expires));
+            let credentials = snapshot.credentials().filter(|credential| {
+                credential.is_valid(time) && credential.expires.is_some_and(is_between)
+            });
             due.devices += devices.count();
             due.credentials += credentials.count();
         }
@@ -63,19 +64,17 @@ impl Engine {
             )));
         }
         let before = self.now();
-        let group = self.new_group();
         for tailnet in self.tailnets() {
-            let operator = Actor::operator(tailnet)
-                .asking(Requirement::OPERATOR)
-                .in_group(group);
+            let operator = Actor::operator(tailnet).asking(Requirement::OPERATOR);
             let noted: Result<(), Refusal> = self
                 .write(&operator, move |draft| {
-                    let tailnet = TailnetRef::of(draft.view().tailnet());
-                    draft.audit(Event::ClockConfirmed {
-                        tailnet,
-                        old: before,
-                        new: wall,
-                    });
+                    let name = draft.view().tailnet().name.clone();
+                    draft.audit(
+                        "CONFIRM",
+                        Target::tailnet(tailnet, &name, "CLOCK"),
+                        json!(before),
+                        json!(wall),
+                    );
                     Ok(())
                 })
                 .await;

@@ -46,11 +46,13 @@ impl Engine {
                 census.expiring += u64::from(!device.expired && expires);
             }
             for credential in snapshot.credentials() {
-                let is_good = credential.revoked.is_none() && credential.expires > self.now();
-                if is_good && credential.expires <= soon {
+                let is_good = credential.revoked.is_none() && !credential.is_expired(self.now());
+                if is_good && credential.is_expired(soon) {
                     match &credential.kind {
                         Kind::Auth(_) => census.auth_keys_expiring += 1,
                         Kind::Api => census.access_tokens_expiring += 1,
+                        // Made anew before they end, by whoever needs another.
+                        Kind::Client(_) | Kind::Federated(_) | Kind::Token(_) => {}
                     }
                 }
             }

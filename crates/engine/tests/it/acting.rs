@@ -232,7 +232,7 @@ async fn an_ssh_session_is_confirmed_by_its_user_or_an_administrator_not_below_t
         let may = own.has(Right::UseApi) && (is_self || (is_admin && may_act_for(own, other)));
         assert_eq!(is_permitted(confirmed), may, "{own:?} for {other:?}");
         if !may {
-            // Who may change devices may still refuse it, and nobody else.
+            // A user who may change devices may still refuse it, and nobody else may.
             let refused = engine.decide_ssh_check(&actor, &code, false).await;
             let may = own.has(Right::WriteDevices);
             assert_eq!(is_permitted(refused), may, "{own:?} refuses {other:?}");

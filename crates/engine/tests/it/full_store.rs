@@ -57,7 +57,7 @@ async fn a_full_store_refuses_loses_nothing_and_recovers() {
         "nothing of it is seen"
     );
     assert_eq!(net.snapshot().device_count(), 1);
-    // Who is in can still connect, and is seen.
+    // Devices that are in can still connect, and are seen online.
     let stream = net.stream(device).await;
     full.store(false, Ordering::Relaxed);
     net.register(request(1, &key)).await;

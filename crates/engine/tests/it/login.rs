@@ -300,7 +300,7 @@ async fn a_device_that_tells_too_much_of_itself_does_not_wait() {
         );
     }
     assert!(net.engine.logins(&net.admin).unwrap().is_empty());
-    // Of host info only what peers will see waits with it.
+    // Only the part of the host info that peers will see waits with it.
     let mut large = request(1, "");
     let hostinfo = serde_json::json!({"OS": "linux", "Future": "x".repeat(60_000)});
     large.hostinfo = RawJson::of(&hostinfo).unwrap();

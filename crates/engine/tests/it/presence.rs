@@ -369,7 +369,7 @@ async fn a_machine_that_reconnects_again_and_again_is_one() {
     let device = net.join(1).await;
     let mut left_behind = Vec::new();
     for round in 0..40u32 {
-        // Its connection of before is dead, which the server does not know.
+        // Its earlier connection is dead, which the server does not know.
         left_behind.push(net.stream(device).await);
         if round % 3 == 0 {
             left_behind.pop(); // sometimes it does

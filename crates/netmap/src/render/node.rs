@@ -197,10 +197,8 @@ pub fn update(old: (&Entry, &Variant), new: (&Entry, &Variant)) -> PeerUpdate {
     }
 }
 
-/// What must be said beside the complete node of a device that is offline and was seen last at
-/// another time than known before: a client that finds only fields changed which a patch can carry
-/// makes a patch of the node itself, and leaves out a `LastSeen` that it did not know (ts-go
-/// `control/controlclient/map.go`).
+/// A patch sent beside the full node of an offline device. Go clients turn a full node that differs
+/// only in patchable fields into a patch, and drop a new `LastSeen`.
 pub fn last_seen(old: &Entry, new: &Entry) -> Option<PeerChange> {
     let (before, after) = (&old.live, &new.live);
     let is_news = !after.online

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod history;
+mod hot;
 mod law;
 mod message;
 mod policy;

@@ -163,7 +163,7 @@ impl Compiled {
 
     /// The devices of an identity, one for each class, or the bare identity if it has none.
     pub(super) fn identity_subjects(&self, selector: &Selector, budget: &Budget) -> Vec<Subject> {
-        // Of a selector that no rule has, each device is asked.
+        // For a selector that no rule has, each device is asked.
         let count = self.devices.len();
         let is_known = self.program.index.contains_key(selector);
         let _ = budget.elements(if is_known { count / 64 } else { count }, 0);

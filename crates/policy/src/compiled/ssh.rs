@@ -99,7 +99,7 @@ impl SshPolicyRule {
 /// The part of an SSH rule that concerns one node.
 struct Concern {
     sources: DeviceSet,
-    /// The node is no destination: it gets only what `localpart` splits off.
+    /// The node is not a destination: it gets only what `localpart` splits off.
     split_only: bool,
 }
 
@@ -329,7 +329,7 @@ impl Compiled {
             impact
                 .ssh
                 .extend(users.into_iter().flat_map(DeviceSet::iter).filter_map(id));
-            // Sources that are no destination get what `localpart` splits off, recorders included.
+            // Sources that are not destinations get what `localpart` splits off, recorders included.
             if recorders && (program.own_devices || is_split(program)) {
                 impact.ssh.extend(self.devices().map(|device| device.id));
             }

@@ -202,7 +202,7 @@ impl Api {
             .uri(format!("{prefix}/api/v2/{path}"));
         if let Some(name) = &self.tailnet {
             let value = HeaderValue::from_str(name)
-                .with_context(|| format!("{name:?} is no name of a tailnet"))?;
+                .with_context(|| format!("{name:?} is not the name of a tailnet"))?;
             request = request.header(bowline_api::OPERATOR_TAILNET, value);
         }
         Ok(request)

@@ -74,7 +74,7 @@ impl TargetFlags {
         let token = self.token()?;
         let uri: Uri = url
             .parse()
-            .map_err(|error| anyhow!("--server {url} is no URL: {error}"))?;
+            .map_err(|error| anyhow!("--server {url} is not a URL: {error}"))?;
         let (Some(scheme @ ("http" | "https")), Some(authority), None) =
             (uri.scheme_str(), uri.authority(), uri.query())
         else {
@@ -98,8 +98,10 @@ impl TargetFlags {
             .await
             .unwrap_or_else(|_| Err(anyhow!("no answer within {CONNECT_TIMEOUT:?}")))
             .with_context(|| format!("cannot reach the server {url}"))?;
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", *token))
-            .map_err(|_| anyhow!("the API access token has characters that no token has"))?;
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {}", *token)).map_err(|_| {
+                anyhow!("the API access token contains characters that a token cannot have")
+            })?;
         authorization.set_sensitive(true);
         let way = Way::Connection {
             sender,

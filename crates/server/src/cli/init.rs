@@ -59,7 +59,7 @@ pub(super) async fn run(loaded: &Loaded, arguments: &Args, is_json: bool) -> Res
             "userId": made.owner.stable(),
             "tokenId": made.credential.id.stable(),
             "token": made.token.expose(),
-            "expires": made.credential.expires.to_string(),
+            "expires": made.credential.expires.map(|expires| expires.to_string()),
         });
         writeln!(out, "{object}")?;
     } else {

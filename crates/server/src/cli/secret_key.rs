@@ -133,7 +133,7 @@ pub(super) async fn show_list(
             keys.push((key, raw));
         }
     }
-    // Who may list keys may not always list users: ids do then.
+    // A caller who may list keys may not always list users: then ids are shown.
     let users = match user::all(session).await {
         Ok(users) => users,
         Err(error) if of_user.is_none() && error.is::<Refused>() => Vec::new(),

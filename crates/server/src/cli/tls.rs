@@ -32,8 +32,8 @@ pub(super) async fn connect(host: &str, stream: TcpStream) -> Result<TlsStream<T
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let name =
-        ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is no host name"))?;
+    let name = ServerName::try_from(host.to_owned())
+        .with_context(|| format!("{host} is not a host name"))?;
     Ok(TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await?)

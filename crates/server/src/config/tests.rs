@@ -631,7 +631,7 @@ fn a_misspelled_variable_is_a_warning_and_a_foreign_one_is_nothing() {
         .variable("BOWLINE_SERVICE_HOST", "10.0.0.1");
     assert_eq!(
         case.loaded().warnings,
-        ["environment variable BOWLINE_LISTNE is no setting; did you mean BOWLINE_LISTEN?"]
+        ["environment variable BOWLINE_LISTNE is not a setting; did you mean BOWLINE_LISTEN?"]
     );
 }
 

@@ -56,7 +56,7 @@ pub trait Value: Sized {
     fn from_text(text: &str) -> Option<Self>;
 
     /// Reads a secret from the content of the file that its twin names. Text, unless a type says
-    /// otherwise; space at its end is no part of it.
+    /// otherwise; space at its end is not part of it.
     fn from_file(content: &[u8]) -> Option<Self> {
         Self::from_text(std::str::from_utf8(content).ok()?.trim_end())
     }

@@ -180,7 +180,7 @@ async fn what_cannot_be_read_exits_with_2_after_all_else_was_checked() {
     for (args, told) in [
         (
             "check policy.hujson --topology policy.hujson",
-            "bowline: policy.hujson is no topology file: unknown field `tagOwners`, expected one of \
+            "bowline: policy.hujson is not a topology file: unknown field `tagOwners`, expected one of \
              `users`, `devices`, `groups`, `services`, `httpsEnabled` at line 4 column 12\n",
         ),
         (
@@ -202,7 +202,7 @@ async fn what_cannot_be_read_exits_with_2_after_all_else_was_checked() {
         ),
         (
             "diff policy.hujson policy.hujson --connections tailnet.hujson",
-            "bowline: tailnet.hujson is no list of connections like [{\"src\": \"100.64.0.1\", \
+            "bowline: tailnet.hujson is not a list of connections like [{\"src\": \"100.64.0.1\", \
              \"dst\": \"100.64.0.2\", \"protocol\": 6, \"port\": 22}]\n  because: invalid type: map, \
              expected a sequence at line 1 column 0\n",
         ),

@@ -158,7 +158,7 @@ async fn a_certificate_is_replaced_while_clients_stay_connected() {
         "{metrics}"
     );
 
-    // Who was connected is told of a device that comes by the new certificate.
+    // A client that was connected is told of a device that comes by the new certificate.
     let server = tunnel(&address, new.cert.der()).await;
     let other = Client::new(server, Identity::numbered(2), "other");
     other.join(&key).await.unwrap();

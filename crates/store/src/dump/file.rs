@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{FORMAT, Header, Progress, Record, Section, Summary, end};
 use crate::error::TransferError;
 use crate::migrate;
+use crate::owner::Owner;
 use crate::table::{self, Table, Value};
 
 /// How a zstd frame begins.
@@ -34,6 +35,8 @@ pub struct Backup {
 /// A secret in a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedSecret {
+    /// Whose it is.
+    pub owner: Owner,
     /// Its name.
     pub name: String,
     /// What the sealing key opens.
@@ -75,7 +78,9 @@ impl Backup {
         let read = read(&file, progress, |table, row| {
             if table.name == "secrets" {
                 let value = |column| table.value(&row, column);
+                let owner = value("tailnet").map_or(0, Value::integer);
                 secrets.push(SealedSecret {
+                    owner: Owner::try_from(owner.cast_unsigned()).map_err(io::Error::other)?,
                     name: value("name").map_or("", Value::text).to_owned(),
                     sealed: value("sealed").map_or(&[][..], Value::bytes).to_vec(),
                 });

@@ -174,7 +174,7 @@ async fn write(
                 return refused(CommitError::Rejected { put, column });
             }
             Err(error) if index > part.logs && fail::is_unique_violation(&error) => {
-                let problem = "an audit event or outbox row with its id is there already";
+                let problem = "an audit event or job with its id is there already";
                 return refused(CommitError::Malformed(problem.to_owned()));
             }
             Err(error) => return Err(error.into()),
@@ -247,23 +247,34 @@ fn part<'a>(steps: &mut Vec<Step<'a>>, batch: &'a Batch, clear: Clear, rows: usi
             ],
         ));
     }
-    for row in &batch.outbox {
+    for text in &batch.texts {
+        let (at, body) = (text.at.as_microsecond(), text.body.as_bytes());
         steps.push(step(
-            sql::OUTBOX_PUT,
+            sql::TEXT_PUT,
             vec![
-                Box::new(int(row.id)),
                 Box::new(tailnet),
-                Box::new(&*row.topic),
-                Box::new(Json(&row.body)),
-                Box::new(checksum::outbox(
-                    tailnet,
-                    int(row.id),
-                    &row.topic,
-                    &row.body,
-                )),
+                Box::new(&*text.sha256),
+                Box::new(at),
+                Box::new(int(body.len() as u64)),
+                Box::new(checksum::text(tailnet, &text.sha256, at, body)),
+                Box::new(body),
             ],
         ));
     }
+    for secret in &batch.secrets {
+        let name = &*secret.name;
+        let place: Vec<Param<'_>> = vec![Box::new(tailnet), Box::new(name)];
+        let Some(sealed) = secret.sealed.as_deref() else {
+            steps.push(step(sql::SECRET_DELETE, place));
+            continue;
+        };
+        let sum = checksum::secret(tailnet, name, sealed);
+        let values: Vec<Param<'_>> = vec![Box::new(sealed), Box::new(sum)];
+        let params = place.into_iter().chain(values).collect();
+        steps.push(step(sql::SECRET_PUT, params));
+    }
+    let jobs = batch.jobs.iter();
+    steps.extend(jobs.map(|row| super::job::put(batch.owner, row, 0)));
     if batch.owner == Owner::Server {
         let last = int(seq.saturating_sub(row::SERVER_CHANGES));
         steps.push(step(
@@ -372,36 +383,6 @@ pub(super) async fn delete_tailnet(inner: &Inner, tailnet: TailnetId) -> Result<
     Ok(there)
 }
 
-pub(super) async fn outbox_done(
-    inner: &Inner,
-    tailnet: TailnetId,
-    ids: &[u64],
-) -> Result<(), Failure> {
-    let ids: Vec<i64> = ids.iter().map(|id| int(*id)).collect();
-    let session = inner.begin_write().await?;
-    session
-        .execute(own::OUTBOX_DONE, &[&int(tailnet.get()), &ids])
-        .await?;
-    session.commit().await
-}
-
-pub(super) async fn prune(inner: &Inner, before: Timestamp) -> Result<u64, Failure> {
-    let session = inner.begin_write().await?;
-    let before = before.as_microsecond();
-    let mut removed = session.execute(sql::PRUNE_PRESENCE, &[]).await?;
-    for row in session.rows(sql::HEADS, &[]).await? {
-        let tailnet = int(uint(&row, 0)?);
-        removed += session
-            .execute(sql::PRUNE_CHANGES, &[&tailnet, &before])
-            .await?;
-        removed += session
-            .execute(sql::PRUNE_AUDIT, &[&tailnet, &before])
-            .await?;
-    }
-    session.commit().await?;
-    Ok(removed)
-}
-
 pub(super) async fn remove_expired(
     inner: &Inner,
     kind: Kind,
@@ -428,15 +409,21 @@ pub(super) async fn moment(inner: &Inner, name: &str, at: Timestamp) -> Result<(
     session.commit().await
 }
 
-pub(super) async fn secret(inner: &Inner, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Failure> {
+pub(super) async fn secret(
+    inner: &Inner,
+    owner: Owner,
+    name: &str,
+    sealed: &[u8],
+) -> Result<Vec<u8>, Failure> {
     let session = inner.begin_write().await?;
-    let sum = checksum::secret(name, sealed);
+    let number = int(owner.get());
+    let sum = checksum::secret(number, name, sealed);
     session
-        .execute(sql::SECRET_PUT, &[&name, &sealed, &sum])
+        .execute(sql::SECRET_PUT_IF_ABSENT, &[&number, &name, &sealed, &sum])
         .await?;
-    let kept = session.row(sql::SECRET, &[&name]).await?;
+    let kept = session.row(sql::SECRET, &[&number, &name]).await?;
     session.commit().await?;
-    kept.map_or(Ok(Vec::new()), |row| value::secret(&row, 0, name))
+    kept.map_or(Ok(Vec::new()), |row| value::secret(&row, 0, number, name))
 }
 
 /// With `write`, a row that is written and removed again. Without, a write that finds no row: a
@@ -445,7 +432,10 @@ pub(super) async fn probe(inner: &Inner, write: bool) -> Result<(), Failure> {
     let session = inner.begin_write().await?;
     if write {
         session
-            .execute(sql::SECRET_PUT, &[&sql::PROBE, &&b""[..], &0_i64])
+            .execute(
+                sql::SECRET_PUT_IF_ABSENT,
+                &[&0_i64, &sql::PROBE, &&b""[..], &0_i64],
+            )
             .await?;
     }
     session.execute(sql::PROBE_DELETE, &[]).await?;

@@ -11,11 +11,12 @@ use super::fail::Failure;
 use super::session::Session;
 use super::value::{self, count, int, json, time, uint};
 use super::{Inner, sql as own};
-use crate::batch::{AuditRow, OutboxRow};
+use crate::batch::AuditRow;
 use crate::checksum;
 use crate::owner::Owner;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
 use crate::sql;
+use crate::text::{TextRow, TextVersion};
 
 type Read<T> = Result<T, Failure>;
 
@@ -276,28 +277,34 @@ pub(super) async fn audit(
     rows.iter().map(event).collect()
 }
 
-pub(super) async fn outbox(
-    inner: &Inner,
-    topic: &str,
-    limit: usize,
-) -> Read<Vec<(TailnetId, OutboxRow)>> {
-    let rows = inner
-        .session()
-        .await?
-        .rows(sql::OUTBOX, &[&topic, &count(limit)])
-        .await?;
-    let one = |row| {
-        let (tailnet, id): (i64, i64) = (value::get(row, 0)?, value::get(row, 1)?);
-        let sum = checksum::outbox(tailnet, id, topic, &json(row, 2)?);
-        value::verify(row, 3, sum, || format!("outbox row {id}"))?;
-        let job = OutboxRow {
-            id: uint(row, 1)?,
-            topic: topic.to_owned(),
-            body: json(row, 2)?,
-        };
-        Ok((value::tailnet(row, 0)?, job))
+pub(super) async fn text(inner: &Inner, owner: Owner, sha256: &str) -> Read<Option<TextRow>> {
+    let session = inner.session().await?;
+    let number = int(owner.get());
+    let row = session.row(sql::TEXT, &[&number, &sha256]).await?;
+    row.map(|row| {
+        let body: &[u8] = value::get(&row, 2)?;
+        let sum = checksum::text(number, sha256, value::get(&row, 0)?, body);
+        value::verify(&row, 1, sum, || format!("text {sha256} of {owner}"))?;
+        Ok(TextRow {
+            sha256: sha256.to_owned(),
+            at: time(&row, 0)?,
+            body: std::str::from_utf8(body).map_err(value::unreadable)?.into(),
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn texts(inner: &Inner, owner: Owner) -> Read<Vec<TextVersion>> {
+    let session = inner.session().await?;
+    let rows = session.rows(sql::TEXTS, &[&int(owner.get())]).await?;
+    let version = |row| {
+        Ok(TextVersion {
+            sha256: value::get(row, 0)?,
+            at: time(row, 1)?,
+            bytes: uint(row, 2)?,
+        })
     };
-    rows.iter().map(one).collect()
+    rows.iter().map(version).collect()
 }
 
 pub(super) async fn moment(inner: &Inner, name: &str) -> Read<Option<Timestamp>> {
@@ -316,7 +323,10 @@ pub(super) async fn size(inner: &Inner) -> Result<u64, Failure> {
     row.map_or(Ok(0), |row| uint(&row, 0))
 }
 
-pub(super) async fn secret(inner: &Inner, name: &str) -> Read<Option<Vec<u8>>> {
-    let row = inner.session().await?.row(sql::SECRET, &[&name]).await?;
-    row.map(|row| value::secret(&row, 0, name)).transpose()
+pub(super) async fn secret(inner: &Inner, owner: Owner, name: &str) -> Read<Option<Vec<u8>>> {
+    let session = inner.session().await?;
+    let number = int(owner.get());
+    let row = session.row(sql::SECRET, &[&number, &name]).await?;
+    row.map(|row| value::secret(&row, 0, number, name))
+        .transpose()
 }

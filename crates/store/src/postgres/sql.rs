@@ -47,9 +47,6 @@ pub(super) const PRESENCE_PUT: &str = "\
     body = excluded.body, checksum = excluded.checksum, tailnet = excluded.tailnet \
     WHERE presence.at <= excluded.at OR presence.at > excluded.at + 3600000000";
 
-pub(super) const OUTBOX_DONE: &str =
-    "DELETE FROM outbox WHERE tailnet = $1 AND id = ANY ($2::bigint[])";
-
 /// Whether the database has our tables, whether it has any, and whether it refuses writes. A
 /// schema is ours by the table that the first migration makes.
 pub(super) const LOOK: &str = "\

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 
-use bowline_model::id::TailnetId;
 use bowline_model::kind::Kind;
 use bytes::BytesMut;
 use jiff::Timestamp;
@@ -41,8 +40,8 @@ value! {
     bool: BOOL,
     &str: TEXT,
     String: TEXT,
-    Option<&str>: TEXT,
     Option<i64>: INT8,
+    Option<&str>: TEXT,
     Option<bool>: BOOL,
     Option<&[u8]>: BYTEA,
     Option<Json<'_>>: JSON,
@@ -109,8 +108,8 @@ pub(super) fn time(row: &Row, column: usize) -> Result<Timestamp, Failure> {
     Timestamp::from_microsecond(get(row, column)?).map_err(unreadable)
 }
 
-pub(super) fn tailnet(row: &Row, column: usize) -> Result<TailnetId, Failure> {
-    TailnetId::try_from(uint(row, column)?).map_err(unreadable)
+pub(super) fn owner(row: &Row, column: usize) -> Result<Owner, Failure> {
+    Owner::try_from(uint(row, column)?).map_err(unreadable)
 }
 
 /// Something in the database is not what this program writes.
@@ -172,9 +171,9 @@ pub(super) fn verify_change(row: &Row, first: usize, tailnet: i64) -> Result<(),
 }
 
 /// A sealed secret, with its checksum after it.
-pub(super) fn secret(row: &Row, column: usize, name: &str) -> Result<Vec<u8>, Failure> {
+pub(super) fn secret(row: &Row, column: usize, owner: i64, name: &str) -> Result<Vec<u8>, Failure> {
     let sealed: Vec<u8> = get(row, column)?;
-    let sum = checksum::secret(name, &sealed);
+    let sum = checksum::secret(owner, name, &sealed);
     verify(row, column + 1, sum, || format!("secret {name}"))?;
     Ok(sealed)
 }

@@ -13,7 +13,7 @@ use crate::owner::Owner;
 use crate::row::{self, Presence};
 use crate::sql;
 
-type Refusable<T, E> = Result<Result<T, E>, rusqlite::Error>;
+pub(super) type Refusable<T, E> = Result<Result<T, E>, rusqlite::Error>;
 
 /// Writes a batch. A refusal leaves rows behind that the caller rolls back.
 pub(super) fn batch(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitError> {
@@ -89,7 +89,7 @@ fn part(conn: &Connection, batch: &Batch) -> Refusable<u64, CommitError> {
     match logs(conn, batch) {
         Ok(()) => Ok(Ok(seq)),
         Err(error) if fail::is_constraint(&error) => {
-            let problem = "an audit event or outbox row with its id is there already";
+            let problem = "an audit event or job with its id is there already";
             Ok(Err(CommitError::Malformed(problem.to_owned())))
         }
         Err(error) => Err(error),
@@ -144,10 +144,30 @@ fn logs(conn: &Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
         let params = params![tailnet, at, id, event.body, sum];
         conn.prepare_cached(sql::AUDIT_PUT)?.execute(params)?;
     }
-    for row in &batch.outbox {
-        let sum = checksum::outbox(tailnet, int(row.id), &row.topic, &row.body);
-        let params = params![int(row.id), tailnet, row.topic, row.body, sum];
-        conn.prepare_cached(sql::OUTBOX_PUT)?.execute(params)?;
+    for text in &batch.texts {
+        let (at, body) = (text.at.as_microsecond(), text.body.as_bytes());
+        let sum = checksum::text(tailnet, &text.sha256, at, body);
+        let bytes = int(body.len() as u64);
+        let params = params![tailnet, text.sha256, at, bytes, sum, body];
+        conn.prepare_cached(sql::TEXT_PUT)?.execute(params)?;
+    }
+    for secret in &batch.secrets {
+        let name = &secret.name;
+        if let Some(sealed) = &secret.sealed {
+            let params = params![
+                tailnet,
+                name,
+                sealed,
+                checksum::secret(tailnet, name, sealed)
+            ];
+            conn.prepare_cached(sql::SECRET_PUT)?.execute(params)?;
+        } else {
+            conn.prepare_cached(sql::SECRET_DELETE)?
+                .execute(params![tailnet, name])?;
+        }
+    }
+    for row in &batch.jobs {
+        super::job::put(conn, batch.owner, row, 0)?;
     }
     Ok(())
 }
@@ -181,30 +201,6 @@ pub(super) fn delete_tailnet(conn: &Connection, tailnet: TailnetId) -> Refusable
     Ok(Ok(there > 0)) // the last table is `heads`
 }
 
-/// Removes outbox rows that are done.
-pub(super) fn outbox_done(
-    conn: &Connection,
-    tailnet: TailnetId,
-    ids: &[u64],
-) -> Refusable<(), Error> {
-    let mut statement = conn.prepare_cached(own::OUTBOX_DONE)?;
-    for id in ids {
-        statement.execute(params![int(tailnet.get()), int(*id)])?;
-    }
-    Ok(Ok(()))
-}
-
-/// Removes log entries from before a time. Returns how many rows went.
-pub(super) fn prune(conn: &Connection, before: Timestamp) -> Refusable<u64, Error> {
-    let mut removed = conn.execute(sql::PRUNE_PRESENCE, [])?;
-    for (owner, _) in super::read::heads(conn)? {
-        let params = params![int(owner.get()), before.as_microsecond()];
-        removed += conn.prepare_cached(sql::PRUNE_CHANGES)?.execute(params)?;
-        removed += conn.prepare_cached(sql::PRUNE_AUDIT)?.execute(params)?;
-    }
-    Ok(Ok(removed as u64))
-}
-
 /// Removes at most so many objects of a cold kind that are over. Returns how many went.
 pub(super) fn remove_expired(
     conn: &Connection,
@@ -221,10 +217,19 @@ pub(super) fn remove_expired(
 }
 
 /// Writes a secret unless there is one, and returns the one that is there.
-pub(super) fn secret(conn: &Connection, name: &str, sealed: &[u8]) -> Refusable<Vec<u8>, Error> {
-    let params = params![name, sealed, checksum::secret(name, sealed)];
-    conn.prepare_cached(sql::SECRET_PUT)?.execute(params)?;
-    Ok(Ok(super::read::secret(conn, name)?.unwrap_or_default()))
+pub(super) fn secret(
+    conn: &Connection,
+    owner: Owner,
+    name: &str,
+    sealed: &[u8],
+) -> Refusable<Vec<u8>, Error> {
+    let number = int(owner.get());
+    let params = params![number, name, sealed, checksum::secret(number, name, sealed)];
+    conn.prepare_cached(sql::SECRET_PUT_IF_ABSENT)?
+        .execute(params)?;
+    Ok(Ok(
+        super::read::secret(conn, owner, name)?.unwrap_or_default()
+    ))
 }
 
 /// Writes a moment, in the place of the one that was there.
@@ -238,8 +243,8 @@ pub(super) fn moment(conn: &Connection, name: &str, at: Timestamp) -> Refusable<
 /// With `write`, a row that is written and removed again: its page goes to the disk.
 pub(super) fn probe(conn: &Connection, write: bool) -> Refusable<(), Error> {
     if write {
-        conn.prepare_cached(sql::SECRET_PUT)?
-            .execute(params![sql::PROBE, [0_u8; 0], 0])?;
+        conn.prepare_cached(sql::SECRET_PUT_IF_ABSENT)?
+            .execute(params![0, sql::PROBE, [0_u8; 0], 0])?;
         conn.prepare_cached(sql::PROBE_DELETE)?.execute([])?;
     }
     Ok(Ok(()))

@@ -143,7 +143,7 @@ pub(super) fn refuse_damaged(conn: &Connection, path: &Path) -> Result<(), OpenE
         };
     }
     let tables = Kind::all().map(Kind::table);
-    for table in tables.chain(["heads", "outbox", "presence", "secrets", "moments"]) {
+    for table in tables.chain(["heads", "jobs", "presence", "secrets", "moments"]) {
         if let Some(problem) = structure(conn, Some(table)).map_err(failed)?.first() {
             return Err(refused(format!("{table}: {problem}")));
         }
@@ -169,7 +169,7 @@ fn structure(conn: &Connection, table: Option<&str>) -> Result<Vec<String>, rusq
 /// is one of a table.
 fn broken_indexes(conn: &Connection, table: Option<&str>) -> Result<Vec<String>, rusqlite::Error> {
     let text = "SELECT tbl_name, name FROM sqlite_master \
-                WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = coalesce($1, tbl_name)";
+                WHERE type = 'index' AND tbl_name = coalesce($1, tbl_name)";
     let mut statement = conn.prepare(text)?;
     let indexes = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut problems = Vec::new();
@@ -209,7 +209,7 @@ pub(super) fn refuse_wrong_history(conn: &Connection, path: &Path) -> Result<(),
 
 const HISTORY: &str = "the list of migrations is not the one of this program";
 
-/// An empty database with the schema of now.
+/// An empty database with the present schema.
 fn fresh() -> Result<Connection, String> {
     let mut fresh = Connection::open_in_memory().map_err(|error| error.to_string())?;
     migrate::runner(migrate::SQLITE)

@@ -170,11 +170,17 @@ pub(super) fn writer(path: &Path) -> Result<Connection, rusqlite::Error> {
 }
 
 fn prepare(writer: &Connection) -> Result<(), rusqlite::Error> {
+    let pages: i64 = writer.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if pages == 0 {
+        // Only before anything is in the file: the room of removed rows can be given back.
+        writer.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     writer.pragma_update(None, "journal_mode", "WAL")?;
     set_durable(writer, true)?;
     // macOS: a plain fsync there does not reach the platter.
     writer.pragma_update(None, "fullfsync", true)?;
-    writer.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    // A log that grew in a storm is cut to this once all of it is in the database.
+    writer.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
     writer.pragma_update(None, "cache_size", -16 * 1024)
 }
 
@@ -313,6 +319,7 @@ mod tests {
             opened.writer.pragma_query_value(None, name, read).unwrap()
         };
         assert_eq!(setting("journal_mode"), "wal".to_owned().into());
+        assert_eq!(setting("auto_vacuum"), 2.into()); // INCREMENTAL
         assert_eq!(setting("synchronous"), 2.into()); // FULL
         set_durable(&opened.writer, false).unwrap();
         assert_eq!(setting("synchronous"), 1.into());

@@ -12,14 +12,15 @@ use tokio::sync::Semaphore;
 
 use super::apply::int;
 use super::fail::Lost;
-use crate::batch::{AuditRow, OutboxRow};
+use crate::batch::AuditRow;
 use crate::checksum;
 use crate::error::{Condition, Error, Trouble};
 use crate::owner::Owner;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
 use crate::sql;
+use crate::text::{TextRow, TextVersion};
 
-type Sql<T> = Result<T, rusqlite::Error>;
+pub(super) type Sql<T> = Result<T, rusqlite::Error>;
 
 /// How long a read waits while the writer opens the files anew.
 const ANEW: Duration = Duration::from_secs(10);
@@ -425,22 +426,31 @@ pub(super) fn audit(
     rows.collect()
 }
 
-pub(super) fn outbox(
-    conn: &Connection,
-    topic: &str,
-    limit: usize,
-) -> Sql<Vec<(TailnetId, OutboxRow)>> {
-    let mut statement = conn.prepare_cached(sql::OUTBOX)?;
-    let rows = statement.query_map(params![topic, count(limit)], |row| {
-        let (tailnet, id): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let sum = checksum::outbox(tailnet, id, topic, row.get_ref(2)?.as_str()?);
-        verify(row, 3, sum, || format!("outbox row {id}"))?;
-        let one = OutboxRow {
-            id: uint(row, 1)?,
-            topic: topic.to_owned(),
-            body: text(row, 2)?,
-        };
-        Ok((tailnet_of(row, 0)?, one))
+pub(super) fn text_of(conn: &Connection, owner: Owner, sha256: &str) -> Sql<Option<TextRow>> {
+    conn.prepare_cached(sql::TEXT)?
+        .query_row(params![int(owner.get()), sha256], |row| {
+            let body = row.get_ref(2)?.as_blob()?;
+            let sum = checksum::text(int(owner.get()), sha256, row.get(0)?, body);
+            verify(row, 1, sum, || format!("text {sha256} of {owner}"))?;
+            Ok(TextRow {
+                sha256: sha256.to_owned(),
+                at: time(row, 0)?,
+                body: std::str::from_utf8(body)
+                    .map_err(|error| broken(2, error))?
+                    .into(),
+            })
+        })
+        .optional()
+}
+
+pub(super) fn texts(conn: &Connection, owner: Owner) -> Sql<Vec<TextVersion>> {
+    let mut statement = conn.prepare_cached(sql::TEXTS)?;
+    let rows = statement.query_map(params![int(owner.get())], |row| {
+        Ok(TextVersion {
+            sha256: row.get(0)?,
+            at: time(row, 1)?,
+            bytes: uint(row, 2)?,
+        })
     })?;
     rows.collect()
 }
@@ -453,11 +463,12 @@ pub(super) fn size(conn: &Connection) -> u64 {
     })
 }
 
-pub(super) fn secret(conn: &Connection, name: &str) -> Sql<Option<Vec<u8>>> {
+pub(super) fn secret(conn: &Connection, owner: Owner, name: &str) -> Sql<Option<Vec<u8>>> {
+    let number = int(owner.get());
     conn.prepare_cached(sql::SECRET)?
-        .query_row(params![name], |row| {
+        .query_row(params![number, name], |row| {
             let sealed: Vec<u8> = row.get(0)?;
-            let sum = checksum::secret(name, &sealed);
+            let sum = checksum::secret(number, name, &sealed);
             verify(row, 1, sum, || format!("secret {name}"))?;
             Ok(sealed)
         })
@@ -498,9 +509,9 @@ pub(super) fn time(row: &SqlRow<'_>, column: usize) -> Sql<Timestamp> {
     Timestamp::from_microsecond(row.get(column)?).map_err(|error| broken(column, error))
 }
 
-pub(super) fn tailnet_of(row: &SqlRow<'_>, column: usize) -> Sql<TailnetId> {
+pub(super) fn owner_of(row: &SqlRow<'_>, column: usize) -> Sql<Owner> {
     let number = uint(row, column)?;
-    TailnetId::try_from(number).map_err(|error| broken(column, error))
+    Owner::try_from(number).map_err(|error| broken(column, error))
 }
 
 pub(super) fn broken(

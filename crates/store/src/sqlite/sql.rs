@@ -6,6 +6,3 @@ pub(super) const PRESENCE_PUT: &str = "\
     ON CONFLICT (device) DO UPDATE SET online = excluded.online, at = excluded.at, \
     body = excluded.body, checksum = excluded.checksum, tailnet = excluded.tailnet \
     WHERE presence.at <= excluded.at OR presence.at > excluded.at + 3600000000";
-
-/// PostgreSQL takes all ids at once.
-pub(super) const OUTBOX_DONE: &str = "DELETE FROM outbox WHERE tailnet = $1 AND id = $2";

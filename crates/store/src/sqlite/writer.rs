@@ -39,6 +39,8 @@ enum Message {
     Job(Box<dyn Job>),
     /// Look whether the files are still there.
     Look,
+    /// Copy the WAL into the database now, and say so.
+    Checkpoint(oneshot::Sender<()>),
     Close,
 }
 
@@ -176,6 +178,15 @@ impl Writer {
         answered.await.unwrap_or_else(|_| Err(died().into()))
     }
 
+    /// Copies the WAL into the database as far as readers allow, which also cuts the file to the
+    /// pages that it has.
+    pub(super) async fn checkpoint(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.queue.send(Message::Checkpoint(done)).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+
     /// Lets the thread look at the files every few seconds, until it ends.
     pub(super) fn look_now_and_then(&self) {
         let queue = self.queue.downgrade();
@@ -228,11 +239,13 @@ impl Thread {
                 break;
             };
             let mut group = Vec::new();
+            let mut asked = Vec::new();
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
                     Message::Job(job) => group.push(job),
                     Message::Look => {}
+                    Message::Checkpoint(done) => asked.push(done),
                     Message::Close => {
                         closing = true;
                         break;
@@ -249,8 +262,12 @@ impl Thread {
             } else if !self.broken {
                 self.keep();
             }
-            if WAL_PAGES.get() >= checkpoint_at && !self.broken {
+            let is_due = WAL_PAGES.get() >= checkpoint_at || !asked.is_empty();
+            if is_due && !self.broken {
                 checkpoint_at = self.checkpoint();
+            }
+            for done in asked {
+                let _ = done.send(());
             }
         }
         jobs.close();

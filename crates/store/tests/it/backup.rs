@@ -334,7 +334,10 @@ async fn what_is_no_database_to_back_up_is_told() {
     let database = Database::sqlite();
     database.open().await.close().await;
     database
-        .execute("DELETE FROM refinery_schema_history WHERE version = 8")
+        .execute(
+            "DELETE FROM refinery_schema_history \
+             WHERE version = (SELECT max(version) FROM refinery_schema_history)",
+        )
         .await;
     let error = take(&database.url).await.unwrap_err();
     assert!(

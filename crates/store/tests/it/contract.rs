@@ -3,6 +3,7 @@
 mod cold;
 mod commit;
 mod exclusive;
+mod job;
 mod kinds;
 mod logs;
 mod many;
@@ -78,8 +79,19 @@ contract! {
         catching_up_from_before_a_prune_gives_everything,
         audit_events_are_read_by_time,
         an_audit_id_used_twice_is_malformed,
-        the_outbox_keeps_rows_until_they_are_done,
         pruning_removes_what_is_old_and_keeps_the_newest_change,
+        audit_events_are_pruned_by_age_and_by_number,
+        a_text_is_kept_once_and_goes_by_the_time_it_was_set_last,
+    ;
+    job:
+        a_job_is_claimed_by_one_and_gone_when_it_is_done,
+        a_job_whose_claim_ran_out_is_taken_over,
+        a_job_to_be_done_again_comes_when_it_is_due,
+        jobs_of_a_lane_run_one_after_the_other,
+        one_job_of_a_name_waits,
+        two_that_claim_at_once_get_different_jobs,
+        a_job_that_no_database_could_store_is_malformed,
+        deliveries_are_pruned_by_age_and_nothing_else,
     ;
     presence:
         the_newest_presence_is_loaded,
@@ -96,6 +108,7 @@ contract! {
     ;
     secret:
         the_first_secret_stays,
+        a_secret_is_made_and_removed_with_its_object,
     ;
     moment:
         the_last_moment_stays_whatever_it_is,

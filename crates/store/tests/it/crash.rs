@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bowline_store::{Batch, Column, CommitError, Options, Point, Store, StoreUrl};
+use bowline_store::{Batch, Column, CommitError, Options, Point, Store, StoreUrl, TextRow};
 
 use crate::database::{Database, options};
-use crate::rows::{at, batch, device, event, job, presence, tailnet};
+use crate::rows::{at, batch, device, event, job, jobs, presence, sealed, tailnet};
 
 /// Set in the process that is to be killed: the database.
 const JOB: &str = "BOWLINE_TEST_CRASH_DATABASE";
@@ -42,7 +42,9 @@ fn written(of: u64, seq: u64) -> Batch {
     one.puts
         .push(device(of * 1_000_000 + 999_999, &seq.to_string()));
     one.audit = vec![event(first, i64::try_from(seq).unwrap())];
-    one.outbox = vec![job(first, "webhook")];
+    one.jobs = vec![job(first, "webhook")];
+    one.texts = vec![TextRow::new(at(0), format!("text {first}"))];
+    one.secrets = vec![sealed(&format!("secret {first}"), &[7; 40])];
     one
 }
 
@@ -203,7 +205,7 @@ async fn reopen(database: &Database) -> Store {
 /// Checks that exactly the changes 1 to the newest are there, each whole, and that the newest is
 /// not below what was acknowledged.
 async fn check(store: &Store, acknowledged: &HashMap<u64, u64>) {
-    let outbox = store.outbox("webhook", usize::MAX).await.unwrap();
+    let jobs = jobs(store, "webhook").await;
     for of in 1..=WRITERS {
         let loaded = store.load(tailnet(of)).await.unwrap();
         let newest = loaded.seq;
@@ -237,9 +239,16 @@ async fn check(store: &Store, acknowledged: &HashMap<u64, u64>) {
             .unwrap();
         assert_eq!(audit.len() as u64, newest);
         assert_eq!(
-            outbox.iter().filter(|(one, _)| *one == tailnet(of)).count() as u64,
+            jobs.iter()
+                .filter(|(one, _)| *one == tailnet(of).into())
+                .count() as u64,
             newest
         );
+        assert_eq!(store.texts(tailnet(of)).await.unwrap().len() as u64, newest);
+        for seq in 1..=newest {
+            let name = &written(of, seq).secrets[0].name;
+            assert!(store.secret(tailnet(of), name).await.unwrap().is_some());
+        }
         if newest > 0 {
             let id = written(of, newest).commit_id;
             assert_eq!(

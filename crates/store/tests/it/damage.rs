@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bowline_store::{AuditRow, Batch, Column, Kind, Put, Store, StoreUrl, examine};
+use bowline_store::{AuditRow, Batch, Column, Kind, Owner, Put, Store, StoreUrl, TextRow, examine};
 
 use crate::database::{Database, options};
 use crate::rows::{at, batch, deleting, event, job, keyed, presence, tailnet, user};
@@ -48,7 +48,8 @@ async fn fill(store: &Store) {
             one.audit = vec![AuditRow {
                 ..event(id, i64::try_from(n).unwrap())
             }];
-            one.outbox = vec![job(id, "webhook")];
+            one.jobs = vec![job(id, "webhook")];
+            one.texts = vec![TextRow::new(at(0), format!("text {id}"))];
             store.commit(one).await.unwrap();
         }
         store
@@ -60,7 +61,10 @@ async fn fill(store: &Store) {
             .await
             .unwrap();
     }
-    store.put_secret_if_absent("noise", &[7; 60]).await.unwrap();
+    store
+        .put_secret_if_absent(Owner::Server, "noise", &[7; 60])
+        .await
+        .unwrap();
     store.put_moment("clock", at(7)).await.unwrap();
 }
 
@@ -81,16 +85,16 @@ async fn answers(store: &Store, url: &StoreUrl) -> Result<Answers, String> {
             store.audit(of, at(0), at(999), 999).await.map_err(told)?
         ));
     }
-    all.push(format!(
-        "{:?}",
-        store.outbox("webhook", 999).await.map_err(told)?
-    ));
-    all.push(format!("{:?}", store.secret("noise").await.map_err(told)?));
+    let secret = store.secret(Owner::Server, "noise").await;
+    all.push(format!("{:?}", secret.map_err(told)?));
     all.push(format!("{:?}", store.moment("clock").await.map_err(told)?));
     let dumped = crate::backup::take(url)
         .await
         .map_err(|error| error.to_string())?;
     all.push(crate::backup::rows_of(&dumped));
+    let now = at(999);
+    let claims = store.claim_jobs("webhook", now, now, 999).await;
+    all.push(format!("{:?}", claims.map_err(told)?));
     for of in 1..=3 {
         let seq = store.seq(tailnet(of)).await.map_err(told)?;
         let mut one: Batch = batch(of, seq);
@@ -100,7 +104,7 @@ async fn answers(store: &Store, url: &StoreUrl) -> Result<Answers, String> {
             keyed(of * 1000 + 900, &format!("new {of}")),
         ];
         one.audit = vec![event(of * 1000 + 900, 500)];
-        one.outbox = vec![job(of * 1000 + 900, "webhook")];
+        one.jobs = vec![job(of * 1000 + 900, "webhook")];
         let outcome = store.commit(one).await;
         all.push(format!("{outcome:?}"));
         if let Err(error) = outcome {

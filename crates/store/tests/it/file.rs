@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bowline_store::{Batch, CommitError, Condition, Fault, Kind, OpenError, Options, Point, Store};
+use bowline_store::{
+    Batch, CommitError, Condition, Fault, Kind, OpenError, Options, Point, Prune, Store, TextRow,
+};
 use futures_util::future::join_all;
 
 use crate::database::Database;
-use crate::rows::{batch, device, ids, keyed, presence, putting, tailnet};
+use crate::rows::{at, batch, device, ids, keyed, presence, putting, tailnet};
 
 async fn refused(path: &Path) -> OpenError {
     Store::open(&path.into(), Options::default())
@@ -224,5 +226,44 @@ async fn the_write_ahead_log_does_not_grow_for_ever() {
     log.push("-wal");
     let size = std::fs::metadata(log).unwrap().len();
     assert!(size < 8 * 1024 * 1024, "{size} bytes after 12 MB of rows");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_room_of_removed_rows_goes_back_to_the_file_system() {
+    let database = Database::sqlite();
+    let store = database.open().await;
+    let texts = |seq: u64| {
+        let text = |n: u64| TextRow::new(at(0), format!("{seq} {n} {}", "x".repeat(100_000)));
+        (0..10).map(text).collect()
+    };
+    for base in 0..10 {
+        let batch = Batch {
+            texts: texts(base),
+            ..batch(1, base)
+        };
+        store.commit(batch).await.unwrap();
+    }
+    let full = store.size().await.unwrap();
+    let all = Prune::Texts {
+        owner: tailnet(1).into(),
+        texts: store.texts(tailnet(1)).await.unwrap(),
+    };
+    assert_eq!(store.prune(all, 999).await.unwrap(), 100);
+    let free = store.free_pages().await.unwrap();
+    assert!(free > 2000, "{free}");
+    // In portions, so that nobody waits for all of it.
+    assert_eq!(store.give_back(500).await.unwrap(), free - 500);
+    assert_eq!(store.give_back(u32::MAX).await.unwrap(), 0);
+    assert_eq!(store.free_pages().await.unwrap(), 0);
+    let file = std::fs::metadata(database.path()).unwrap().len();
+    assert!(file < 200_000, "{file}");
+    // The log keeps its length up to a limit.
+    let left = store.size().await.unwrap();
+    assert!(left < full - 8_000_000, "{left} of {full}");
+    store.close().await;
+    let store = database.open().await;
+    let left = store.size().await.unwrap();
+    assert!(left < 200_000, "{left}");
     store.close().await;
 }

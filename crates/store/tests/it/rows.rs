@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bowline_model::id::TailnetId;
 use bowline_store::{
-    AuditRow, Batch, Column, Delete, Kind, OutboxRow, Owner, Presence, Put, Store,
+    AuditRow, Batch, Column, Delete, JobRow, Kind, Owner, Presence, Put, SecretRow, Store,
 };
 use jiff::Timestamp;
 
@@ -105,11 +105,30 @@ pub(crate) fn event(id: u64, second: i64) -> AuditRow {
     }
 }
 
-pub(crate) fn job(id: u64, topic: &str) -> OutboxRow {
-    OutboxRow {
+/// A job that is due at once.
+pub(crate) fn job(id: u64, topic: &str) -> JobRow {
+    JobRow {
         id,
         topic: topic.to_owned(),
+        lane: None,
+        name: None,
+        at: at(0),
+        due_at: at(0),
         body: format!(r#"{{"job":{id}}}"#).into(),
+    }
+}
+
+/// Every job of a topic that is not behind another in its lane, by id. They stay to be claimed.
+pub(crate) async fn jobs(store: &Store, topic: &str) -> Vec<(Owner, JobRow)> {
+    let now = at(1_000_000);
+    let claims = store.claim_jobs(topic, now, now, usize::MAX).await.unwrap();
+    claims.into_iter().map(|one| (one.owner, one.job)).collect()
+}
+
+pub(crate) fn sealed(name: &str, sealed: &[u8]) -> SecretRow {
+    SecretRow {
+        name: name.to_owned(),
+        sealed: Some(sealed.to_vec()),
     }
 }
 

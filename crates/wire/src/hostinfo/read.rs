@@ -132,7 +132,7 @@ pub struct Service {
     /// What it is.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Its port. Of `peerapi-dns-proxy` it is no port: 1.
+    /// Its port. For `peerapi-dns-proxy` it is not a port, but 1.
     pub port: u16,
     /// `tcp`, `udp`, `peerapi4`, `peerapi6` or `peerapi-dns-proxy`.
     pub proto: String,

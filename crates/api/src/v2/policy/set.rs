@@ -41,7 +41,7 @@ pub(crate) async fn handler(
     let expected = expected(&headers);
     let has_details = wants_details(query.as_deref());
     let tailnet = caller.actor.tailnet;
-    // One turn for everything, so that a tailnet's changes are no more work at a time than its
+    // One turn for everything, so that a tailnet's changes are not more work at a time than its
     // questions.
     let turn = api.heavy.turn(tailnet).await?;
     let policy = match body.into_text()? {
@@ -50,7 +50,7 @@ pub(crate) async fn handler(
             let (own, snapshot) = (api.clone(), snapshot(&api, tailnet)?);
             let expected = expected.clone();
             // What is wrong is found here, where nobody waits for it; the writer looks again, at
-            // the state of then. However short the text is: what it costs follows the tailnet.
+            // the state at that time. However short the text is: what it costs follows the tailnet.
             let work = move |budget: &Budget| {
                 let policy = parse(&own, &text, budget).map_err(refused)?;
                 if expected.is_some_and(|expected| !expected.holds(snapshot.policy())) {

@@ -13,7 +13,7 @@ use crate::core::load;
 
 impl Writer {
     /// Takes in what was read because another process had the database. Not while a commit is under
-    /// way: it was made from the state of before, and its end comes first.
+    /// way: it was made from the earlier state, and its end comes first.
     pub(super) fn follow(&mut self, found: &CatchUp) -> bool {
         if self.in_flight.is_some() {
             return false;

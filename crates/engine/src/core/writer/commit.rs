@@ -35,12 +35,12 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 /// A commit under way.
 pub(super) struct InFlight {
     task: JoinHandle<Outcome>,
-    /// Who waits for it. `None`: was answered before the database answered.
+    /// The caller that waits for it. `None`: it was answered before the database answered.
     works: Vec<Option<Waiting>>,
     accepted: Vec<bool>,
     /// Whose change each row is of, by its place in the batch.
     authors: Vec<Author>,
-    /// The state that it makes, with the soft state of now.
+    /// The state that it makes, with the present soft state.
     ahead: Snapshot,
     changes: Changes,
     /// The state that it was made from.

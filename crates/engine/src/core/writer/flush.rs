@@ -62,7 +62,7 @@ impl Writer {
         self.soft_at = (!self.soft.is_empty()).then_some(now);
         self.heartbeat_at = now + HEARTBEAT_EVERY;
         if devices.is_empty() {
-            // Any row of now says that the server is alive.
+            // Any row that is written now says that the server is alive.
             devices.extend(self.handle.sessions.any_open());
         }
         let mut rows = Vec::with_capacity(devices.len());

@@ -29,7 +29,7 @@ pub(super) fn onto(
             .is_some_and(|id| committed.device(id).is_none())
     };
     let (gone, here): (Vec<ObjectId>, Vec<ObjectId>) = touched.into_iter().partition(is_gone);
-    // Who goes makes room for who comes.
+    // Removals come first: they make room for what is added.
     for id in gone.into_iter().chain(here) {
         if let Some(objects) = hot(id.kind) {
             objects.copy(committed, &mut next, id.number);

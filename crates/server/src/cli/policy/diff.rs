@@ -37,7 +37,7 @@ pub(in crate::cli) struct DiffArgs {
 /// Runs the command.
 pub(super) fn run(context: &mut Context<'_>, args: &DiffArgs) -> Result<u8> {
     if args.old.is_some() && context.target.is_named() {
-        bail!("with OLD no server is asked: leave it out, or --server and --tailnet");
+        bail!("OLD compares two files locally; drop OLD to compare with a server");
     }
     let connections = match &args.connections {
         Some(path) => Some(context.reader.connections(path)?),

@@ -165,7 +165,7 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
         bail!("it is write-protected");
     }
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        bail!("it is no file");
+        bail!("it is not a file");
     };
     let new = directory.join(format!(
         ".{}.{}.new",

@@ -59,7 +59,7 @@ impl Reader {
     pub(super) fn topology(&mut self, path: &Path) -> Result<Topology> {
         let source = self.read(path)?;
         Topology::parse(&source.text)
-            .map_err(|reason| anyhow!("{} is no topology file: {reason}", source.name))
+            .map_err(|reason| anyhow!("{} is not a topology file: {reason}", source.name))
     }
 
     /// Reads a list of open connections.
@@ -67,7 +67,7 @@ impl Reader {
         let source = self.read(path)?;
         let what = || {
             format!(
-                "{} is no list of connections like \
+                "{} is not a list of connections like \
                  [{{\"src\": \"100.64.0.1\", \"dst\": \"100.64.0.2\", \"protocol\": 6, \"port\": 22}}]",
                 source.name
             )

@@ -1,9 +1,12 @@
-//! Change log, audit events and outbox.
+//! Change log, audit events, texts, and pruning.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bowline_store::{Batch, Change, CommitError, Kind, Operation, Row, Touched};
+use bowline_store::{
+    Batch, Change, CommitError, Kind, Operation, Prune, Row, Store, TextRow, TextVersion, Touched,
+    text_hash,
+};
 
 use crate::database::Database;
 use crate::rows::{at, batch, deleting, device, event, job, putting, tailnet, user};
@@ -97,7 +100,7 @@ pub(crate) async fn catching_up_from_before_a_prune_gives_everything(database: A
             .await
             .unwrap();
     }
-    store.prune(at(2)).await.unwrap(); // changes 1 and 2 go
+    store.prune(old_changes(2), 99).await.unwrap(); // changes 1 and 2 go
     let found = store.catch_up(tailnet(1), 1).await.unwrap();
     assert_eq!((found.seq, found.whole, found.rows.len()), (5, true, 5));
     let found = store.catch_up(tailnet(1), 2).await.unwrap();
@@ -152,10 +155,10 @@ pub(crate) async fn an_audit_id_used_twice_is_malformed(database: Arc<Database>)
         matches!(outcome, Err(CommitError::Malformed(_))),
         "{outcome:?}"
     );
-    let outbox = vec![job(1, "webhook"), job(1, "webhook")];
+    let jobs = vec![job(1, "webhook"), job(1, "webhook")];
     let outcome = store
         .commit(Batch {
-            outbox,
+            jobs,
             ..putting(1, 0, device(1, "a"))
         })
         .await;
@@ -167,73 +170,131 @@ pub(crate) async fn an_audit_id_used_twice_is_malformed(database: Arc<Database>)
     store.close().await;
 }
 
-pub(crate) async fn the_outbox_keeps_rows_until_they_are_done(database: Arc<Database>) {
-    let store = database.open().await;
-    let outbox = vec![job(2, "webhook"), job(1, "webhook"), job(3, "mail")];
-    store
-        .commit(Batch {
-            outbox,
-            ..batch(1, 0)
-        })
-        .await
-        .unwrap();
-    store
-        .commit(Batch {
-            outbox: vec![job(4, "webhook")],
-            ..batch(2, 0)
-        })
-        .await
-        .unwrap();
-    let waiting = store.outbox("webhook", 2).await.unwrap();
-    assert_eq!(
-        waiting,
-        [
-            (tailnet(1), job(1, "webhook")),
-            (tailnet(1), job(2, "webhook"))
-        ]
-    );
-    store.outbox_done(tailnet(1), vec![1, 2, 4]).await.unwrap(); // 4 is another tailnet's
-    assert_eq!(
-        store.outbox("webhook", 9).await.unwrap(),
-        [(tailnet(2), job(4, "webhook"))]
-    );
-    assert_eq!(
-        store.outbox("mail", 9).await.unwrap(),
-        [(tailnet(1), job(3, "mail"))]
-    );
-    store.close().await;
+fn old_changes(second: i64) -> Prune {
+    Prune::Changes {
+        owner: tailnet(1).into(),
+        before: at(second),
+        keep: 99,
+    }
+}
+
+async fn numbers(store: &Store) -> Vec<u64> {
+    let left = store.changes(tailnet(1), 0, 99).await.unwrap();
+    left.iter().map(|change| change.seq).collect()
 }
 
 pub(crate) async fn pruning_removes_what_is_old_and_keeps_the_newest_change(
     database: Arc<Database>,
 ) {
     let store = database.open().await;
-    for base in 0..3 {
-        let second = i64::try_from(base).unwrap();
-        let audit = vec![event(base, second)];
+    for base in 0..6 {
+        store.commit(batch(1, base)).await.unwrap();
+        store.commit(batch(2, base)).await.unwrap();
+    }
+    // In portions, the oldest first.
+    assert_eq!(store.prune(old_changes(3), 2).await.unwrap(), 2);
+    assert_eq!(numbers(&store).await, [3, 4, 5, 6]);
+    assert_eq!(store.prune(old_changes(3), 2).await.unwrap(), 1);
+    assert_eq!(store.prune(old_changes(3), 2).await.unwrap(), 0);
+    assert_eq!(numbers(&store).await, [4, 5, 6]);
+    // So many, whatever their age.
+    let many = Prune::Changes {
+        owner: tailnet(1).into(),
+        before: at(-9),
+        keep: 2,
+    };
+    assert_eq!(store.prune(many, 99).await.unwrap(), 1);
+    assert_eq!(numbers(&store).await, [5, 6]);
+    assert_eq!(store.prune(old_changes(100), 99).await.unwrap(), 1);
+    assert_eq!(numbers(&store).await, [6]);
+    assert_eq!(store.commit(batch(1, 6)).await.unwrap(), 7);
+    let others = store.changes(tailnet(2), 0, 99).await.unwrap();
+    assert_eq!(others.len(), 6, "another tailnet's stay");
+    store.close().await;
+}
+
+pub(crate) async fn audit_events_are_pruned_by_age_and_by_number(database: Arc<Database>) {
+    let store = database.open().await;
+    for of in [1, 2] {
+        let audit = (1..=6).map(|id| event(of * 10 + id, 10 * i64::try_from(id).unwrap()));
+        let audit = audit.collect();
         store
             .commit(Batch {
                 audit,
-                ..batch(1, base)
+                ..batch(of, 0)
             })
             .await
             .unwrap();
     }
-    assert_eq!(store.prune(at(1)).await.unwrap(), 2);
+    let prune = async |second, limit| {
+        let what = Prune::Audit {
+            owner: tailnet(1).into(),
+            before: at(second),
+        };
+        store.prune(what, limit).await.unwrap()
+    };
+    let left = async |of| {
+        let left = store.audit(tailnet(of), at(0), at(99), 99).await.unwrap();
+        left.iter().map(|event| event.id % 10).collect::<Vec<_>>()
+    };
+    assert_eq!(prune(30, 1).await, 1);
+    assert_eq!(left(1).await, [2, 3, 4, 5, 6]);
+    assert_eq!((prune(30, 9).await, prune(30, 9).await), (1, 0));
+    assert_eq!(left(1).await, [3, 4, 5, 6]);
+    assert_eq!(store.audit_beyond(tailnet(1), 4).await.unwrap(), None);
     assert_eq!(
-        store
-            .audit(tailnet(1), at(0), at(99), 9)
-            .await
-            .unwrap()
-            .len(),
-        2
+        store.audit_beyond(tailnet(1), 3).await.unwrap(),
+        Some(at(30))
     );
-    assert_eq!(store.prune(at(100)).await.unwrap(), 3); // one change, two events
-    let left = store.changes(tailnet(1), 0, 9).await.unwrap();
+    assert_eq!(left(2).await, [1, 2, 3, 4, 5, 6]);
+    store.close().await;
+}
+
+pub(crate) async fn a_text_is_kept_once_and_goes_by_the_time_it_was_set_last(
+    database: Arc<Database>,
+) {
+    let store = database.open().await;
+    let (one, two) = ("// é 💡 \0\n{}", "two");
+    for (base, texts) in [vec![(one, 1), (two, 2)], vec![(one, 3)], vec![]]
+        .into_iter()
+        .enumerate()
+    {
+        let texts = texts.into_iter();
+        let texts = texts
+            .map(|(text, second)| TextRow::new(at(second), text))
+            .collect();
+        let batch = Batch {
+            texts,
+            ..batch(1, base as u64)
+        };
+        store.commit(batch).await.unwrap();
+    }
+    let versions = store.texts(tailnet(1)).await.unwrap();
+    let version = |text: &str, second| TextVersion {
+        sha256: text_hash(text),
+        at: at(second),
+        bytes: text.len() as u64,
+    };
+    assert_eq!(versions, [version(one, 3), version(two, 2)]);
+    let kept = store.text(tailnet(1), &text_hash(one)).await.unwrap();
+    assert_eq!(kept, Some(TextRow::new(at(3), one)));
     assert_eq!(
-        left.iter().map(|change| change.seq).collect::<Vec<_>>(),
-        [3]
+        store.text(tailnet(2), &text_hash(one)).await.unwrap(),
+        None,
+        "it is of one tailnet"
     );
-    assert_eq!(store.commit(batch(1, 3)).await.unwrap(), 4);
+    let prune = async |owner: u64, version| {
+        let what = Prune::Texts {
+            owner: tailnet(owner).into(),
+            texts: vec![version],
+        };
+        store.prune(what, 9).await.unwrap()
+    };
+    assert_eq!(prune(2, version(one, 3)).await, 0);
+    // One that was set again since it was listed stays.
+    assert_eq!(prune(1, version(one, 1)).await, 0);
+    assert_eq!(prune(1, version(two, 2)).await, 1);
+    assert_eq!(store.texts(tailnet(1)).await.unwrap(), [version(one, 3)]);
+    assert_eq!(store.text(tailnet(1), &text_hash(two)).await.unwrap(), None);
     store.close().await;
 }

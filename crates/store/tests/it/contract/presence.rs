@@ -34,7 +34,7 @@ pub(crate) async fn the_newest_presence_is_loaded(database: Arc<Database>) {
     store.put_presence(tailnet(1), vec![]).await.unwrap();
     let expected = [presence(1, 20, false), presence(2, 10, true)];
     assert_eq!(store.load(tailnet(1)).await.unwrap().presence, expected);
-    assert_eq!(store.seq(tailnet(1)).await.unwrap(), 1); // it is no change
+    assert_eq!(store.seq(tailnet(1)).await.unwrap(), 1); // it is not a change
     store.close().await;
     let store = database.open().await;
     assert_eq!(store.load(tailnet(1)).await.unwrap().presence, expected);

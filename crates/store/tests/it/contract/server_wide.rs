@@ -58,7 +58,7 @@ pub(crate) async fn the_server_has_a_head_and_rows_of_its_own(database: Arc<Data
     assert_eq!(loaded.rows[0].id, 2);
     let events = store.audit(Owner::Server, at(0), at(9), 9).await.unwrap();
     assert_eq!(events, [event(1, 1)]);
-    // It is no tailnet.
+    // It is not a tailnet.
     assert!(store.tailnets().await.unwrap().is_empty());
     store.close().await;
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use bowline_store::{Batch, CommitError, Kind, Loaded};
+use bowline_store::{Batch, CommitError, Kind, Loaded, TextRow};
 
 use crate::database::Database;
 use crate::rows::{
-    at, batch, deleting, device, event, ids, job, keyed, presence, putting, tailnet, user,
+    at, batch, deleting, device, event, ids, job, jobs, keyed, presence, putting, sealed, tailnet,
+    user,
 };
 
 pub(crate) async fn an_id_of_another_tailnet_cannot_be_written_or_removed(database: Arc<Database>) {
@@ -78,7 +79,9 @@ pub(crate) async fn a_removed_tailnet_leaves_nothing(database: Arc<Database>) {
         let mut all = batch(of, 0);
         all.puts = vec![keyed(of, &format!("nodekey:{of}"))];
         all.audit = vec![event(of, 0)];
-        all.outbox = vec![job(of, "webhook")];
+        all.jobs = vec![job(of, "webhook")];
+        all.texts = vec![TextRow::new(at(0), "text")];
+        all.secrets = vec![sealed("webhook", b"x")];
         store.commit(all).await.unwrap();
         store
             .put_presence(tailnet(of), vec![presence(of, 1, true)])
@@ -96,10 +99,13 @@ pub(crate) async fn a_removed_tailnet_leaves_nothing(database: Arc<Database>) {
             .is_empty()
     );
     assert!(store.changes(tailnet(1), 0, 10).await.unwrap().is_empty());
-    assert_eq!(
-        store.outbox("webhook", 10).await.unwrap(),
-        [(tailnet(2), job(2, "webhook"))]
-    );
+    let left = [(tailnet(2).into(), job(2, "webhook"))];
+    assert_eq!(jobs(&store, "webhook").await, left);
+    for (of, count) in [(1, 0), (2, 1)] {
+        assert_eq!(store.texts(tailnet(of)).await.unwrap().len(), count);
+        let secret = store.secret(tailnet(of), "webhook").await.unwrap();
+        assert_eq!(secret.iter().count(), count);
+    }
     let outcome = store.commit(putting(1, 1, device(1, "late"))).await;
     assert!(
         matches!(outcome, Err(CommitError::Conflict { current: 0 })),

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use bowline_store::{Backup, Batch, Column, Kind, Owner, Put, Store, TransferError};
+use bowline_store::{
+    Backup, Batch, Column, JobRow, Kind, Owner, Put, Store, TextRow, TransferError,
+};
 
 use crate::backup::{restore, rows_of, take, taken};
 use crate::database::Database;
 use crate::rows::{
-    at, batch, deleting, device, event, ids, job, keyed, of_server, presence, putting, tailnet,
-    user,
+    at, batch, deleting, device, event, ids, job, jobs, keyed, of_server, presence, putting,
+    sealed, tailnet, user,
 };
 
 /// Something of everything.
@@ -24,8 +26,29 @@ pub(crate) async fn fill(store: &Store) {
         Put::new(Kind::Policy, 1, r#"{"text":"// é 💡\n{}"}"#),
     ];
     first.audit = vec![event(1, 5), event(2, 6)];
-    first.outbox = vec![job(1, "webhook")];
+    first.jobs = vec![
+        job(1, "webhook"),
+        JobRow {
+            lane: Some("endpoint".to_owned()),
+            name: Some("name".to_owned()),
+            body: "{\n\"v\": 1}".into(),
+            ..job(2, "webhook")
+        },
+    ];
+    first.texts = vec![TextRow::new(at(5), "// é 💡\n{}\0")];
+    first.secrets = vec![sealed("webhook", &[0, 255])];
     store.commit(first).await.unwrap();
+    let server = JobRow {
+        name: Some("retention".to_owned()),
+        ..job(3, "retention")
+    };
+    store.add_job(server).await.unwrap();
+    // One that is being done, by a process that has this database.
+    let until = at(1_000_000);
+    store
+        .claim_jobs("retention", at(0), until, 1)
+        .await
+        .unwrap();
     store.commit(deleting(1, 1, Kind::Device, 4)).await.unwrap();
     store
         .commit(putting(2, 0, user(6, "alice@example.com")))
@@ -40,7 +63,7 @@ pub(crate) async fn fill(store: &Store) {
         .await
         .unwrap();
     store
-        .put_secret_if_absent("noise", &[0, 1, 254, 255])
+        .put_secret_if_absent(Owner::Server, "noise", &[0, 1, 254, 255])
         .await
         .unwrap();
     let many = (100..400).map(|id| device(id, &"x".repeat(1000))).collect(); // several chunks
@@ -80,11 +103,23 @@ async fn check_restored(from: &Store, bytes: &[u8], database: &Database) -> Vec<
             store.audit(one, at(0), at(99), 99).await.unwrap(),
             from.audit(one, at(0), at(99), 99).await.unwrap()
         );
+        for version in from.texts(one).await.unwrap() {
+            let texts = (
+                store.text(one, &version.sha256).await.unwrap(),
+                from.text(one, &version.sha256).await.unwrap(),
+            );
+            assert!(texts.0.is_some());
+            assert_eq!(texts.0, texts.1);
+        }
+        for name in ["noise", "webhook"] {
+            assert_eq!(
+                store.secret(one, name).await.unwrap(),
+                from.secret(one, name).await.unwrap()
+            );
+        }
     }
-    assert_eq!(
-        store.secret("noise").await.unwrap(),
-        from.secret("noise").await.unwrap()
-    );
+    // What was being done there is to be done here, once that claim has run out.
+    assert_eq!(jobs(&store, "retention").await.len(), 1);
     // It goes on where it was, with the same walls and unique values.
     let clash = store.commit(putting(1, 2, keyed(900, "nodekey:3"))).await;
     assert!(clash.is_err(), "{clash:?}");
@@ -139,11 +174,14 @@ pub(crate) async fn a_restore_without_secrets_leaves_them_out(database: Arc<Data
     let other = Database::sqlite();
     let store = other.open().await;
     let backup = Backup::open(&path, Arc::default()).await.unwrap();
-    let names: Vec<&str> = backup.secrets().iter().map(|one| &*one.name).collect();
-    assert_eq!(names, ["noise"]);
+    let secrets = backup.secrets().iter();
+    let places: Vec<(Owner, &str)> = secrets.map(|one| (one.owner, &*one.name)).collect();
+    let expected = [(Owner::Server, "noise"), (tailnet(1).into(), "webhook")];
+    assert_eq!(places, expected);
     assert_eq!(backup.secrets()[0].sealed, [0, 1, 254, 255]);
     store.restore(&backup, false, Arc::default()).await.unwrap();
-    assert_eq!(store.secret("noise").await.unwrap(), None);
+    assert_eq!(store.secret(Owner::Server, "noise").await.unwrap(), None);
+    assert_eq!(store.secret(tailnet(1), "webhook").await.unwrap(), None);
     assert_eq!(store.tailnets().await.unwrap().len(), 2);
     store.close().await;
 }
@@ -172,7 +210,7 @@ pub(crate) async fn a_file_that_changes_after_it_was_verified_leaves_nothing(
             "{outcome:?}"
         );
         assert!(store.tailnets().await.unwrap().is_empty());
-        assert_eq!(store.secret("noise").await.unwrap(), None);
+        assert_eq!(store.secret(Owner::Server, "noise").await.unwrap(), None);
     }
     // And the database is still one to restore into.
     restore(&store, &sound).await.unwrap();

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use bowline_store::{Batch, Column, CommitError, Kind, Put};
+use bowline_store::{Batch, Column, CommitError, Kind, Put, TextRow};
 
 use crate::database::Database;
-use crate::rows::{batch, deleting, device, event, ids, job, keyed, putting, tailnet, user};
+use crate::rows::{
+    batch, deleting, device, event, ids, job, jobs, keyed, putting, sealed, tailnet, user,
+};
 
 fn rejected(outcome: &Result<u64, CommitError>, put: usize, column: Option<Column>) {
     match outcome {
@@ -78,7 +80,9 @@ pub(crate) async fn a_rejected_row_leaves_nothing_of_its_batch(database: Arc<Dat
     bad.puts = vec![device(2, "new"), keyed(3, "nodekey:1")];
     bad.deletes = deleting(1, 1, Kind::Device, 9).deletes;
     bad.audit = vec![event(1, 0)];
-    bad.outbox = vec![job(1, "webhook")];
+    bad.jobs = vec![job(1, "webhook")];
+    bad.texts = vec![TextRow::new(crate::rows::at(0), "text")];
+    bad.secrets = vec![sealed("webhook", b"x")];
     let id = bad.commit_id;
     rejected(&store.commit(bad).await, 1, Some(Column::NodeKey));
     assert_eq!(ids(&store, 1, Kind::Device).await, [1, 9]);
@@ -91,7 +95,9 @@ pub(crate) async fn a_rejected_row_leaves_nothing_of_its_batch(database: Arc<Dat
             .unwrap()
             .is_empty()
     );
-    assert!(store.outbox("webhook", 10).await.unwrap().is_empty());
+    assert!(jobs(&store, "webhook").await.is_empty());
+    assert!(store.texts(tailnet(1)).await.unwrap().is_empty());
+    assert_eq!(store.secret(tailnet(1), "webhook").await.unwrap(), None);
     assert_eq!(store.commit_outcome(tailnet(1), id).await.unwrap(), None);
     store.commit(putting(1, 1, device(2, "new"))).await.unwrap();
     store.close().await;
@@ -188,7 +194,7 @@ pub(crate) async fn rows_of_one_batch_may_swap_their_values(database: Arc<Databa
         1,
         Some(Column::NodeKey),
     );
-    // The swap of before still stands.
+    // The earlier swap still stands.
     rejected(
         &store.commit(putting(2, 0, keyed(7, "nodekey:1"))).await,
         0,

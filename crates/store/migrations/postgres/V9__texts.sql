@@ -1,0 +1,13 @@
+-- Why: a policy file may have a megabyte, and an audit event that carried the old and the new one
+-- would double it. Each text is kept once, under its hash, as often as it is set, and events refer to
+-- it. `at` is when it was set last, in microseconds since 1970: the oldest go first. The text is
+-- the last column, so that listing the versions reads none of it.
+CREATE TABLE texts (
+    tailnet  BIGINT NOT NULL,
+    sha256   TEXT NOT NULL,
+    at       BIGINT NOT NULL,
+    bytes    BIGINT NOT NULL,
+    checksum BIGINT NOT NULL,
+    body     BYTEA NOT NULL,
+    PRIMARY KEY (tailnet, sha256)
+);

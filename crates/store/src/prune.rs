@@ -1,0 +1,42 @@
+//! What is removed when it is old, in bounded portions.
+
+use jiff::Timestamp;
+
+use crate::owner::Owner;
+use crate::text::TextVersion;
+
+/// Rows that may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prune {
+    /// Entries of the change log from before a moment, and all but the newest `keep`. The newest
+    /// always stays, so that the log says which number the owner has.
+    Changes {
+        /// Whose log.
+        owner: Owner,
+        /// Older ones go.
+        before: Timestamp,
+        /// How many of the newest stay, whatever their age allows.
+        keep: u64,
+    },
+    /// Audit events from before a moment.
+    Audit {
+        /// Whose log.
+        owner: Owner,
+        /// Older ones go.
+        before: Timestamp,
+    },
+    /// These texts, unless they were set again since they were listed.
+    Texts {
+        /// Whose texts.
+        owner: Owner,
+        /// Which.
+        texts: Vec<TextVersion>,
+    },
+    /// Jobs of lanes (deliveries) that were made before a moment and are not being done.
+    Deliveries {
+        /// Older ones go.
+        before: Timestamp,
+    },
+    /// Presence that was flushed while its device was being removed.
+    Presence,
+}
