@@ -60,6 +60,8 @@ pub(crate) fn failed(error: refinery::Error) -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use bowline_model::kind::Kind;
+
     use super::*;
 
     #[test]
@@ -68,6 +70,46 @@ mod tests {
             for (index, (name, sql)) in files.iter().enumerate() {
                 assert!(name.starts_with(&format!("V{}__", index + 1)), "{name}");
                 assert!(sql.starts_with("-- Why: "), "{name}");
+            }
+        }
+    }
+
+    /// The template of an object's table, so that a kind cannot be added without one.
+    #[test]
+    fn every_kind_has_its_table_and_indexes_for_both_engines() {
+        for (files, integer) in [(SQLITE, "INTEGER"), (POSTGRES, "BIGINT")] {
+            let sql: String = files.iter().map(|(_, sql)| *sql).collect();
+            for kind in Kind::all() {
+                let table = kind.table();
+                let begin = format!("CREATE TABLE {table} (");
+                let start = sql.find(&begin).unwrap_or_else(|| panic!("no {begin}"));
+                let columns = &sql[start..start + sql[start..].find(';').unwrap()];
+                let mut wanted = vec![
+                    ("tailnet", format!("{integer} NOT NULL")),
+                    ("id", format!("{integer} NOT NULL PRIMARY KEY")),
+                    ("seq", format!("{integer} NOT NULL")),
+                    ("checksum", format!("{integer} NOT NULL")),
+                ];
+                for column in kind.columns() {
+                    wanted.push((column.name(), "TEXT".to_owned()));
+                    let index = format!("CREATE UNIQUE INDEX {table}_{} ON {table}", column.name());
+                    assert!(sql.contains(&index), "no {index}");
+                }
+                if kind.is_cold() {
+                    wanted.push(("expires", integer.to_owned()));
+                    let index = format!("CREATE INDEX {table}_expires ON {table} (expires);");
+                    assert!(sql.contains(&index), "no {index}");
+                }
+                for (column, kind) in wanted {
+                    let found = columns.lines().any(|line| {
+                        let line = line.trim().trim_end_matches(',');
+                        line.split_once(' ')
+                            .is_some_and(|(name, rest)| name == column && rest.trim() == kind)
+                    });
+                    assert!(found, "{table}: no {column} {kind}");
+                }
+                let index = format!("CREATE INDEX {table}_tailnet ON {table} (tailnet");
+                assert!(sql.contains(&index), "no {index}");
             }
         }
     }

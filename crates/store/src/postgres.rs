@@ -223,18 +223,6 @@ impl Postgres {
         retry!(read::page(&self.inner, kind, owner, after, now, limit).await).map_err(Error::from)
     }
 
-    pub(crate) async fn remove_expired(
-        &self,
-        kind: Kind,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<u64, Error> {
-        let run = |inner: Arc<Inner>| async move {
-            retry!(apply::remove_expired(&inner, kind, now, limit).await).map_err(Error::from)
-        };
-        self.write(run).await
-    }
-
     pub(crate) async fn add_job(&self, owner: Owner, job: JobRow) -> Result<(), Error> {
         let run = |inner: Arc<Inner>| async move {
             retry!(job::add(&inner, owner, &job).await).map_err(Error::from)

@@ -1,5 +1,6 @@
 //! What is removed when it is old, in bounded portions.
 
+use bowline_model::kind::Kind;
 use jiff::Timestamp;
 
 use crate::owner::Owner;
@@ -36,6 +37,14 @@ pub enum Prune {
     Deliveries {
         /// Older ones go.
         before: Timestamp,
+    },
+    /// Objects of a cold kind that were over at a moment, the oldest first. The change log has no entry
+    /// of it: nobody found them before either. Of a hot kind, none.
+    Expired {
+        /// The kind.
+        kind: Kind,
+        /// What was over then goes.
+        at: Timestamp,
     },
     /// Presence that was flushed while its device was being removed.
     Presence,

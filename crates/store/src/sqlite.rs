@@ -188,19 +188,6 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn remove_expired(
-        &self,
-        kind: Kind,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<u64, Error> {
-        self.writer
-            .write(true, move |conn| {
-                apply::remove_expired(conn, kind, now, limit)
-            })
-            .await
-    }
-
     pub(crate) async fn add_job(&self, owner: Owner, job: JobRow) -> Result<(), Error> {
         self.writer
             .write(true, move |conn| Ok(Ok(job::put(conn, owner, &job, 0)?)))

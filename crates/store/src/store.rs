@@ -126,17 +126,6 @@ impl Store {
         on_engine!(self, engine => engine.page(kind, owner.into(), after, now, limit).await)
     }
 
-    /// Removes objects of a cold kind that are over `now`, whoever's they are, at most `limit`. Returns
-    /// how many went. The change log has no entry of it: what is over is found by nobody before either.
-    pub async fn remove_expired(
-        &self,
-        kind: Kind,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<u64, Error> {
-        on_engine!(self, engine => engine.remove_expired(kind, now, limit).await)
-    }
-
     /// Writes a batch, all or nothing, and returns the owner's new sequence number, `base + 1`.
     ///
     /// When it returns, the batch is durable. It goes on when the caller stops waiting.

@@ -383,23 +383,6 @@ pub(super) async fn delete_tailnet(inner: &Inner, tailnet: TailnetId) -> Result<
     Ok(there)
 }
 
-pub(super) async fn remove_expired(
-    inner: &Inner,
-    kind: Kind,
-    now: Timestamp,
-    limit: usize,
-) -> Result<u64, Failure> {
-    let Some(cold) = &sql::of(kind).cold else {
-        return Ok(0);
-    };
-    let session = inner.begin_write().await?;
-    let removed = session
-        .execute(&cold.expire, &[&now.as_microsecond(), &value::count(limit)])
-        .await?;
-    session.commit().await?;
-    Ok(removed)
-}
-
 pub(super) async fn moment(inner: &Inner, name: &str, at: Timestamp) -> Result<(), Failure> {
     let session = inner.begin_write().await?;
     let at = at.as_microsecond();

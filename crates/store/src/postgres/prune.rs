@@ -51,6 +51,14 @@ pub(super) async fn prune(inner: &Inner, what: &Prune, limit: usize) -> Result<u
                 )
                 .await?
         }
+        Prune::Expired { kind, at } => match &sql::of(*kind).cold {
+            Some(cold) => {
+                session
+                    .execute(&cold.expire, &[&at.as_microsecond(), &limit_of_rows])
+                    .await?
+            }
+            None => 0,
+        },
         Prune::Presence => session.execute(sql::PRUNE_PRESENCE, &[]).await?,
     };
     session.commit().await?;

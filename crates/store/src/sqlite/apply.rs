@@ -201,21 +201,6 @@ pub(super) fn delete_tailnet(conn: &Connection, tailnet: TailnetId) -> Refusable
     Ok(Ok(there > 0)) // the last table is `heads`
 }
 
-/// Removes at most so many objects of a cold kind that are over. Returns how many went.
-pub(super) fn remove_expired(
-    conn: &Connection,
-    kind: Kind,
-    now: Timestamp,
-    limit: usize,
-) -> Refusable<u64, Error> {
-    let Some(cold) = &sql::of(kind).cold else {
-        return Ok(Ok(0));
-    };
-    let params = params![now.as_microsecond(), super::read::count(limit)];
-    let removed = conn.prepare_cached(&cold.expire)?.execute(params)?;
-    Ok(Ok(removed as u64))
-}
-
 /// Writes a secret unless there is one, and returns the one that is there.
 pub(super) fn secret(
     conn: &Connection,

@@ -38,6 +38,12 @@ pub(super) fn prune(conn: &Connection, what: &Prune, limit: usize) -> Refusable<
         Prune::Deliveries { before } => conn
             .prepare_cached(sql::PRUNE_DELIVERIES)?
             .execute(params![before.as_microsecond(), count(limit)])?,
+        Prune::Expired { kind, at } => match &sql::of(*kind).cold {
+            Some(cold) => conn
+                .prepare_cached(&cold.expire)?
+                .execute(params![at.as_microsecond(), count(limit)])?,
+            None => 0,
+        },
         Prune::Presence => conn.execute(sql::PRUNE_PRESENCE, [])?,
     };
     Ok(Ok(removed as u64))

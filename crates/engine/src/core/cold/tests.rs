@@ -8,7 +8,7 @@ use bowline_model::kind::Kind;
 use bowline_model::record::Body;
 use bowline_model::scope::Scopes;
 use bowline_model::secret::SecretHash;
-use bowline_store::{Batch, Put};
+use bowline_store::{Batch, Prune, Put};
 use jiff::SignedDuration;
 
 use crate::core::draft::Draft;
@@ -99,8 +99,11 @@ async fn a_cold_object_that_is_over_is_not_found() {
     let found = net.engine.find_cold::<AccessToken>(made.id);
     assert!(found.await.unwrap().is_none());
     let store = &net.engine.0.store;
-    let removed = store.remove_expired(Kind::AccessToken, net.engine.now(), 9);
-    assert_eq!(removed.await.unwrap(), 1);
+    let what = Prune::Expired {
+        kind: Kind::AccessToken,
+        at: net.engine.now(),
+    };
+    assert_eq!(store.prune(what, 9).await.unwrap(), 1);
 }
 
 #[tokio::test]

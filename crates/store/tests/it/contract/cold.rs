@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bowline_store::{Batch, CommitError, Kind, Owner, Put, Store, examine};
+use bowline_store::{Batch, CommitError, Kind, Owner, Prune, Put, Store, examine};
+use jiff::Timestamp;
 
 use crate::database::Database;
 use crate::rows::{at, batch, deleting, putting, tailnet, user};
@@ -19,6 +20,11 @@ fn token(id: u64, ends: Option<i64>) -> Put {
 async fn ids(store: &Store, of: u64, after: u64, second: i64, limit: usize) -> Vec<u64> {
     let page = store.page(KIND, tailnet(of), after, at(second), limit);
     page.await.unwrap().into_iter().map(|row| row.id).collect()
+}
+
+async fn prune(store: &Store, kind: Kind, at: Timestamp, limit: usize) -> u64 {
+    let what = Prune::Expired { kind, at };
+    store.prune(what, limit).await.unwrap()
 }
 
 pub(crate) async fn a_cold_object_is_found_until_it_is_over(database: Arc<Database>) {
@@ -98,15 +104,12 @@ pub(crate) async fn what_is_over_is_removed_in_portions(database: Arc<Database>)
         ..batch(1, 0)
     };
     store.commit(first).await.unwrap();
-    assert_eq!(store.remove_expired(KIND, at(9), 99).await.unwrap(), 0);
-    assert_eq!(store.remove_expired(KIND, at(20), 1).await.unwrap(), 1);
+    assert_eq!(prune(&store, KIND, at(9), 99).await, 0);
+    assert_eq!(prune(&store, KIND, at(20), 1).await, 1);
     assert_eq!(ids(&store, 1, 0, 0, 9).await, [1, 2, 3]); // the oldest went
-    assert_eq!(store.remove_expired(KIND, at(30), 99).await.unwrap(), 2);
+    assert_eq!(prune(&store, KIND, at(30), 99).await, 2);
     assert_eq!(ids(&store, 1, 0, 0, 9).await, [3]);
-    assert_eq!(
-        store.remove_expired(Kind::User, at(30), 99).await.unwrap(),
-        0
-    );
+    assert_eq!(prune(&store, Kind::User, at(30), 99).await, 0);
     // That is not damage, although the log has no entry of it.
     assert_eq!(store.seq(tailnet(1)).await.unwrap(), 1);
     let examined = examine(&database.url).await.unwrap();

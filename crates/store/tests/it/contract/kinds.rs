@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bowline_store::{Batch, Delete, Kind, Operation, Put, Row, Store, examine};
+use bowline_store::{Batch, Delete, Kind, Operation, Prune, Put, Row, Store, examine};
 
 use crate::backup::{restore, take};
 use crate::database::Database;
@@ -89,7 +89,8 @@ pub(crate) async fn every_kind_comes_back_from_a_backup(database: Arc<Database>)
         }
         // What ends still does.
         for kind in Kind::all().filter(|kind| kind.is_cold()) {
-            assert_eq!(store.remove_expired(kind, at(1000), 9).await.unwrap(), 1);
+            let what = Prune::Expired { kind, at: at(1000) };
+            assert_eq!(store.prune(what, 9).await.unwrap(), 1);
         }
         store.close().await;
         assert!(examine(&other.url).await.unwrap().is_sound());
