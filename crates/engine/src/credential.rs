@@ -47,7 +47,6 @@ pub(crate) fn target(credential: &Credential) -> Target {
         Kind::Api => "API access token",
         Kind::Client(_) => "OAuth client",
         Kind::Federated(_) => "Federated identity",
-        Kind::Token(_) => "OAuth access token",
     };
     Target {
         id: credential.id.stable(),
@@ -92,8 +91,8 @@ fn need_of(credential: &Credential, access: Access) -> Need {
         (Kind::Auth(_), Access::Write) => WRITE_AUTH_KEYS,
         (Kind::Api, Access::Read) => READ_ACCESS_TOKENS,
         (Kind::Api, Access::Write) => WRITE_ACCESS_TOKENS,
-        (Kind::Client(_) | Kind::Token(_), Access::Read) => READ_OAUTH_KEYS,
-        (Kind::Client(_) | Kind::Token(_), Access::Write) => WRITE_OAUTH_KEYS,
+        (Kind::Client(_), Access::Read) => READ_OAUTH_KEYS,
+        (Kind::Client(_), Access::Write) => WRITE_OAUTH_KEYS,
         (Kind::Federated(_), Access::Read) => READ_FEDERATED_KEYS,
         (Kind::Federated(_), Access::Write) => WRITE_FEDERATED_KEYS,
     }
@@ -415,7 +414,7 @@ fn may_see(actor: &Actor, credential: &Credential) -> bool {
         (Kind::Api, Principal::User { id, role, .. }) => {
             credential.user == Some(*id) || matches!(role, Role::Owner | Role::Admin)
         }
-        (Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_) | Kind::Token(_), _)
+        (Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_), _)
         | (
             Kind::Api,
             Principal::OAuthClient(_) | Principal::FederatedIdentity(_) | Principal::Operator,

@@ -1,5 +1,5 @@
-//! Credentials: auth keys, API access tokens, OAuth clients, federated identities, and the access
-//! tokens made from the last two.
+//! Credentials: auth keys, API access tokens, OAuth clients, federated identities.
+//! The access tokens that are made from the last two are records of their own ([`crate::access_token`]).
 //!
 //! Source: `docs/protocol/api-behaviour.md`, sections 2.1 to 2.4.
 
@@ -68,16 +68,14 @@ pub enum Kind {
     Client(OAuthClient),
     /// A federated identity: tokens of another issuer get access tokens.
     Federated(FederatedIdentity),
-    /// Calls the API as the OAuth client or federated identity that it was made from.
-    Token(AccessToken),
 }
 
 impl Kind {
-    /// The API's word for it. Tokens of every kind are `api`.
+    /// The API's word for it.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Auth(_) => "auth",
-            Self::Api | Self::Token(_) => "api",
+            Self::Api => "api",
             Self::Client(_) => "client",
             Self::Federated(_) => "federated",
         }
@@ -110,20 +108,6 @@ pub struct FederatedIdentity {
     pub audience: String,
     /// Patterns that other claims must match, by the claim's path.
     pub custom_claim_rules: BTreeMap<String, String>,
-}
-
-/// An access token of an OAuth client or a federated identity, good for an hour and no longer than
-/// what it was made from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AccessToken {
-    /// What it was made from.
-    pub parent: KeyId,
-    /// What it was given: the parent's scopes of then, or fewer.
-    pub scopes: Scopes,
-    /// Tags of what it makes: the parent's of then, or fewer.
-    #[serde(default)]
-    pub tags: BTreeSet<Tag>,
 }
 
 /// What an auth key allows, and what it was used for.
@@ -178,8 +162,7 @@ impl Stored for Credential {
 }
 
 impl Credential {
-    /// Whether it may be used at all: neither revoked nor expired nor used up. An access token is good
-    /// for as long as what it was made from besides.
+    /// Whether it may be used at all: neither revoked nor expired nor used up.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         !self.is_expired(now) && self.revoked.is_none() && !self.is_used_up()
     }
@@ -203,7 +186,7 @@ impl Credential {
     pub fn auth_key(&self) -> Option<&AuthKey> {
         match &self.kind {
             Kind::Auth(key) => Some(key),
-            Kind::Api | Kind::Client(_) | Kind::Federated(_) | Kind::Token(_) => None,
+            Kind::Api | Kind::Client(_) | Kind::Federated(_) => None,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! the operation needs again. Closures take that actor from
 //! [`Draft::actor`](crate::core::draft::Draft::actor) and none from outside.
 
+use bowline_model::access_token::AccessToken;
 use bowline_model::audit::ActorRef;
 use bowline_model::credential::{Credential, Kind};
 use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
@@ -26,6 +27,9 @@ pub struct Actor {
     /// The credential they showed. What has none came in by a door that needs none: the operator's
     /// socket, or the server itself.
     pub credential: Option<KeyId>,
+    /// When what they showed stops being good, where no snapshot says it: of an access token, which
+    /// is in the database only.
+    expires: Option<Timestamp>,
     /// What the operation needs that they are about to do.
     requirement: Requirement,
     /// The members of the request's body, where each of them has a need of its own. `None`: it was
@@ -39,6 +43,7 @@ impl Actor {
             tailnet,
             principal,
             credential: None,
+            expires: None,
             requirement,
             fields: None,
         }
@@ -86,27 +91,35 @@ impl Actor {
                     scopes: Scopes::all(),
                 })?
             }
-            Kind::Token(token) => {
-                let parent = view.credential(token.parent)?;
-                if !parent.is_valid(now) {
-                    return None;
-                }
-                let trusted = TrustCredential {
-                    id: parent.id,
-                    scopes: token.scopes.clone(),
-                    tags: token.tags.clone(),
-                };
-                match &parent.kind {
-                    Kind::Client(_) => Principal::OAuthClient(trusted),
-                    Kind::Federated(_) => Principal::FederatedIdentity(trusted),
-                    Kind::Auth(_) | Kind::Api | Kind::Token(_) => return None,
-                }
-            }
             // They get access tokens and call nothing themselves.
             Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_) => return None,
         };
         Some(Self {
             credential: Some(credential.id),
+            ..Self::new(view.id(), principal, Requirement::NOBODY)
+        })
+    }
+
+    /// Whoever presents an access token that was made from an OAuth client or a federated identity.
+    /// `None` where that one, or the token, is not good any more.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "nothing makes access tokens yet")
+    )]
+    pub(crate) fn by_access_token(
+        view: &Snapshot,
+        token: &AccessToken,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let trusted = TrustCredential {
+            id: token.parent,
+            scopes: token.scopes.clone(),
+            tags: token.tags.clone(),
+        };
+        let principal = trusted_by(view, trusted, token.expires, now)?;
+        Some(Self {
+            credential: Some(token.id),
+            expires: Some(token.expires),
             ..Self::new(view.id(), principal, Requirement::NOBODY)
         })
     }
@@ -181,9 +194,7 @@ impl Actor {
     /// expired, their user was suspended or is gone, the device was deleted.
     pub(crate) fn resolve(&self, view: &Snapshot, now: Timestamp) -> Result<Self, Denied> {
         match &self.principal {
-            Principal::User { .. }
-            | Principal::OAuthClient(_)
-            | Principal::FederatedIdentity(_) => {
+            Principal::User { .. } => {
                 // What is shown at the door is a credential, always: without one nobody is let in.
                 let credential = self.credential.and_then(|id| view.credential(id));
                 let current = credential
@@ -192,6 +203,19 @@ impl Actor {
                     .ok_or(Denied::Unauthenticated)?;
                 Ok(Self {
                     principal: current.principal,
+                    ..self.clone()
+                })
+            }
+            // Their token is in the database only, where no draft looks: it was read at the door, and
+            // is as good as what it was made from until it expires.
+            Principal::OAuthClient(trusted) | Principal::FederatedIdentity(trusted) => {
+                let principal = self
+                    .expires
+                    .and_then(|expires| trusted_by(view, trusted.clone(), expires, now))
+                    .filter(|current| current.id() == self.principal.id())
+                    .ok_or(Denied::Unauthenticated)?;
+                Ok(Self {
+                    principal,
                     ..self.clone()
                 })
             }
@@ -207,6 +231,25 @@ impl Actor {
             // which a key may not be good. The operator and the server lose nothing by a change.
             Principal::AuthKey { .. } | Principal::Operator | Principal::System => Ok(self.clone()),
         }
+    }
+}
+
+/// The principal that an access token stands for. `None` where the token has expired, or what it was
+/// made from is not good any more.
+fn trusted_by(
+    view: &Snapshot,
+    trusted: TrustCredential,
+    expires: Timestamp,
+    now: Timestamp,
+) -> Option<Principal> {
+    let parent = view.credential(trusted.id)?;
+    if expires <= now || !parent.is_valid(now) {
+        return None;
+    }
+    match &parent.kind {
+        Kind::Client(_) => Some(Principal::OAuthClient(trusted)),
+        Kind::Federated(_) => Some(Principal::FederatedIdentity(trusted)),
+        Kind::Auth(_) | Kind::Api => None,
     }
 }
 

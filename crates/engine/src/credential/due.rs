@@ -1,8 +1,8 @@
 //! What falls due of a credential: its expiry, and its removal some time after its end.
 
-use bowline_model::credential::{Credential, Kind};
+use bowline_model::credential::Credential;
 use bowline_model::id::KeyId;
-use bowline_model::kind;
+use bowline_model::kind::Kind;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -11,19 +11,11 @@ use crate::core::draft::Draft;
 use crate::core::due::{Moments, Rule, Silence};
 use crate::device::due::CLOCK_WAS_WRONG;
 
-/// How long a revoked or expired credential can still be read. Of access tokens that are good for an
-/// hour there may be a thousand an hour, and nobody looks for one of last week.
-const fn retention(credential: &Credential) -> SignedDuration {
-    match credential.kind {
-        Kind::Auth(_) | Kind::Api | Kind::Client(_) | Kind::Federated(_) => {
-            SignedDuration::from_hours(90 * 24)
-        }
-        Kind::Token(_) => SignedDuration::from_hours(6),
-    }
-}
+/// How long a revoked or expired credential can still be read.
+const CREDENTIAL_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 pub(crate) const RULE: Rule = Rule {
-    kind: kind::Kind::Key,
+    kind: Kind::Key,
     moments,
     run: |draft, id, _, _| {
         if let Some(id) = KeyId::new(id) {
@@ -42,7 +34,7 @@ fn moments(snapshot: &Snapshot, id: u64, _: Silence) -> Moments {
 
 fn credential_due(credential: &Credential) -> Option<Timestamp> {
     match credential.revoked.or(credential.expired) {
-        Some(ended) => ended.checked_add(retention(credential)).ok(),
+        Some(ended) => ended.checked_add(CREDENTIAL_RETENTION).ok(),
         None => credential.expires,
     }
 }

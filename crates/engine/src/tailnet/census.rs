@@ -51,8 +51,8 @@ impl Engine {
                     match &credential.kind {
                         Kind::Auth(_) => census.auth_keys_expiring += 1,
                         Kind::Api => census.access_tokens_expiring += 1,
-                        // Made anew before they end, by whoever needs another.
-                        Kind::Client(_) | Kind::Federated(_) | Kind::Token(_) => {}
+                        // They do not expire.
+                        Kind::Client(_) | Kind::Federated(_) => {}
                     }
                 }
             }

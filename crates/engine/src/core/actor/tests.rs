@@ -1,15 +1,16 @@
 //! Actors whose rights change while their change waits, and actors that are no users.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bowline_model::credential::{AccessToken, FederatedIdentity, OAuthClient};
+use bowline_model::access_token::AccessToken;
+use bowline_model::credential::{FederatedIdentity, OAuthClient};
 use bowline_model::right::Right;
 use bowline_model::scope::Scope;
-use bowline_model::secret::{Minted, SecretKind};
+use bowline_model::secret::SecretHash;
 use bowline_model::user::{Role, User};
 use bowline_store::{Options, Store};
 use futures_util::future::join3;
+use jiff::SignedDuration;
 
 use super::*;
 use crate::core::draft::Draft;
@@ -100,50 +101,47 @@ impl Net {
         (user, self.engine.authenticate(token.expose()).unwrap())
     }
 
-    /// An access token of an OAuth client, or of a federated identity.
-    async fn trusted(&self, kind: Kind, scopes: &[&str], tags: &[&str]) -> (KeyId, String) {
-        let scopes: Scopes = scopes.iter().map(|text| text.parse().unwrap()).collect();
-        let tags: BTreeSet<_> = tags.iter().map(|text| text.parse().unwrap()).collect();
+    /// Whoever presents an access token of a new OAuth client, or federated identity.
+    async fn trusted(&self, kind: Kind, scopes: &[&str], tags: &[&str]) -> Actor {
         let (sender, made) = std::sync::mpsc::channel();
         let put = self.put(move |draft| {
             let (parent, id) = (draft.new_id(), draft.new_id());
             let (parent, id) = (KeyId::new(parent).unwrap(), KeyId::new(id).unwrap());
-            let token = Minted::new(SecretKind::Api, id, &draft.random()).unwrap();
-            let now = draft.now();
-            let credential = Credential {
+            draft.put_credential(Credential {
                 id: parent,
                 kind: kind.clone(),
                 hash: None,
                 user: None,
                 description: String::new(),
-                created: now,
+                created: draft.now(),
                 updated: None,
                 expires: None,
                 expired: None,
                 revoked: None,
-            };
-            draft.put_credential(credential.clone());
-            draft.put_credential(Credential {
-                id,
-                kind: Kind::Token(AccessToken {
-                    parent,
-                    scopes: scopes.clone(),
-                    tags: tags.clone(),
-                }),
-                hash: Some(token.hash()),
-                expires: Some(now + jiff::SignedDuration::from_hours(1)),
-                ..credential
             });
-            sender.send((parent, token.expose().to_owned())).unwrap();
+            sender.send((parent, id)).unwrap();
         });
         put.await.unwrap();
-        made.recv().unwrap()
+        let (parent, id) = made.recv().unwrap();
+        let now = self.engine.now();
+        let token = AccessToken {
+            id,
+            hash: SecretHash::of("secret"),
+            parent,
+            scopes: scopes.iter().map(|text| text.parse().unwrap()).collect(),
+            tags: tags.iter().map(|text| text.parse().unwrap()).collect(),
+            created: now,
+            expires: now + SignedDuration::from_hours(1),
+        };
+        let snapshot = self.engine.snapshot(self.tailnet).unwrap();
+        // Good for its hour, and no longer.
+        assert!(Actor::by_access_token(&snapshot, &token, token.expires).is_none());
+        Actor::by_access_token(&snapshot, &token, now).unwrap()
     }
 
     async fn client(&self, scopes: &[&str], tags: &[&str]) -> Actor {
         let kind = Kind::Client(OAuthClient::default());
-        let (_, token) = self.trusted(kind, scopes, tags).await;
-        self.engine.authenticate(&token).unwrap()
+        self.trusted(kind, scopes, tags).await
     }
 
     /// Runs a change in front of an actor's, in one batch; what becomes of the actor's.
@@ -258,8 +256,12 @@ async fn a_revoked_client_ends_its_tokens_also_those_that_wait() {
         Kind::Client(OAuthClient::default()),
         Kind::Federated(federated),
     ] {
-        let (parent, token) = net.trusted(kind, &["dns"], &[]).await;
-        let actor = net.engine.authenticate(&token).unwrap().asking(DNS);
+        let actor = net.trusted(kind, &["dns"], &[]).await.asking(DNS);
+        let (Principal::OAuthClient(own) | Principal::FederatedIdentity(own)) = &actor.principal
+        else {
+            panic!("{actor:?}");
+        };
+        let parent = own.id;
         net.engine
             .write(&actor, |_| Ok::<_, Refusal>(()))
             .await
@@ -276,8 +278,16 @@ async fn a_revoked_client_ends_its_tokens_also_those_that_wait() {
             &actor,
         );
         assert!(matches!(refused.await, Err(Refusal::Unauthenticated)));
-        assert!(net.engine.authenticate(&token).is_none());
     }
+    // Nor is one good that outlives its hour in the queue.
+    let fresh = net.client(&["dns"], &[]).await;
+    let (snapshot, now) = (net.engine.snapshot(net.tailnet).unwrap(), net.engine.now());
+    assert!(fresh.resolve(&snapshot, now).is_ok());
+    let later = now + SignedDuration::from_hours(1);
+    assert_eq!(
+        fresh.resolve(&snapshot, later),
+        Err(Denied::Unauthenticated)
+    );
 }
 
 #[tokio::test]
@@ -447,18 +457,12 @@ async fn each_caller_sees_the_keys_that_are_its_own_to_see() {
     };
     // The owner's token and key are no business of the client's, unless it asks for all and was
     // given the scope.
-    assert_eq!(names(&client, false), ["api", "auth", "client"]);
-    assert_eq!(names(&client, true), ["api", "auth", "auth", "client"]);
+    assert_eq!(names(&client, false), ["auth", "client"]);
+    assert_eq!(names(&client, true), ["auth", "auth", "client"]);
     assert_eq!(names(&net.owner, false), ["api", "auth"]);
-    assert_eq!(
-        names(&net.owner, true),
-        ["api", "api", "auth", "auth", "client"]
-    );
-    // Each may read the token that it shows, and change nothing that it was not given.
+    assert_eq!(names(&net.owner, true), ["api", "auth", "auth", "client"]);
+    // It may read and change nothing that it was not given.
     let reading = client.clone().asking(Requirement::any_or_own(READ_KEYS));
-    engine
-        .credential(&reading, client.credential.unwrap())
-        .unwrap();
     let token = net.owner.credential.unwrap();
     assert!(matches!(
         engine.credential(&reading, token),
@@ -469,8 +473,10 @@ async fn each_caller_sees_the_keys_that_are_its_own_to_see() {
         .revoke_credential(&writing, of_owner.id)
         .await
         .unwrap();
-    let own = writing.credential.unwrap();
-    let revoked = engine.revoke_credential(&writing, own).await;
+    let Principal::OAuthClient(own) = &writing.principal else {
+        panic!("{writing:?}");
+    };
+    let revoked = engine.revoke_credential(&writing, own.id).await;
     assert!(matches!(revoked, Err(Refusal::NotPermitted)));
 }
 
