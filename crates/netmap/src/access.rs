@@ -19,9 +19,10 @@ use bowline_wire::derp_map::{DerpMap, Region, Relay};
 use imbl::{HashMap, OrdSet};
 
 use crate::chunk::{Entry, SIZE};
+use crate::devices::Devices;
 use crate::filter_names::FilterNames;
-use crate::snapshot::Snapshot;
-use crate::visibility::Variant;
+use crate::users::Users;
+use crate::variant::Variant;
 
 /// From so many devices on that changed at once, an empty net is better built than changed.
 const MANY: usize = 64;
@@ -39,6 +40,15 @@ impl Pending {
     pub(crate) fn is_empty(&self) -> bool {
         self.devices.is_empty() && self.users.is_empty() && self.policy.is_none() && !self.derp_map
     }
+}
+
+/// What of a tailnet the policy looks at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) users: &'a Users,
+    pub(crate) devices: &'a Devices,
+    /// The server's relays.
+    pub(crate) relays: &'a Arc<DerpMap>,
 }
 
 /// How a viewer sees others: the same for all viewers of a class.
@@ -171,7 +181,7 @@ impl Access {
     }
 
     /// The state after what is pending.
-    pub(crate) fn advanced(&self, snapshot: &Snapshot, pending: &Pending) -> Self {
+    pub(crate) fn advanced(&self, tailnet: Subject<'_>, pending: &Pending) -> Self {
         let mut next = self.clone();
         next.number += 1;
         let is_fresh = self.net.devices().next().is_none() && pending.devices.len() >= MANY;
@@ -180,22 +190,27 @@ impl Access {
                 next.fault.clone_from(&read.fault);
             }
             let policy = pending.policy.as_ref().map(|read| &read.policy);
-            next.rebuild(policy.unwrap_or(self.net.policy()), snapshot);
+            next.rebuild(policy.unwrap_or(self.net.policy()), tailnet);
         } else {
-            next.apply(snapshot, pending);
+            next.apply(tailnet, pending);
         }
         if pending.derp_map || pending.policy.is_some() {
-            next.combine_relays(snapshot.relays());
+            next.combine_relays(tailnet.relays);
         }
         next
     }
 
-    fn rebuild(&mut self, policy: &Arc<Policy>, snapshot: &Snapshot) {
+    fn rebuild(&mut self, policy: &Arc<Policy>, tailnet: Subject<'_>) {
         let topology = Topology {
-            users: snapshot.users().map(|user| topology_user(user)).collect(),
-            devices: snapshot
-                .devices()
-                .filter_map(|entry| topology_device(entry, snapshot))
+            users: tailnet
+                .users
+                .iter()
+                .map(|user| topology_user(user))
+                .collect(),
+            devices: tailnet
+                .devices
+                .iter()
+                .filter_map(|entry| topology_device(entry, tailnet.devices))
                 .collect(),
             ..Topology::default()
         };
@@ -224,24 +239,25 @@ impl Access {
         };
     }
 
-    fn apply(&mut self, snapshot: &Snapshot, pending: &Pending) {
+    fn apply(&mut self, tailnet: Subject<'_>, pending: &Pending) {
         let mut changes = Vec::with_capacity(pending.users.len() + pending.devices.len());
         let (here, gone): (Vec<UserId>, Vec<UserId>) = pending
             .users
             .iter()
             .copied()
-            .partition(|id| snapshot.user(*id).is_some());
+            .partition(|id| tailnet.users.get(*id).is_some());
         // A user who leaves makes room for one who comes with the same login name.
         changes.extend(gone.into_iter().map(|id| Change::UserGone(id.get())));
-        for user in here.into_iter().filter_map(|id| snapshot.user(id)) {
+        for user in here.into_iter().filter_map(|id| tailnet.users.get(id)) {
             changes.push(Change::User(topology_user(user)));
         }
         let mut here = Vec::new();
         let mut routers_changed = false;
         for id in &pending.devices {
-            let device = snapshot
-                .device(*id)
-                .and_then(|entry| topology_device(entry, snapshot));
+            let device = tailnet
+                .devices
+                .get(*id)
+                .and_then(|entry| topology_device(entry, tailnet.devices));
             let routes = device
                 .as_ref()
                 .is_some_and(|device| !device.routes.is_empty());
@@ -308,8 +324,9 @@ impl Access {
         }
         for id in impact.ssh.iter().filter_map(|id| DeviceId::new(*id)) {
             // Only those are told that listen.
-            if snapshot
-                .device(id)
+            if tailnet
+                .devices
+                .get(id)
                 .is_some_and(|entry| entry.device.facts.ssh)
             {
                 self.ssh.insert(id, number);
@@ -408,7 +425,7 @@ impl Access {
         &self,
         class: ClassId,
         viewer: DeviceId,
-        snapshot: &Snapshot,
+        devices: &Devices,
     ) -> Arc<Special> {
         if let Ok(known) = self.special.lock()
             && let Some(special) = known.get(&class)
@@ -417,7 +434,7 @@ impl Access {
         }
         let seen = self.visible_to(class);
         let slot_of = |peer: &DeviceId| {
-            let slot = snapshot.slot(*peer)?;
+            let slot = devices.slot(*peer)?;
             let word = u32::try_from(slot / SIZE).map_or(0, |at| seen.word(at));
             (word >> (slot % SIZE) & 1 == 1).then_some(slot)
         };
@@ -487,7 +504,7 @@ fn topology_user(user: &User) -> policy::User {
 
 /// A device as policies know it. One that waits for approval is not there at all, and one whose
 /// key has expired routes nothing.
-fn topology_device(entry: &Entry, snapshot: &Snapshot) -> Option<policy::Device> {
+fn topology_device(entry: &Entry, devices: &Devices) -> Option<policy::Device> {
     let device = &entry.device;
     if !device.authorized {
         return None;
@@ -515,7 +532,7 @@ fn topology_device(entry: &Entry, snapshot: &Snapshot) -> Option<policy::Device>
         // Asked of routers only: others are not to be looked at each time they come and go.
         online: entry.live.online && !routes.is_empty(),
         routes,
-        slot: snapshot
+        slot: devices
             .slot(device.id)
             .and_then(|slot| u32::try_from(slot).ok()),
     })

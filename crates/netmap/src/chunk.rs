@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::codec;
 use crate::render::node;
-use crate::visibility::{self, Variant};
+use crate::variant::Variant;
 
 /// Devices in one chunk.
 pub const SIZE: usize = 64;
@@ -41,6 +41,16 @@ impl Entry {
         }
     }
 
+    /// Whether the device can be shown to anybody: it waits for no approval.
+    pub fn is_shown(&self) -> bool {
+        self.device.authorized
+    }
+
+    /// Whether the device sees its peers: it is approved and its key has not expired.
+    pub fn sees_peers(&self) -> bool {
+        self.device.authorized && !self.device.expired
+    }
+
     /// What the device reports that is over a limit or of another kind than clients have, so that it
     /// was left out or shortened: names of parts.
     pub(crate) fn shortened(&self) -> Vec<&str> {
@@ -53,7 +63,7 @@ impl Entry {
 
     /// The node as peers see it, as JSON. Serialised once per change and variant.
     pub fn peer_json(&self, variant: &Variant) -> Bytes {
-        let render = || node::to_json(&node::peer(self, variant));
+        let render = || node::to_json(&node::peer(&self.device, &self.live, &self.suffix, variant));
         if variant.is_plain() {
             return self.plain_json.get_or_init(render).clone();
         }
@@ -103,7 +113,7 @@ impl Chunk {
         }
         entries[slot] = entry;
         let visible = entries.iter().enumerate().fold(0, |mask, (index, entry)| {
-            mask | (u64::from(entry.as_deref().is_some_and(visibility::is_shown)) << index)
+            mask | (u64::from(entry.as_deref().is_some_and(Entry::is_shown)) << index)
         });
         Self {
             entries,

@@ -17,12 +17,14 @@ use jiff::Timestamp;
 use crate::access::Perspective;
 use crate::chunk::{Chunk, Entry, SIZE};
 use crate::codec;
-use crate::full::{self, Viewer, field, push_json};
+use crate::full::{self, Viewer};
+use crate::json::{field, push_json};
 use crate::message::Message;
-use crate::render::node::PeerUpdate;
-use crate::render::{derp, dns, filter, health, node, profiles, ssh};
+use crate::render::update::{self, PeerUpdate};
+use crate::render::{derp, dns, filter, health, node, own, profiles, ssh};
 use crate::snapshot::Snapshot;
-use crate::visibility::{Variant, View};
+use crate::variant::Variant;
+use crate::visibility::View;
 
 /// The most deltas to one publication that are remembered: one for each class of viewers and
 /// publication that they come from.
@@ -210,7 +212,7 @@ fn own_part(
         || from.tailnet().name != to.tailnet().name
         || later.device_differs(earlier, id);
     if self_may_differ {
-        let (before, after) = (node::own(old, from), node::own(new, to));
+        let (before, after) = (own::node(old, from), own::node(new, to));
         if before != after {
             field(&mut text, "Node", &after);
         }
@@ -378,12 +380,13 @@ impl PeerDelta {
                 if Arc::ptr_eq(&old.entry, &new.entry) && old.variant == new.variant {
                     return;
                 }
-                let update = node::update((&old.entry, &old.variant), (&new.entry, &new.variant));
+                let update = update::update((&old.entry, &old.variant), (&new.entry, &new.variant));
                 match update {
                     PeerUpdate::None => {}
                     PeerUpdate::Patch(change) => self.patched.push(change),
                     PeerUpdate::Full => {
-                        self.patched.extend(node::last_seen(&old.entry, &new.entry));
+                        self.patched
+                            .extend(update::last_seen(&old.entry, &new.entry));
                         self.add(new);
                     }
                 }

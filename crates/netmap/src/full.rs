@@ -13,14 +13,14 @@ use bowline_wire::user::{
 };
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 use serde_json::json;
 
 use crate::access::Perspective;
 use crate::chunk::{Chunk, Entry, GroupKey, SIZE};
 use crate::codec;
+use crate::json::{field, push_json};
 use crate::message::Message;
-use crate::render::{derp, dns, filter, health, node, profiles, ssh};
+use crate::render::{derp, dns, filter, health, node, own, profiles, ssh};
 use crate::snapshot::Snapshot;
 use crate::visibility::View;
 
@@ -60,7 +60,7 @@ pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Messa
     let encoding = viewer.encoding;
     let mut own = String::with_capacity(4096);
     own.push('{');
-    field(&mut own, "Node", &node::own(entry, snapshot));
+    field(&mut own, "Node", &own::node(entry, snapshot));
     field(
         &mut own,
         "DERPMap",
@@ -124,7 +124,7 @@ pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Messa
 /// client logs out at once and says so. `last` is the state that it was sent last.
 pub fn farewell(viewer: Viewer, last: &Snapshot, now: Timestamp) -> Option<Message> {
     let entry = last.device(viewer.device)?;
-    let mut own = node::own(entry, last);
+    let mut own = own::node(entry, last);
     own.key_expiry = Some(past(now));
     own.expired = true;
     let mut text = String::from("{");
@@ -174,7 +174,7 @@ fn past(now: Timestamp) -> Timestamp {
 
 /// The peers of a viewer, a buffer per chunk that has any.
 fn peer_groups(viewer: Viewer, snapshot: &Snapshot, view: &View) -> Vec<Bytes> {
-    let own_slot = snapshot.slot(viewer.device);
+    let own_slot = snapshot.devices_by_slot().slot(viewer.device);
     let group = |(index, chunk): (usize, &Arc<Chunk>)| {
         let seen = chunk.visible() & view.mask(index);
         let own = own_slot
@@ -251,18 +251,4 @@ pub(crate) fn seen<'a>(
             .filter(move |(slot, _)| mask >> slot & 1 == 1)
             .map(|(_, entry)| entry)
     })
-}
-
-/// Appends `"<name>":<value>,`.
-pub(crate) fn field<T: Serialize>(text: &mut String, name: &str, value: &T) {
-    text.push('"');
-    text.push_str(name);
-    text.push_str("\":");
-    push_json(text, value);
-    text.push(',');
-}
-
-pub(crate) fn push_json<T: Serialize>(text: &mut String, value: &T) {
-    // Serialising into memory fails only for maps whose keys are not strings; there are none.
-    text.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
 }

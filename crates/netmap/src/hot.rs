@@ -11,7 +11,6 @@ use bowline_model::policy_file::PolicyFile;
 use bowline_model::record::{self, Body, BodyError};
 use bowline_model::tailnet::Tailnet;
 use bowline_model::user::User;
-use imbl::OrdMap;
 
 use crate::snapshot::Snapshot;
 
@@ -41,35 +40,10 @@ pub trait Hot: Stored {
     }
 }
 
-/// Objects of a hot kind, by id.
-#[derive(Debug, Clone)]
-pub struct Table<T: Stored>(OrdMap<T::Id, Arc<T>>);
-
-impl<T: Stored> Default for Table<T> {
-    fn default() -> Self {
-        Self(OrdMap::new())
-    }
-}
-
-impl<T: Stored> Table<T> {
-    /// The object with this id.
-    pub fn get(&self, id: T::Id) -> Option<&Arc<T>> {
-        self.0.get(&id)
-    }
-
-    /// All objects, by id.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.0.values()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+impl Snapshot {
+    /// An object of a hot kind.
+    pub fn get<T: Hot>(&self, id: T::Id) -> Option<&Arc<T>> {
+        T::get(self, id)
     }
 }
 
@@ -181,28 +155,22 @@ macro_rules! define {
         server { $($server:tt)* }
         cold { $($cold:tt)* }
     ) => {
-        /// The objects that have no place of their own in the snapshot.
-        #[derive(Debug, Clone, Default)]
-        pub struct Tables {
-            $($(#[$doc])* pub(crate) $table: Table<$record>,)*
-        }
-
         $(impl Hot for $record {
             fn get(snapshot: &Snapshot, id: Self::Id) -> Option<&Arc<Self>> {
-                snapshot.tables().$table.0.get(&id)
+                snapshot.tables().$table.get(id)
             }
 
             fn put(snapshot: &mut Snapshot, object: Self) {
                 let id = object.id(snapshot.id());
-                snapshot.tables_mut().$table.0.insert(id, Arc::new(object));
+                snapshot.tables_mut().$table.put(id, object);
             }
 
             fn remove(snapshot: &mut Snapshot, id: Self::Id) {
-                snapshot.tables_mut().$table.0.remove(&id);
+                snapshot.tables_mut().$table.remove(id);
             }
 
             fn ids(snapshot: &Snapshot) -> Vec<Self::Id> {
-                snapshot.tables().$table.0.keys().copied().collect()
+                snapshot.tables().$table.ids()
             }
         })*
 

@@ -1,4 +1,4 @@
-//! Rendering of the parts of a map response. `node` alone turns a device into a node.
+//! Rendering of the parts of a map response. `node` turns a device into a node.
 
 pub mod caps;
 pub mod derp;
@@ -6,5 +6,7 @@ pub mod dns;
 pub mod filter;
 pub(crate) mod health;
 pub mod node;
+pub mod own;
 pub mod profiles;
 pub mod ssh;
+pub mod update;

@@ -3,7 +3,6 @@
 //! Every container in it is persistent: a copy is a few reference counts, and a change copies the
 //! path to what changed. The engine's writer mutates a copy (its draft) and publishes it.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 
@@ -19,14 +18,15 @@ use bowline_model::tailnet::Tailnet;
 use bowline_model::user::User;
 use bowline_policy::{Compiled, Policy};
 use bowline_wire::derp_map::DerpMap;
-use imbl::{HashMap, OrdMap, OrdSet, Vector};
+use imbl::{OrdMap, Vector};
 
 use crate::access::{self, Access, Pending};
-use crate::attribute_index::AttributeIndex;
-use crate::chunk::{Chunk, Entry, SIZE};
+use crate::chunk::{Chunk, Entry};
 use crate::delta::SharedDeltas;
+use crate::devices::Devices;
 use crate::full::SharedProfiles;
-use crate::hot::{Hot, Tables};
+use crate::table::Tables;
+use crate::users::Users;
 use crate::visibility::SharedViews;
 
 /// One tailnet at one moment.
@@ -37,23 +37,14 @@ pub struct Snapshot {
     /// Number of this state in this process: soft state and time advance it too.
     pub publication: u64,
     tailnet: Arc<Tailnet>,
-    suffix: Arc<str>,
     dns: Arc<Dns>,
     policy: Arc<PolicyFile>,
     derp_map: Arc<DerpMap>,
-    users: OrdMap<UserId, Arc<User>>,
-    logins: HashMap<String, UserId>,
+    users: Users,
     tables: Tables,
     /// What the bodies of objects have that this program does not know.
     unknown: OrdMap<ObjectId, Arc<Unknown>>,
-    chunks: Vector<Arc<Chunk>>,
-    free: OrdSet<usize>,
-    slots: OrdMap<DeviceId, usize>,
-    by_node_key: HashMap<NodeKey, DeviceId>,
-    by_machine_key: OrdSet<(MachineKey, DeviceId)>,
-    by_name: HashMap<String, DeviceId>,
-    by_ipv4: HashMap<Ipv4Addr, DeviceId>,
-    attributes: AttributeIndex,
+    devices: Devices,
     /// What the policy makes of an earlier state, and what has changed since.
     earlier: Arc<Access>,
     pending: Pending,
@@ -84,23 +75,14 @@ impl Snapshot {
         Self {
             seq: 0,
             publication: 0,
-            suffix: tailnet.dns_name.as_str().into(),
+            devices: Devices::new(&tailnet.dns_name),
             tailnet: Arc::new(tailnet),
             dns: Arc::default(),
             policy: Arc::new(policy),
             derp_map,
-            users: OrdMap::new(),
-            logins: HashMap::new(),
+            users: Users::default(),
             tables: Tables::default(),
             unknown: OrdMap::new(),
-            chunks: Vector::new(),
-            free: OrdSet::new(),
-            slots: OrdMap::new(),
-            by_node_key: HashMap::new(),
-            by_machine_key: OrdSet::new(),
-            by_name: HashMap::new(),
-            by_ipv4: HashMap::new(),
-            attributes: AttributeIndex::default(),
             earlier,
             pending: Pending::default(),
             access: OnceLock::new(),
@@ -120,17 +102,8 @@ impl Snapshot {
 
     /// Replaces the tailnet's record. A new MagicDNS suffix renames every device.
     pub fn set_tailnet(&mut self, tailnet: Tailnet) {
-        let renamed = *self.suffix != *tailnet.dns_name;
-        if renamed {
-            self.suffix = tailnet.dns_name.as_str().into();
-        }
+        self.devices.set_suffix(&tailnet.dns_name);
         self.tailnet = Arc::new(tailnet);
-        if renamed {
-            let entries: Vec<_> = self.devices().cloned().collect();
-            for entry in entries {
-                self.store(&entry.device, &entry.live);
-            }
-        }
     }
 
     /// DNS settings.
@@ -203,7 +176,12 @@ impl Snapshot {
             if self.pending.is_empty() {
                 self.earlier.clone()
             } else {
-                Arc::new(self.earlier.advanced(self, &self.pending))
+                let tailnet = access::Subject {
+                    users: &self.users,
+                    devices: &self.devices,
+                    relays: &self.derp_map,
+                };
+                Arc::new(self.earlier.advanced(tailnet, &self.pending))
             }
         })
     }
@@ -222,11 +200,6 @@ impl Snapshot {
         self.access().derp_map()
     }
 
-    /// The server's relays.
-    pub(crate) fn relays(&self) -> &Arc<DerpMap> {
-        &self.derp_map
-    }
-
     /// Replaces the server's relays.
     pub fn set_derp_map(&mut self, map: Arc<DerpMap>) {
         self.derp_map = map;
@@ -235,51 +208,34 @@ impl Snapshot {
 
     /// A user.
     pub fn user(&self, id: UserId) -> Option<&Arc<User>> {
-        self.users.get(&id)
+        self.users.get(id)
     }
 
     /// A user by login name, without regard to case.
     pub fn user_by_login(&self, login: &str) -> Option<&Arc<User>> {
-        self.user(*self.logins.get(&login.to_lowercase())?)
+        self.users.by_login(login)
     }
 
     /// All users, by id.
     pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
-        self.users.values()
+        self.users.iter()
     }
 
     pub(crate) fn users_map(&self) -> &OrdMap<UserId, Arc<User>> {
-        &self.users
+        self.users.by_id()
     }
 
     /// Adds or replaces a user.
     pub fn put_user(&mut self, user: User) {
-        if let Some(old) = self.users.get(&user.id) {
-            let login = old.login_name.to_lowercase();
-            // What another user has taken over meanwhile is that user's.
-            if self.logins.get(&login) == Some(&user.id) {
-                self.logins.remove(&login);
-            }
-        }
-        self.logins.insert(user.login_name.to_lowercase(), user.id);
         self.pending().users.insert(user.id);
-        self.users.insert(user.id, Arc::new(user));
+        self.users.put(user);
     }
 
     /// Removes a user.
     pub fn remove_user(&mut self, id: UserId) {
-        if let Some(old) = self.users.remove(&id) {
-            let login = old.login_name.to_lowercase();
-            if self.logins.get(&login) == Some(&id) {
-                self.logins.remove(&login);
-            }
+        if self.users.remove(id) {
             self.pending().users.insert(id);
         }
-    }
-
-    /// An object of a hot kind.
-    pub fn get<T: Hot>(&self, id: T::Id) -> Option<&Arc<T>> {
-        T::get(self, id)
     }
 
     pub(crate) fn tables(&self) -> &Tables {
@@ -325,66 +281,58 @@ impl Snapshot {
 
     /// A device.
     pub fn device(&self, id: DeviceId) -> Option<&Arc<Entry>> {
-        let slot = *self.slots.get(&id)?;
-        self.chunks.get(slot / SIZE)?.get(slot % SIZE)
+        self.devices.get(id)
     }
 
     /// A device by node key.
     pub fn device_by_node_key(&self, key: &NodeKey) -> Option<&Arc<Entry>> {
-        self.device(*self.by_node_key.get(key)?)
+        self.devices.by_node_key(key)
     }
 
     /// The devices of a machine key, by id.
     pub fn devices_by_machine_key(&self, key: MachineKey) -> impl Iterator<Item = &Arc<Entry>> {
-        self.by_machine_key
-            .range((key, DeviceId::MIN)..=(key, DeviceId::MAX))
-            .filter_map(|(_, id)| self.device(*id))
+        self.devices.by_machine_key(key)
     }
 
     /// A device by the first label of its name.
     pub fn device_by_name(&self, name: &str) -> Option<&Arc<Entry>> {
-        self.device(*self.by_name.get(name)?)
+        self.devices.by_name(name)
     }
 
     /// A device by its IPv4 address.
     pub fn device_by_ipv4(&self, address: Ipv4Addr) -> Option<&Arc<Entry>> {
-        self.device(*self.by_ipv4.get(&address)?)
+        self.devices.by_ipv4(address)
     }
 
     /// Spellings of a custom posture attribute's key, whatever its case, and the types of values that
     /// each has in the tailnet ([`bowline_model::device::AttributeValue::type_name`]). More than one
     /// of them only in a draft.
     pub fn attribute_uses(&self, key: &str) -> impl Iterator<Item = (&str, &'static str)> {
-        self.attributes.uses(key)
+        self.devices.attributes().uses(key)
     }
 
     /// All devices, by slot.
     pub fn devices(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.chunks
-            .iter()
-            .flat_map(|chunk| chunk.iter().map(|(_, entry)| entry))
+        self.devices.iter()
     }
 
     /// How many devices there are.
     pub fn device_count(&self) -> usize {
-        self.slots.len()
+        self.devices.len()
     }
 
     pub(crate) fn chunks(&self) -> &Vector<Arc<Chunk>> {
-        &self.chunks
+        self.devices.chunks()
     }
 
-    pub(crate) fn slot(&self, id: DeviceId) -> Option<usize> {
-        self.slots.get(&id).copied()
+    pub(crate) fn devices_by_slot(&self) -> &Devices {
+        &self.devices
     }
 
     /// Adds or replaces a device's record; its soft state stays (a new device starts offline).
     pub fn put_device(&mut self, device: Device) {
-        let live = self
-            .device(device.id)
-            .map(|entry| entry.live.clone())
-            .unwrap_or_default();
-        self.put(Arc::new(device), live);
+        self.pending().devices.insert(device.id);
+        self.devices.put(device);
     }
 
     /// Replaces a device's soft state.
@@ -394,101 +342,20 @@ impl Snapshot {
             if old.live.online != live.online && old.device.active_routes().next().is_some() {
                 self.pending().devices.insert(id);
             }
-            self.store(&old.device, &Arc::new(live));
+            self.devices.set_live(&old.device, live);
         }
     }
 
     /// Holds a device in the same place in memory as another state does, where both hold the same:
     /// comparing the two states then passes over it.
     pub fn share(&mut self, entry: &Arc<Entry>) {
-        let Some(&slot) = self.slots.get(&entry.device.id) else {
-            return;
-        };
-        let Some(chunk) = self.chunks.get(slot / SIZE) else {
-            return;
-        };
-        let is_same = |own: &Arc<Entry>| {
-            !Arc::ptr_eq(own, entry) && own.device == entry.device && own.live == entry.live
-        };
-        if chunk.get(slot % SIZE).is_some_and(is_same) && *self.suffix == *entry.suffix {
-            let with = chunk.with(slot % SIZE, Some(entry.clone()));
-            self.chunks.set(slot / SIZE, Arc::new(with));
-        }
-    }
-
-    fn put(&mut self, device: Arc<Device>, live: Arc<Live>) {
-        let id = device.id;
-        let old = self.device(id).cloned();
-        let attributes = old.as_ref().map(|old| &old.device.attributes);
-        self.attributes
-            .follow(attributes.unwrap_or(&BTreeMap::new()), &device.attributes);
-        if let Some(old) = &old {
-            self.unindex(&old.device, &device);
-        } else {
-            let slot = self.free.remove_min().unwrap_or(self.chunks.len() * SIZE);
-            self.slots.insert(id, slot);
-            if slot / SIZE == self.chunks.len() {
-                // The new chunk's other slots are free from now on.
-                self.chunks.push_back(Arc::default());
-                for other in slot + 1..self.chunks.len() * SIZE {
-                    self.free.insert(other);
-                }
-            }
-        }
-        self.by_node_key.insert(device.node_key, id);
-        self.by_machine_key.insert((device.machine_key, id));
-        self.by_name.insert(device.name.clone(), id);
-        self.by_ipv4.insert(device.ipv4, id);
-        self.pending().devices.insert(id);
-        self.store(&device, &live);
-    }
-
-    fn unindex(&mut self, old: &Device, new: &Device) {
-        // What another device has taken over meanwhile is that device's.
-        if old.node_key != new.node_key && self.by_node_key.get(&old.node_key) == Some(&old.id) {
-            self.by_node_key.remove(&old.node_key);
-        }
-        if old.machine_key != new.machine_key {
-            self.by_machine_key.remove(&(old.machine_key, old.id));
-        }
-        if old.name != new.name && self.by_name.get(&old.name) == Some(&old.id) {
-            self.by_name.remove(&old.name);
-        }
-        if old.ipv4 != new.ipv4 && self.by_ipv4.get(&old.ipv4) == Some(&old.id) {
-            self.by_ipv4.remove(&old.ipv4);
-        }
+        self.devices.share(entry);
     }
 
     /// Removes a device; its addresses and names are free again.
     pub fn remove_device(&mut self, id: DeviceId) {
-        let Some(entry) = self.device(id).cloned() else {
-            return;
-        };
-        let Some(slot) = self.slots.remove(&id) else {
-            return;
-        };
-        let device = &entry.device;
-        self.by_node_key.remove(&device.node_key);
-        self.by_machine_key.remove(&(device.machine_key, id));
-        self.by_name.remove(&device.name);
-        self.by_ipv4.remove(&device.ipv4);
-        self.attributes.follow(&device.attributes, &BTreeMap::new());
-        if let Some(chunk) = self.chunks.get(slot / SIZE) {
-            let without = chunk.with(slot % SIZE, None);
-            self.chunks.set(slot / SIZE, Arc::new(without));
-        }
-        self.free.insert(slot);
-        self.pending().devices.insert(id);
-    }
-
-    fn store(&mut self, device: &Arc<Device>, live: &Arc<Live>) {
-        let Some(&slot) = self.slots.get(&device.id) else {
-            return;
-        };
-        let entry = Entry::new(device.clone(), live.clone(), self.suffix.clone());
-        if let Some(chunk) = self.chunks.get(slot / SIZE) {
-            let with = chunk.with(slot % SIZE, Some(Arc::new(entry)));
-            self.chunks.set(slot / SIZE, Arc::new(with));
+        if self.devices.remove(id) {
+            self.pending().devices.insert(id);
         }
     }
 }

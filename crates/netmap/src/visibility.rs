@@ -4,53 +4,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use bowline_model::address::is_exit_route;
 use bowline_model::id::DeviceId;
 use bowline_policy::DeviceSet;
-use ipnet::IpNet;
 
 use crate::access::{Perspective, Special};
 use crate::chunk::{Entry, SIZE};
 use crate::snapshot::Snapshot;
+use crate::variant::Variant;
 
 /// The most views that one snapshot remembers; there is one for each class of devices.
 const REMEMBERED: usize = 4096;
-
-/// Whether a device can be shown to anybody: it waits for no approval.
-pub fn is_shown(entry: &Entry) -> bool {
-    entry.device.authorized
-}
-
-/// Whether a device sees its peers: it is approved and its key has not expired.
-pub fn sees_peers(entry: &Entry) -> bool {
-    entry.device.authorized && !entry.device.expired
-}
-
-/// How a peer is shown to a viewer, apart from what all viewers see alike.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Variant {
-    /// Without its IPv4 address.
-    pub without_ipv4: bool,
-    /// Its routes that the viewer is told of, sorted.
-    pub routes: Arc<[IpNet]>,
-}
-
-impl Variant {
-    /// Whether it is how most peers are shown.
-    pub fn is_plain(&self) -> bool {
-        !self.without_ipv4 && self.routes.is_empty()
-    }
-
-    /// The subnet routes among its routes.
-    pub fn subnets(&self) -> impl Iterator<Item = &IpNet> {
-        self.routes.iter().filter(|route| !is_exit_route(route))
-    }
-
-    /// Whether it is an exit node.
-    pub fn is_exit_node(&self) -> bool {
-        self.routes.iter().any(is_exit_route)
-    }
-}
 
 /// What all viewers of one perspective see of one snapshot.
 #[derive(Debug)]
@@ -116,7 +79,7 @@ impl View {
         Self {
             seen: access.visible_to(perspective.class),
             without_ipv4: perspective.without_ipv4,
-            special: access.special_of(perspective.class, viewer, snapshot),
+            special: access.special_of(perspective.class, viewer, snapshot.devices_by_slot()),
         }
     }
 }
@@ -126,7 +89,7 @@ impl Snapshot {
     pub(crate) fn perspective(&self, viewer: &Entry) -> Option<Perspective> {
         self.access()
             .perspective(viewer.device.id)
-            .filter(|_| sees_peers(viewer))
+            .filter(|_| viewer.sees_peers())
     }
 
     /// What a viewer sees, shared by all viewers of its class.
@@ -148,8 +111,8 @@ impl Snapshot {
 
     /// Whether one device is told of another.
     pub fn is_visible(&self, viewer: DeviceId, peer: DeviceId) -> bool {
-        let shown = self.device(peer).is_some_and(|entry| is_shown(entry));
-        let sees = self.device(viewer).is_some_and(|entry| sees_peers(entry));
+        let shown = self.device(peer).is_some_and(|entry| entry.is_shown());
+        let sees = self.device(viewer).is_some_and(|entry| entry.sees_peers());
         shown && sees && self.compiled().visible(viewer.get(), peer.get())
     }
 }

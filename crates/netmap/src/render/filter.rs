@@ -7,15 +7,14 @@ use bowline_wire::map_response::BASE_FILTER;
 use serde_json::json;
 
 use crate::chunk::Entry;
-use crate::full::push_json;
+use crate::json::push_json;
 use crate::snapshot::Snapshot;
-use crate::visibility;
 
 /// The rules of a device by the name of their part. Empty: it accepts nothing, because no rule
 /// lets anybody in, or because it waits for approval or its key has expired.
 pub(crate) fn parts(entry: &Entry, snapshot: &Snapshot) -> BTreeMap<String, Vec<FilterRule>> {
     let mut parts: BTreeMap<String, Vec<FilterRule>> = BTreeMap::new();
-    if !visibility::sees_peers(entry) {
+    if !entry.sees_peers() {
         return parts;
     }
     let access = snapshot.access();

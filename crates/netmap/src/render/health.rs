@@ -9,7 +9,7 @@ use bowline_wire::hostinfo::readable;
 use serde::Serialize;
 
 use crate::chunk::Entry;
-use crate::full::field;
+use crate::json::field;
 
 /// The most characters of names that a message has.
 const NAMES_MAX: usize = 200;

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use crate::chunk::Entry;
 use crate::snapshot::Snapshot;
-use crate::visibility;
 
 /// Clients ask for decisions over the connection that they have: the host in the address of a
 /// delegated decision is not looked up. Source: ts-go `ssh/tailssh/tailssh.go`.
@@ -13,7 +12,7 @@ const DECISIONS: &str = "https://unused";
 /// Whether a device is told who may open sessions on it: it lets sessions in, and peers reach it.
 /// For others the list would be long, and nothing to them.
 pub(crate) fn is_told(entry: &Entry) -> bool {
-    entry.device.facts.ssh && visibility::sees_peers(entry)
+    entry.device.facts.ssh && entry.sees_peers()
 }
 
 /// The policy as the client reads it.
