@@ -14,7 +14,7 @@ use bytes::Bytes;
 use imbl::ordmap::DiffItem;
 use jiff::Timestamp;
 
-use crate::access::Perspective;
+use crate::applied_policy::Perspective;
 use crate::chunk::{Chunk, Entry, SIZE};
 use crate::codec;
 use crate::full::{self, Viewer};
@@ -128,7 +128,7 @@ fn listed<T: Listed>(list: &[T], skip: u64) -> String {
 
 /// What a viewer that is at `from` must be told to be at `to`.
 ///
-/// `to` follows from `from` by changes, and both were settled ([`Snapshot::settle`]) before copies
+/// `to` follows from `from` by changes, and both had the policy applied ([`Snapshot::apply_policy`]) before copies
 /// were changed: as publications are.
 ///
 /// `Ok(None)`: nothing. `Err(Gone)`: the device is no longer in the tailnet.
@@ -206,7 +206,7 @@ fn own_part(
             .map(|user| user.role)
     };
     let id = viewer.device;
-    let (earlier, later) = (from.access(), to.access());
+    let (earlier, later) = (from.applied_policy(), to.applied_policy());
     let self_may_differ = !Arc::ptr_eq(old, new)
         || role(old, from) != role(new, to)
         || from.tailnet().name != to.tailnet().name
@@ -272,7 +272,7 @@ fn between(
     (from, saw): (&Snapshot, Perspective),
     (to, sees): (&Snapshot, Perspective),
 ) -> Arc<PeerDelta> {
-    let way = (from.publication, saw, sees);
+    let way = (from.revision, saw, sees);
     if let Ok(deltas) = to.shared.deltas.0.lock()
         && let Some(found) = deltas.get(&way)
     {

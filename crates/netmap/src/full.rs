@@ -15,7 +15,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::access::Perspective;
+use crate::applied_policy::Perspective;
 use crate::chunk::{Chunk, Entry, GroupKey, SIZE};
 use crate::codec;
 use crate::json::{field, push_json};

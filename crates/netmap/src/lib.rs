@@ -10,7 +10,7 @@
 //! per change and compressed once per change, encoding and group of viewers; a message is a list
 //! of such buffers ([`message`]). This crate never does IO, knows no async and reads no clock.
 
-mod access;
+mod applied_policy;
 mod attribute_index;
 pub mod chunk;
 mod codec;

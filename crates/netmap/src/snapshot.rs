@@ -20,7 +20,7 @@ use bowline_policy::{Compiled, Policy};
 use bowline_wire::derp_map::DerpMap;
 use imbl::{OrdMap, Vector};
 
-use crate::access::{self, Access, Pending};
+use crate::applied_policy::{self, AppliedPolicy, Pending};
 use crate::chunk::{Chunk, Entry};
 use crate::delta::SharedDeltas;
 use crate::devices::Devices;
@@ -34,8 +34,9 @@ use crate::visibility::SharedViews;
 pub struct Snapshot {
     /// Number of the last change that is in it; 0 before the first.
     pub seq: u64,
-    /// Number of this state in this process: soft state and time advance it too.
-    pub publication: u64,
+    /// Number of this state in this process: the writer raises it with every state that it publishes,
+    /// so that soft state and time advance it too.
+    pub revision: u64,
     tailnet: Arc<Tailnet>,
     dns: Arc<Dns>,
     policy: Arc<PolicyFile>,
@@ -46,10 +47,10 @@ pub struct Snapshot {
     unknown: OrdMap<ObjectId, Arc<Unknown>>,
     devices: Devices,
     /// What the policy makes of an earlier state, and what has changed since.
-    earlier: Arc<Access>,
+    earlier: Arc<AppliedPolicy>,
     pending: Pending,
     /// What it makes of this one, once somebody has asked.
-    access: OnceLock<Arc<Access>>,
+    applied: OnceLock<Arc<AppliedPolicy>>,
     pub(crate) shared: Shared,
 }
 
@@ -71,10 +72,13 @@ impl Snapshot {
     /// A tailnet without users, devices or credentials.
     pub fn new(tailnet: Tailnet, derp_map: Arc<DerpMap>) -> Self {
         let policy = PolicyFile::untouched();
-        let earlier = Arc::new(Access::new(access::parse(&policy), &derp_map));
+        let earlier = Arc::new(AppliedPolicy::new(
+            applied_policy::parse(&policy),
+            &derp_map,
+        ));
         Self {
             seq: 0,
-            publication: 0,
+            revision: 0,
             devices: Devices::new(&tailnet.dns_name),
             tailnet: Arc::new(tailnet),
             dns: Arc::default(),
@@ -85,7 +89,7 @@ impl Snapshot {
             unknown: OrdMap::new(),
             earlier,
             pending: Pending::default(),
-            access: OnceLock::new(),
+            applied: OnceLock::new(),
             shared: Shared::default(),
         }
     }
@@ -123,7 +127,7 @@ impl Snapshot {
 
     /// Replaces the policy file. One that cannot be read allows nothing.
     pub fn set_policy(&mut self, policy: PolicyFile) {
-        let read = access::parse(&policy);
+        let read = applied_policy::parse(&policy);
         self.policy = Arc::new(policy);
         self.pending().policy = Some(read);
     }
@@ -131,7 +135,7 @@ impl Snapshot {
     /// Replaces the policy file by one whose text has been read before.
     pub fn set_parsed_policy(&mut self, policy: PolicyFile, parsed: Arc<Policy>) {
         self.policy = Arc::new(policy);
-        self.pending().policy = Some(access::PolicyRead {
+        self.pending().policy = Some(applied_policy::PolicyRead {
             policy: parsed,
             fault: None,
         });
@@ -140,12 +144,12 @@ impl Snapshot {
     /// Why the policy file is not in force, in which case nothing is allowed: its text cannot be
     /// read, or it takes more work than a policy may.
     pub fn policy_fault(&self) -> Option<&str> {
-        self.access().fault().map(|fault| &**fault)
+        self.applied_policy().fault().map(|fault| &**fault)
     }
 
     /// The policy applied to this state.
     pub fn compiled(&self) -> &Compiled {
-        self.access().net()
+        self.applied_policy().net()
     }
 
     /// The policy applied to this state, for questions about people and the policy file alone:
@@ -153,7 +157,7 @@ impl Snapshot {
     /// that a batch of joins is still one change of the policy's sets.
     pub fn compiled_for_people(&self) -> &Compiled {
         let is_current = self.pending.users.is_empty() && self.pending.policy.is_none();
-        if self.access.get().is_none() && is_current {
+        if self.applied.get().is_none() && is_current {
             self.earlier.net()
         } else {
             self.compiled()
@@ -161,22 +165,22 @@ impl Snapshot {
     }
 
     /// Applies the policy to this state now, rather than when somebody asks first.
-    pub fn settle(&self) {
-        let _ = self.access();
+    pub fn apply_policy(&self) {
+        let _ = self.applied_policy();
     }
 
     /// Whether what the policy says of this state is what it said of `other`, one of the same
     /// history: no device or user that it looks at has changed in between.
     pub fn has_policy_state_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(self.access(), other.access())
+        Arc::ptr_eq(self.applied_policy(), other.applied_policy())
     }
 
-    pub(crate) fn access(&self) -> &Arc<Access> {
-        self.access.get_or_init(|| {
+    pub(crate) fn applied_policy(&self) -> &Arc<AppliedPolicy> {
+        self.applied.get_or_init(|| {
             if self.pending.is_empty() {
                 self.earlier.clone()
             } else {
-                let tailnet = access::Subject {
+                let tailnet = applied_policy::Subject {
                     users: &self.users,
                     devices: &self.devices,
                     relays: &self.derp_map,
@@ -188,8 +192,8 @@ impl Snapshot {
 
     /// What the policy is to look at again.
     fn pending(&mut self) -> &mut Pending {
-        if let Some(access) = self.access.take() {
-            self.earlier = access;
+        if let Some(applied) = self.applied.take() {
+            self.earlier = applied;
             self.pending = Pending::default();
         }
         &mut self.pending
@@ -197,7 +201,7 @@ impl Snapshot {
 
     /// The relays that devices are told of: the server's, and the policy's.
     pub fn derp_map(&self) -> &Arc<DerpMap> {
-        self.access().derp_map()
+        self.applied_policy().derp_map()
     }
 
     /// Replaces the server's relays.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bowline_model::id::DeviceId;
 use bowline_policy::DeviceSet;
 
-use crate::access::{Perspective, Special};
+use crate::applied_policy::{Perspective, Special};
 use crate::chunk::{Entry, SIZE};
 use crate::snapshot::Snapshot;
 use crate::variant::Variant;
@@ -75,11 +75,11 @@ impl View {
     }
 
     fn make(perspective: Perspective, viewer: DeviceId, snapshot: &Snapshot) -> Self {
-        let access = snapshot.access();
+        let policy = snapshot.applied_policy();
         Self {
-            seen: access.visible_to(perspective.class),
+            seen: policy.visible_to(perspective.class),
             without_ipv4: perspective.without_ipv4,
-            special: access.special_of(perspective.class, viewer, snapshot.devices_by_slot()),
+            special: policy.special_of(perspective.class, viewer, snapshot.devices_by_slot()),
         }
     }
 }
@@ -87,7 +87,7 @@ impl View {
 impl Snapshot {
     /// How a device sees others; `None`: it sees nobody.
     pub(crate) fn perspective(&self, viewer: &Entry) -> Option<Perspective> {
-        self.access()
+        self.applied_policy()
             .perspective(viewer.device.id)
             .filter(|_| viewer.sees_peers())
     }

@@ -93,7 +93,7 @@ impl Pending {
     }
 
     /// Whether the snapshot has every change of this device that was asked for before.
-    pub(crate) fn is_settled(&self, device: DeviceId) -> bool {
+    pub(crate) fn has_no_pending_reports(&self, device: DeviceId) -> bool {
         let counts = self.counts();
         counts.of_any == 0 && !counts.by_device.contains_key(&device)
     }

@@ -44,7 +44,7 @@ impl Engine {
             restore_presence(&mut snapshot, loaded, is_believed, self.0.clock.now());
             #[cfg(test)]
             crate::core::writer::panic_on_purpose(&snapshot);
-            snapshot.settle();
+            snapshot.apply_policy();
             Ok(snapshot)
         };
         catch_unwind(AssertUnwindSafe(make)).ok()

@@ -28,7 +28,7 @@ impl Engine {
     /// Starts the writer of a tailnet that was loaded or just made.
     pub(crate) fn add(&self, snapshot: Snapshot) {
         // Before the first copy: later states follow from this one.
-        snapshot.settle();
+        snapshot.apply_policy();
         let newest = snapshot
             .devices()
             .map(|entry| entry.device.id.get())
@@ -79,13 +79,13 @@ async fn publish(engine: Arc<Inner>, handle: Arc<Handle>) {
         let snapshot = handle.snapshot.load_full();
         let streams = u32::try_from(handle.publications.receiver_count()).unwrap_or(u32::MAX);
         let longest = (PER_STREAM * streams).min(LONGEST_INTERVAL).max(shortest);
-        let waiting = snapshot.publication.saturating_sub(told);
+        let waiting = snapshot.revision.saturating_sub(told);
         interval = if waiting >= STORM {
             (interval * 2).min(longest)
         } else {
             shortest
         };
-        told = snapshot.publication;
+        told = snapshot.revision;
         handle.publications.send_replace(snapshot);
         tokio::time::sleep(interval).await;
     }

@@ -277,8 +277,8 @@ impl Writer {
             }
             return;
         }
-        snapshot.publication = self.current.publication + 1;
-        snapshot.settle();
+        snapshot.revision = self.current.revision + 1;
+        snapshot.apply_policy();
         self.engine
             .directory
             .follow(&self.current, &snapshot, changes);

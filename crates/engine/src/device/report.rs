@@ -46,7 +46,7 @@ impl Engine {
         let Some(handle) = self.handle(tailnet) else {
             return;
         };
-        let is_settled = handle.pending.is_settled(device); // before the snapshot is looked at
+        let has_no_pending_reports = handle.pending.has_no_pending_reports(device); // before the snapshot is looked at
         let snapshot = handle.snapshot.load_full();
         // Clients repeat themselves often: most reports end here, unless an earlier report that
         // says otherwise may still be on its way.
@@ -56,7 +56,7 @@ impl Engine {
         let is_news = differs(&entry.device, &report).is_some()
             || live(&entry.live, &report).is_some()
             || may_have_refused(&snapshot, &entry.device, &report);
-        if is_settled && !is_news && !allowances(&handle).is_holding(device) {
+        if has_no_pending_reports && !is_news && !allowances(&handle).is_holding(device) {
             return;
         }
         let now = tokio::time::Instant::now();
@@ -104,14 +104,14 @@ impl Engine {
 
     async fn take_in(&self, handle: &Arc<Handle>, device: DeviceId, mut report: Report) {
         let tailnet = handle.id;
-        let is_settled = handle.pending.is_settled(device);
+        let has_no_pending_reports = handle.pending.has_no_pending_reports(device);
         let snapshot = handle.snapshot.load_full();
         let Some(entry) = snapshot.device(device) else {
             return;
         };
         self.note_shortened(tailnet, entry, &report);
         // What another report says of the host may be on its way: then the order counts.
-        let is_decided = !is_settled
+        let is_decided = !has_no_pending_reports
             || asks(&entry.device, &report)
             || may_have_refused(&snapshot, &entry.device, &report);
         let facts = report.hostinfo.take_if(|_| is_decided);

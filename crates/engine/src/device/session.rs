@@ -68,7 +68,7 @@ impl Stream {
                 changed = self.publications.changed() => {
                     changed.ok()?;
                     let snapshot = self.publications.borrow_and_update().clone();
-                    if snapshot.publication > seen.publication {
+                    if snapshot.revision > seen.revision {
                         return Some(snapshot);
                     }
                 }
@@ -195,10 +195,10 @@ impl Engine {
             publications,
         };
         // An older stream's end may be on its way to the snapshot: the draft knows better then.
-        let is_settled = handle.pending.is_settled(device);
+        let has_no_pending_reports = handle.pending.has_no_pending_reports(device);
         let entry = handle.snapshot.load().device(device).cloned();
         let is_known = entry.is_some_and(|entry| entry.live.online && entry.device.seen);
-        if !is_settled || !is_known {
+        if !has_no_pending_reports || !is_known {
             Self::soften(&handle, Some(device), move |draft| {
                 let Some(entry) = draft.view().device(device).cloned() else {
                     return;

@@ -26,7 +26,7 @@ async fn ten_devices_that_join_at_once_do_so_in_few_commits_and_publications() {
         "the first one alone at most: {}",
         after.seq - before.seq
     );
-    assert!(after.publication - before.publication <= 2);
+    assert!(after.revision - before.revision <= 2);
     let net = net.restart(SignedDuration::ZERO).await;
     assert_eq!(net.snapshot().device_count(), 10);
 }
@@ -107,7 +107,7 @@ async fn a_role_that_may_not_write_changes_nothing() {
         &[Scope::DEVICES_CORE],
         Right::WriteDevices,
     ));
-    let before = net.snapshot().publication;
+    let before = net.snapshot().revision;
     for refused in [
         net.engine.rename_device(&auditor, device, "x").await,
         net.engine.delete_device(&auditor, device).await,
@@ -116,7 +116,7 @@ async fn a_role_that_may_not_write_changes_nothing() {
     ] {
         assert!(matches!(refused, Err(Refusal::NotPermitted)), "{refused:?}");
     }
-    assert_eq!(net.snapshot().publication, before);
+    assert_eq!(net.snapshot().revision, before);
 }
 
 #[tokio::test]

@@ -52,8 +52,8 @@ async fn a_full_store_refuses_loses_nothing_and_recovers() {
         "a refusal stays one: {refused:?}"
     );
     assert_eq!(
-        net.snapshot().publication,
-        before.publication,
+        net.snapshot().revision,
+        before.revision,
         "nothing of it is seen"
     );
     assert_eq!(net.snapshot().device_count(), 1);

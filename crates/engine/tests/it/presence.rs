@@ -24,11 +24,11 @@ async fn a_reconnect_within_the_grace_period_changes_nothing_for_anybody() {
     let (device, witness) = (net.join(1).await, net.join(2).await);
     let (first, other) = (net.stream(device).await, net.stream(witness).await);
     net.settle().await;
-    let before = net.snapshot().publication;
+    let before = net.snapshot().revision;
     drop(first);
     let again = net.engine.open_stream(net.tailnet, device).await.unwrap();
     net.settle().await;
-    assert_eq!(net.snapshot().publication, before, "nobody is told of it");
+    assert_eq!(net.snapshot().revision, before, "nobody is told of it");
     // The other one leaves after it: when its grace is over, the first one's has been too.
     drop(other);
     until("the other is offline", || {
@@ -36,7 +36,7 @@ async fn a_reconnect_within_the_grace_period_changes_nothing_for_anybody() {
     })
     .await;
     assert!(net.is_online(device));
-    assert_eq!(net.snapshot().publication, before + 1);
+    assert_eq!(net.snapshot().revision, before + 1);
     assert_eq!(net.engine.stream_count(), 1);
     drop(again);
     until("it is offline", || (!net.is_online(device)).then_some(())).await;
@@ -134,11 +134,11 @@ async fn presence_survives_a_restart_and_ends_after_its_grace_for_who_does_not_r
     let net = net.restart(SignedDuration::from_secs(20)).await;
     assert!(net.is_online(back) && net.is_online(lost) && !net.is_online(away));
     assert_eq!(net.entry(back).live.endpoints, endpoints);
-    let before = net.snapshot().publication;
+    let before = net.snapshot().revision;
     let stream = net.engine.open_stream(net.tailnet, back).await.unwrap();
     net.settle().await;
     assert_eq!(
-        net.snapshot().publication,
+        net.snapshot().revision,
         before,
         "whoever returns causes no change for anybody"
     );
@@ -148,7 +148,7 @@ async fn presence_survives_a_restart_and_ends_after_its_grace_for_who_does_not_r
     .await;
     assert!(net.is_online(back));
     assert_eq!(
-        net.snapshot().publication,
+        net.snapshot().revision,
         before + 1,
         "all who did not return in one publication"
     );
@@ -220,7 +220,7 @@ async fn a_report_that_says_nothing_new_publishes_nothing() {
     };
     net.engine.report(net.tailnet, device, unknown).await;
     net.settle().await;
-    assert_eq!(net.snapshot().publication, before.publication);
+    assert_eq!(net.snapshot().revision, before.revision);
     drop(stream);
 }
 
@@ -228,11 +228,11 @@ async fn a_report_that_says_nothing_new_publishes_nothing() {
 async fn a_stream_that_only_watches_changes_nothing() {
     let net = Net::new().await;
     let device = net.join(1).await;
-    let before = net.snapshot().publication;
+    let before = net.snapshot().revision;
     let mut watcher = net.engine.watch(net.tailnet, device).unwrap();
     net.settle().await;
     assert!(!net.is_online(device) && !net.device(device).seen);
-    assert_eq!(net.snapshot().publication, before);
+    assert_eq!(net.snapshot().revision, before);
     // Nor does it take the place of the device's own stream, which it sees come.
     let stream = net.stream(device).await;
     let mut seen = watcher.first();

@@ -111,7 +111,7 @@ async fn refusals_publish_nothing() {
     let net = Net::new().await;
     let key = net.one_off().await;
     net.register(request(1, &key)).await;
-    let before = net.snapshot().publication;
+    let before = net.snapshot().revision;
     assert!(net.try_register(request(2, &key)).await.is_err());
     assert!(
         net.engine
@@ -124,7 +124,7 @@ async fn refusals_publish_nothing() {
             .is_err()
     );
     assert_eq!(
-        net.snapshot().publication,
+        net.snapshot().revision,
         before,
         "nobody is woken by what did not happen"
     );

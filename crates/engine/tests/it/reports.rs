@@ -55,7 +55,7 @@ async fn is_called(net: &Net, device: DeviceId, number: u32) {
 async fn a_device_that_changes_what_it_says_too_often_is_heard_later_and_at_last() {
     let net = strict().await;
     let (device, other) = (net.join(1).await, net.join(2).await);
-    let before = net.snapshot().publication;
+    let before = net.snapshot().revision;
     for number in 1..=200 {
         net.engine.report(net.tailnet, device, said(number)).await;
     }
@@ -65,7 +65,7 @@ async fn a_device_that_changes_what_it_says_too_often_is_heard_later_and_at_last
     assert_eq!(net.device(other).name, "name900");
     assert!(held(&net) >= 190);
     is_called(&net, device, 200).await;
-    let told = net.snapshot().publication - before;
+    let told = net.snapshot().revision - before;
     assert!(told < 20, "{told} publications");
     // Parts that are said apart come out together.
     for number in 201..210 {

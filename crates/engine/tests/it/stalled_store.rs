@@ -297,7 +297,7 @@ async fn what_is_published_around_a_commit_follows_from_what_was_told() {
             }
         }
         until("soft state is published", || {
-            (net.snapshot().publication > before.publication).then_some(())
+            (net.snapshot().revision > before.revision).then_some(())
         })
         .await;
         let between = net.snapshot();

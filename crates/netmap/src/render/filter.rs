@@ -17,11 +17,11 @@ pub(crate) fn parts(entry: &Entry, snapshot: &Snapshot) -> BTreeMap<String, Vec<
     if !entry.sees_peers() {
         return parts;
     }
-    let access = snapshot.access();
-    let rules = access.net().placed_filters_for(entry.device.id.get());
+    let policy = snapshot.applied_policy();
+    let rules = policy.net().placed_filters_for(entry.device.id.get());
     for (place, rule) in rules.unwrap_or_default() {
         parts
-            .entry(access.filter_name(place))
+            .entry(policy.filter_name(place))
             .or_default()
             .push(rule);
     }

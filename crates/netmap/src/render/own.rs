@@ -12,8 +12,8 @@ use crate::snapshot::Snapshot;
 /// not come back to it as changes.
 pub fn node(entry: &Entry, snapshot: &Snapshot) -> Node {
     let device = &entry.device;
-    let access = snapshot.access();
-    let addresses = node::addresses(device, access.without_ipv4().contains(&device.id));
+    let policy = snapshot.applied_policy();
+    let addresses = node::addresses(device, policy.without_ipv4().contains(&device.id));
     Node {
         machine: Some(device.machine_key),
         hostinfo: NodeHostinfo::Own(OwnHostinfo::of(&device.hostinfo)),
@@ -26,7 +26,7 @@ pub fn node(entry: &Entry, snapshot: &Snapshot) -> Node {
             .chain(device.active_routes())
             .copied()
             .collect(),
-        primary_routes: access.net().primary_routes(device.id.get()),
+        primary_routes: policy.net().primary_routes(device.id.get()),
         addresses,
         ..node::base(device, &entry.live, &entry.suffix)
     }

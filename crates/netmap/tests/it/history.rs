@@ -364,14 +364,14 @@ impl History {
     pub(crate) fn play(&self) -> (Vec<Snapshot>, World) {
         let mut world = World::new(self.devices);
         // Snapshots that are published have the policy applied, and each follows from the last.
-        world.snapshot.settle();
+        world.snapshot.apply_policy();
         let mut snapshots = vec![world.snapshot.clone()];
         for group in &self.groups {
             for step in group {
                 world.apply(step);
             }
-            world.snapshot.publication += 1;
-            world.snapshot.settle();
+            world.snapshot.revision += 1;
+            world.snapshot.apply_policy();
             snapshots.push(world.snapshot.clone());
         }
         (snapshots, world)

@@ -126,7 +126,7 @@ fn a_user_that_is_gone_is_not_found_and_leaves_its_login_to_others() {
     body["id"] = 2009.into();
     objects.read(&mut state, 2009, &body.to_string()).unwrap();
     objects.remove(&mut state, 2001);
-    state.settle();
+    state.apply_policy();
     let found = state.user_by_login("ann@example.com").unwrap();
     assert_eq!((found.id.get(), state.user_count()), (2009, 1));
 }

@@ -183,11 +183,11 @@ pub(crate) fn snapshot(devices: u64) -> Snapshot {
 
 /// A changed copy with the next publication number.
 pub(crate) fn next(snapshot: &Snapshot, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
-    snapshot.settle();
+    snapshot.apply_policy();
     let mut next = snapshot.clone();
-    next.publication += 1;
+    next.revision += 1;
     change(&mut next);
-    next.settle();
+    next.apply_policy();
     next
 }
 

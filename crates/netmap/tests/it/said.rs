@@ -156,7 +156,7 @@ fn everybody_reads(change: impl Fn(&mut Device, &mut Live)) {
                 advance(&mut told, viewer, from, to).unwrap();
                 let whole = client(viewer, to);
                 // What is no longer said, a client may go on knowing: its home, when it was seen.
-                if to.publication > from.publication {
+                if to.revision > from.revision {
                     assert_eq!(told.state(), whole.state(), "viewer {number}");
                 }
             }

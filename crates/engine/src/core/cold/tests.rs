@@ -61,7 +61,7 @@ async fn a_cold_object_is_read_from_the_store_and_is_in_no_snapshot() {
     // The change has a number, and no stream is woken by it.
     let after = net.engine.snapshot(tailnet).unwrap();
     assert_eq!(after.seq, before.seq + 1);
-    assert_eq!(after.publication, before.publication);
+    assert_eq!(after.revision, before.revision);
 
     let id = made.id;
     write(&net, move |draft| {

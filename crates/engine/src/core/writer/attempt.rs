@@ -48,7 +48,7 @@ impl Writer {
         }
         #[cfg(test)]
         tests::panic_on_purpose(snapshot);
-        snapshot.settle();
+        snapshot.apply_policy();
         let _ = self.due.plan(snapshot, changes);
     }
 

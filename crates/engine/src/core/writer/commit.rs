@@ -271,7 +271,7 @@ impl Writer {
         if self.report_at.is_none() && !self.reported.is_empty() {
             self.report_at = Some(Instant::now() + super::REPORT_DELAY);
         }
-        if self.current.publication != base.publication {
+        if self.current.revision != base.revision {
             // Others were told of soft state meanwhile, and what they are told next must follow from
             // that. What the policy says of two states can be compared only where one was made from
             // the other, or under two policies.

@@ -93,8 +93,8 @@ async fn reload(engine: &Arc<Inner>, handle: &Handle) -> Result<Arc<Snapshot>, S
         for entry in published.devices() {
             state.set_live(entry.device.id, (*entry.live).clone());
         }
-        state.publication = published.publication + 1;
-        state.settle();
+        state.revision = published.revision + 1;
+        state.apply_policy();
         let changes = Changes::all_of(&published, &state);
         engine.directory.follow(&published, &state, &changes);
         let is_good = |key| {

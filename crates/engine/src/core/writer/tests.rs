@@ -175,7 +175,7 @@ async fn a_change_of_soft_state_that_panics_leaves_the_others() {
         Engine::soften(&handle, Some(id), change).await;
     }
     net.engine.tick().await;
-    assert!(handle.pending.is_settled(id));
+    assert!(handle.pending.has_no_pending_reports(id));
     let snapshot = net.engine.snapshot(tailnet).unwrap();
     assert_eq!(snapshot.device(id).unwrap().live.home_derp, 3);
 }
@@ -365,7 +365,7 @@ async fn a_writer_that_dies_is_noticed_and_starts_again_from_what_is_stored() {
         .unwrap();
     let snapshot = net.engine.snapshot(tailnet).unwrap();
     assert_eq!(snapshot.device(id).unwrap().device.name, "after");
-    assert!(handle.pending.is_settled(id));
+    assert!(handle.pending.has_no_pending_reports(id));
 }
 
 #[tokio::test]
@@ -424,7 +424,7 @@ async fn objects_that_swap_their_names_are_found_by_them_after_a_rebase() {
     for (number, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
         store(&mut base, number, name);
     }
-    base.settle();
+    base.apply_policy();
     let id = |number| DeviceId::new(number).unwrap();
     let mut published = base.clone();
     published.set_live(
@@ -434,7 +434,7 @@ async fn objects_that_swap_their_names_are_found_by_them_after_a_rebase() {
             ..Live::default()
         },
     );
-    published.settle();
+    published.apply_policy();
     let mut committed = base.clone();
     // A goes to a name that becomes free, and so on round; D goes, and E takes D's name.
     for (number, name) in [(1, "x"), (2, "y"), (3, "b"), (1, "c"), (2, "a")] {
@@ -449,7 +449,7 @@ async fn objects_that_swap_their_names_are_found_by_them_after_a_rebase() {
             ..Live::default()
         },
     );
-    committed.settle();
+    committed.apply_policy();
     let mut changes = crate::core::draft::Changes::default();
     for number in 1..=5 {
         changes.touch::<bowline_model::device::Device>(id(number));

@@ -62,7 +62,7 @@ pub(crate) struct Perspective {
 /// A policy applied to a snapshot. The numbers say at which change something was touched last, for
 /// comparing two states of one lineage; in another lineage all may differ.
 #[derive(Debug)]
-pub(crate) struct Access {
+pub(crate) struct AppliedPolicy {
     net: Compiled,
     /// Why the policy file is not in force, and nothing is allowed.
     fault: Option<Arc<str>>,
@@ -85,7 +85,7 @@ pub(crate) struct Access {
 /// Peers that a class of viewers is shown in another way than most, by slot.
 pub(crate) type Special = BTreeMap<usize, Variant>;
 
-impl Clone for Access {
+impl Clone for AppliedPolicy {
     fn clone(&self) -> Self {
         let visible = self.visible.lock().map(|known| known.clone());
         let special = self.special.lock().map(|known| known.clone());
@@ -156,11 +156,11 @@ fn closed() -> Arc<Policy> {
     }
 }
 
-impl Access {
+impl AppliedPolicy {
     /// A policy on an empty tailnet.
     pub(crate) fn new(read: PolicyRead, relays: &Arc<DerpMap>) -> Self {
         let (net, fault) = compile(&read.policy, &Topology::default());
-        let mut access = Self {
+        let mut applied = Self {
             names: Arc::new(FilterNames::default().follow(net.rule_prints())),
             net,
             fault: read.fault.or(fault),
@@ -176,8 +176,8 @@ impl Access {
             visible: Mutex::default(),
             special: Mutex::default(),
         };
-        access.combine_relays(relays);
-        access
+        applied.combine_relays(relays);
+        applied
     }
 
     /// The state after what is pending.
