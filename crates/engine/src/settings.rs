@@ -3,12 +3,65 @@
 pub mod clock;
 
 use bowline_model::audit::Target;
+use bowline_model::requirement::{Field, Need};
+use bowline_model::right::Right;
+use bowline_model::scope::Scope;
 use bowline_model::tailnet::{Settings, Tailnet};
 use serde_json::json;
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::Refusal;
+
+/// The settings as the API names them, each with what is needed to see it. Source: official OpenAPI
+/// document, `getTailnetSettings` and `TailnetSettings`.
+pub const SHOWN_SETTINGS: &[Field] = &[
+    field("aclsExternallyManagedOn", READ_POLICY),
+    field("aclsExternalLink", READ_POLICY),
+    field("devicesApprovalOn", READ),
+    field("devicesAutoUpdatesOn", READ),
+    field("devicesKeyDurationDays", READ),
+    field("usersApprovalOn", READ),
+    field("usersRoleAllowedToJoinExternalTailnets", READ),
+    field("networkFlowLoggingOn", READ_FLOW_LOGS),
+    field("regionalRoutingOn", READ),
+    field("postureIdentityCollectionOn", READ),
+    field("httpsEnabled", READ_HTTPS),
+];
+
+/// The settings as the API names them, each with what is needed to change it. Source: official
+/// OpenAPI document, `updateTailnetSettings`; `docs/protocol/api-behaviour.md`, sections 4.3 and 5.9.
+pub const CHANGED_SETTINGS: &[Field] = &[
+    field("aclsExternallyManagedOn", WRITE_POLICY),
+    field("aclsExternalLink", WRITE_POLICY),
+    field("devicesApprovalOn", WRITE),
+    field("devicesAutoUpdatesOn", WRITE),
+    field("devicesKeyDurationDays", WRITE),
+    field("usersApprovalOn", WRITE_USER_APPROVAL),
+    field("usersRoleAllowedToJoinExternalTailnets", WRITE),
+    field("networkFlowLoggingOn", WRITE_FLOW_LOGS),
+    field("regionalRoutingOn", WRITE),
+    field("postureIdentityCollectionOn", WRITE),
+    field("httpsEnabled", WRITE_HTTPS),
+];
+
+const fn field(name: &'static str, need: Need) -> Field {
+    Field { name, need }
+}
+
+const fn need(scopes: &'static [Scope], right: Right) -> Need {
+    Need { scopes, right }
+}
+
+const READ: Need = need(&[Scope::FEATURE_SETTINGS_READ], Right::ReadSettings);
+const READ_POLICY: Need = need(&[Scope::POLICY_FILE_READ], Right::ReadSettings);
+const READ_FLOW_LOGS: Need = need(&[Scope::LOGS_NETWORK_READ], Right::ReadSettings);
+const READ_HTTPS: Need = need(&[Scope::NETWORKING_SETTINGS_READ], Right::ReadSettings);
+const WRITE: Need = need(&[Scope::FEATURE_SETTINGS], Right::WriteSettings);
+const WRITE_POLICY: Need = need(&[Scope::POLICY_FILE], Right::WritePolicyFile);
+const WRITE_USER_APPROVAL: Need = need(&[Scope::FEATURE_SETTINGS], Right::WriteUserApproval);
+const WRITE_FLOW_LOGS: Need = need(&[Scope::LOGS_NETWORK], Right::WriteFlowLogging);
+const WRITE_HTTPS: Need = need(&[Scope::NETWORKING_SETTINGS], Right::WriteNetwork);
 
 /// A change of a tailnet's settings. Absent: unchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,5 +140,23 @@ impl Engine {
             Ok(new)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_shown_and_changed_by_a_need_of_its_own() {
+        let names = |fields: &[Field]| fields.iter().map(|field| field.name).collect::<Vec<_>>();
+        assert_eq!(names(SHOWN_SETTINGS), names(CHANGED_SETTINGS));
+        let edit = SettingsEdit {
+            device_approval_on: Some(true),
+            devices_key_duration_days: Some(1),
+        };
+        for name in edit.fields() {
+            assert!(names(CHANGED_SETTINGS).contains(&name), "{name}");
+        }
     }
 }

@@ -142,7 +142,11 @@ pub(crate) fn check_session(
         Principal::User { id, role, .. } => {
             matches!(role, Role::Owner | Role::Admin)
                 && source.registered_by != Some(*id)
-                && user.is_none_or(|user| check(view, actor, user).is_ok())
+                && match user {
+                    Some(user) => check(view, actor, user).is_ok(),
+                    // Of a tagged device: it acts for its tags, and no rank is above theirs.
+                    None => true,
+                }
         }
         Principal::Operator => true,
         // Only a person can say who sits in front of a device.
