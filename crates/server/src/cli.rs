@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod api;
+mod backup;
 mod clock;
 mod config;
 mod connect;
@@ -12,6 +13,8 @@ mod lifetime;
 mod login;
 mod output;
 mod policy;
+mod progress;
+mod restore;
 mod secret_key;
 mod ssh;
 mod tailnet;
@@ -100,6 +103,29 @@ be examined.
 Example, before a backup is trusted:
   bowline doctor --json")]
     Doctor(ServeFlags),
+    /// Back up the database, while the server runs
+    #[command(after_help = "\
+The backup is one file with everything in the database but the sealing key: keep a copy of that \
+apart from it. Either engine writes it and either reads it, so that a backup and a restore move a \
+server from SQLite to PostgreSQL or back. FILE has its name when it is whole and on the disk, and \
+not before. The server need not run, and nothing waits for the backup.
+
+Examples, the second for a place elsewhere:
+  bowline backup /var/backups/bowline-$(date +%F)
+  bowline backup - | ssh backups.example.com 'cat > bowline-backup'")]
+    Backup(backup::Args),
+    /// Restore a backup into an empty data directory or database
+    #[command(after_help = "\
+All of FILE is verified before anything is written, and a server finds the database when it is \
+whole, and not before. No server may run on the data directory meanwhile, and the former server \
+must not run afterwards. Bring the sealing key along: the file seal.key of the former data directory \
+goes into the new one, or is named by the setting seal.key_file. Without it a restore is refused, \
+and says what would be lost.
+
+Examples, the second to move a server to PostgreSQL:
+  bowline restore --check /var/backups/bowline-2026-12-01
+  bowline restore bowline-backup --data new-data --database postgres://bowline@db/bowline")]
+    Restore(restore::Args),
     /// Users: create, list
     User(Through<user::Command>),
     /// API access tokens: create, list, revoke
@@ -254,6 +280,20 @@ fn run(cli: Cli) -> Result<u8> {
             let loaded = load(&common, ServeFlags::default())?;
             make_private();
             runtime()?.block_on(init::run(&loaded, &arguments, common.json))
+        }
+        Command::Backup(arguments) => {
+            let loaded = load(&common, arguments.database.clone().into())?;
+            make_private();
+            let runtime = runtime()?;
+            let outcome = runtime.block_on(backup::run(&loaded, &arguments, common.json));
+            // One that was interrupted may still be reading the database.
+            runtime.shutdown_timeout(LAST_WORK);
+            return outcome;
+        }
+        Command::Restore(arguments) => {
+            let loaded = load(&common, arguments.database.clone().into())?;
+            make_private();
+            runtime()?.block_on(restore::run(&loaded, &arguments, common.json))
         }
         Command::Config(flags) => config::run(&load(&common, flags)?, common.json),
         Command::User(Through { target, command }) => {

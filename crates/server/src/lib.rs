@@ -26,6 +26,7 @@ mod memory;
 pub mod open;
 mod pages;
 pub mod relay;
+mod sealkey;
 pub mod serve;
 pub mod signals;
 pub mod telemetry;

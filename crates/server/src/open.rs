@@ -19,12 +19,15 @@ pub const NOISE_SECRET: &str = "noise";
 pub const SQLITE_FILE: &str = "bowline.db";
 
 /// The key of the secrets in the database.
-const SEAL_FILE: &str = "seal.key";
+pub(crate) const SEAL_FILE: &str = "seal.key";
 /// File for the first token where there is no terminal to print it on.
 pub const TOKEN_FILE: &str = "first-token";
+/// Marks a directory into which a backup is being restored. A restore that was killed leaves it.
+pub(crate) const RESTORING: &str = "restoring";
 /// What a server leaves in its data directory. Where one of these is, there was a server before,
 /// and a new one is not made beside it in silence.
-const TRACES: [&str; 5] = [
+const TRACES: [&str; 6] = [
+    RESTORING,
     SEAL_FILE,
     SQLITE_FILE,
     "bowline.db-wal",
@@ -73,10 +76,7 @@ pub async fn open(settings: &Settings, purpose: Purpose) -> Result<Opened> {
         );
     }
     let data = DataDir::open(path)?;
-    let url = match &settings.database.url {
-        DatabaseUrl::Sqlite => StoreUrl::Sqlite(data.join(SQLITE_FILE)),
-        DatabaseUrl::Postgres(url) => StoreUrl::Postgres(url.expose().to_owned()),
-    };
+    let url = store_url(settings);
     let connections = match url {
         StoreUrl::Sqlite(_) => 2,
         StoreUrl::Postgres(_) => usize::try_from(settings.database.connections.get()).unwrap_or(10),
@@ -105,6 +105,23 @@ pub async fn open(settings: &Settings, purpose: Purpose) -> Result<Opened> {
         store,
         sealer,
     })
+}
+
+/// Where the settings say that the database is.
+pub(crate) fn store_url(settings: &Settings) -> StoreUrl {
+    match &settings.database.url {
+        DatabaseUrl::Sqlite => StoreUrl::Sqlite(settings.server.data.join(SQLITE_FILE)),
+        DatabaseUrl::Postgres(url) => StoreUrl::Postgres(url.expose().to_owned()),
+    }
+}
+
+/// A restore was killed before anything of it could be found.
+fn unfinished(data: &Path) -> String {
+    format!(
+        "a restore into {} did not come to its end, and nothing of it was kept; run bowline restore \
+         again, or make a new server with bowline init",
+        data.display()
+    )
 }
 
 /// What a server left in a directory, in the order of [`TRACES`]. A database file without a byte in
@@ -140,6 +157,9 @@ fn beside(error: OpenError, traces: &[&str], settings: &Settings) -> anyhow::Err
     let Some(trace) = traces.first().filter(|_| is_gone) else {
         return error.into();
     };
+    if *trace == RESTORING {
+        return anyhow!(unfinished(&settings.server.data));
+    }
     let data = settings.server.data.display();
     let is_postgres = matches!(settings.database.url, DatabaseUrl::Postgres(_));
     let why = if is_postgres && traces.contains(&SQLITE_FILE) {
@@ -163,11 +183,20 @@ async fn sealer(
     settings: &Settings,
     purpose: Purpose,
 ) -> Result<Sealer> {
+    let is_used = store.secret(Owner::Server, NOISE_SECRET).await?.is_some()
+        || !store.tailnets().await?.is_empty();
+    let restoring = data.join(RESTORING);
+    if restoring.exists() {
+        if !is_used && purpose != Purpose::Init {
+            bail!(unfinished(&settings.server.data));
+        }
+        // It was killed after the last of it was written.
+        std::fs::remove_file(&restoring)
+            .with_context(|| format!("cannot remove {}", restoring.display()))?;
+    }
     if let Some(key) = &settings.seal.key {
         return Sealer::new(key.expose()).context("the setting seal.key is not a seal key");
     }
-    let is_used = store.secret(Owner::Server, NOISE_SECRET).await?.is_some()
-        || !store.tailnets().await?.is_empty();
     let path = data.join(SEAL_FILE);
     if is_used && !path.exists() {
         bail!(

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::file::{Backup, SealedSecret};
+pub use self::file::{Backup, SealedSecret, secrets};
 pub use self::lines::backup;
 pub(crate) use self::lines::{Lines, Stopped};
 

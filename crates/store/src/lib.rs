@@ -47,7 +47,7 @@ mod url;
 
 pub use batch::{AuditRow, Batch, Delete, Put, SecretRow};
 pub use bowline_model::kind::{Column, Kind};
-pub use dump::{About, Backup, Header, Origin, Progress, SealedSecret, Summary, backup};
+pub use dump::{About, Backup, Header, Origin, Progress, SealedSecret, Summary, backup, secrets};
 pub use error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
 pub use examine::{Examination, Finding, examine};
 pub use job::{Again, Claim, JobRow, Waiting};

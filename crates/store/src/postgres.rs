@@ -36,6 +36,7 @@ use crate::options::Options;
 use crate::owner::Owner;
 use crate::prune::Prune;
 use crate::row::{CatchUp, Change, Loaded, Presence, Row};
+use crate::table::{Table, Value};
 use crate::text::{TextRow, TextVersion};
 use fail::Failure;
 use lease::Lease;
@@ -52,6 +53,11 @@ pub(crate) async fn examine(url: &str) -> Result<Examination, OpenError> {
 /// Hands every row of a database to `lines`, beside whoever uses it.
 pub(crate) async fn dump(url: &str, lines: Lines) -> Result<(), TransferError> {
     transfer::dump(url, lines).await
+}
+
+/// The rows of a small table, beside whoever uses the database.
+pub(crate) async fn rows(url: &str, table: &Table) -> Result<Vec<Vec<Value>>, TransferError> {
+    transfer::rows(url, table).await
 }
 
 /// A PostgreSQL database, used by this process alone.

@@ -31,6 +31,7 @@ use crate::options::Options;
 use crate::owner::Owner;
 use crate::prune::Prune;
 use crate::row::{CatchUp, Change, Loaded, Presence, Row};
+use crate::table::{Table, Value};
 use crate::text::{TextRow, TextVersion};
 use keeper::Keeper;
 use read::Readers;
@@ -50,6 +51,16 @@ pub(crate) async fn examine(path: &Path) -> Result<Examination, OpenError> {
 pub(crate) async fn dump(path: &Path, lines: Lines) -> Result<(), TransferError> {
     let path = path.to_owned();
     let task = tokio::task::spawn_blocking(move || transfer::dump(&path, lines));
+    task.await.map_err(std::io::Error::other)?
+}
+
+/// The rows of a small table, beside whoever has the file open.
+pub(crate) async fn rows(
+    path: &Path,
+    table: &'static Table,
+) -> Result<Vec<Vec<Value>>, TransferError> {
+    let path = path.to_owned();
+    let task = tokio::task::spawn_blocking(move || transfer::rows(&path, table));
     task.await.map_err(std::io::Error::other)?
 }
 

@@ -3,10 +3,10 @@
 use std::io::Write as _;
 
 use anyhow::Result;
-use bowline_store::{Examination, StoreUrl, examine};
+use bowline_store::{Examination, examine};
 
-use crate::config::{DatabaseUrl, Loaded};
-use crate::open::SQLITE_FILE;
+use crate::config::Loaded;
+use crate::open::store_url;
 
 /// Exit code when the database is not sound.
 const UNSOUND: u8 = 1;
@@ -18,12 +18,7 @@ pub(super) const NOT_DONE: u8 = 2;
 /// # Errors
 /// When it cannot be looked at, or standard output is closed.
 pub(super) async fn run(loaded: &Loaded, is_json: bool) -> Result<u8> {
-    let settings = &loaded.settings;
-    let url = match &settings.database.url {
-        DatabaseUrl::Sqlite => StoreUrl::Sqlite(settings.server.data.join(SQLITE_FILE)),
-        DatabaseUrl::Postgres(url) => StoreUrl::Postgres(url.expose().to_owned()),
-    };
-    let found = examine(&url).await?;
+    let found = examine(&store_url(&loaded.settings)).await?;
     let mut out = std::io::stdout().lock();
     if is_json {
         writeln!(out, "{}", json(&found))?;

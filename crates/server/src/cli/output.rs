@@ -117,7 +117,8 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-fn relative(seconds: i64) -> String {
+/// A time so many seconds from now: `in 89 days`, `3 hours ago`.
+pub(super) fn relative(seconds: i64) -> String {
     let (unit, size) = match seconds.abs() {
         0..60 => ("second", 1),
         60..3600 => ("minute", 60),

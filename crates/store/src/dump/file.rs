@@ -15,6 +15,8 @@ use crate::error::TransferError;
 use crate::migrate;
 use crate::owner::Owner;
 use crate::table::{self, Table, Value};
+use crate::url::StoreUrl;
+use crate::{postgres, sqlite};
 
 /// How a zstd frame begins.
 const ZSTD: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
@@ -32,7 +34,7 @@ pub struct Backup {
     secrets: Vec<SealedSecret>,
 }
 
-/// A secret in a backup.
+/// A secret in a database or a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedSecret {
     /// Whose it is.
@@ -41,6 +43,36 @@ pub struct SealedSecret {
     pub name: String,
     /// What the sealing key opens.
     pub sealed: Vec<u8>,
+}
+
+impl SealedSecret {
+    fn of(table: &Table, row: &[Value]) -> Self {
+        let value = |column| table.value(row, column);
+        let owner = value("tailnet").map_or(0, Value::integer).cast_unsigned();
+        Self {
+            owner: Owner::try_from(owner).unwrap_or(Owner::Server),
+            name: value("name").map_or("", Value::text).to_owned(),
+            sealed: value("sealed").map_or(&[][..], Value::bytes).to_vec(),
+        }
+    }
+}
+
+/// The sealed secrets of a database, read beside whoever uses it.
+///
+/// # Errors
+/// Those of a backup.
+pub async fn secrets(url: &StoreUrl) -> Result<Vec<SealedSecret>, TransferError> {
+    let Some(table) = table::find("secrets") else {
+        return Ok(Vec::new());
+    };
+    let rows = match url {
+        StoreUrl::Sqlite(path) => sqlite::rows(path, table).await?,
+        StoreUrl::Postgres(url) => postgres::rows(url, table).await?,
+    };
+    Ok(rows
+        .iter()
+        .map(|row| SealedSecret::of(table, row))
+        .collect())
 }
 
 /// What reading a line at a time comes upon.
@@ -77,13 +109,7 @@ impl Backup {
         let mut secrets = Vec::new();
         let read = read(&file, progress, |table, row| {
             if table.name == "secrets" {
-                let value = |column| table.value(&row, column);
-                let owner = value("tailnet").map_or(0, Value::integer);
-                secrets.push(SealedSecret {
-                    owner: Owner::try_from(owner.cast_unsigned()).map_err(io::Error::other)?,
-                    name: value("name").map_or("", Value::text).to_owned(),
-                    sealed: value("sealed").map_or(&[][..], Value::bytes).to_vec(),
-                });
+                secrets.push(SealedSecret::of(table, &row));
             }
             Ok(())
         });

@@ -22,6 +22,22 @@ const ANSWER: Duration = Duration::from_mins(1);
 
 /// Hands every row of a database to `lines`, all of one moment, beside whoever uses it.
 pub(super) async fn dump(url: &str, lines: Lines) -> Result<(), TransferError> {
+    let client = beside_others(url).await?;
+    dump_rows(&client, lines)
+        .await
+        .map_err(|failure| Error::from(failure).into())
+}
+
+/// The rows of a small table, beside whoever uses the database.
+pub(super) async fn rows(url: &str, table: &Table) -> Result<Vec<Vec<Value>>, TransferError> {
+    let client = beside_others(url).await?;
+    let rows = answer(client.query_typed(&table.select, &[])).await;
+    let rows = rows.and_then(|rows| rows.iter().map(|row| record(table, row)).collect());
+    rows.map_err(|failure| Error::from(failure).into())
+}
+
+/// A connection to a database that this program can back up.
+async fn beside_others(url: &str) -> Result<Client, TransferError> {
     let connector = Connector::new(url)?;
     let (client, _) = connector.connect().await.map_err(fail::opening)?;
     match open::look(&client, &connector, Opening::Existing).await {
@@ -31,9 +47,7 @@ pub(super) async fn dump(url: &str, lines: Lines) -> Result<(), TransferError> {
     }
     let found = open::newest_migration(&client).await;
     dump::refuse_other_schema(found.map_err(fail::opening)?)?;
-    dump_rows(&client, lines)
-        .await
-        .map_err(|failure| Error::from(failure).into())
+    Ok(client)
 }
 
 async fn dump_rows(client: &Client, mut lines: Lines) -> Result<(), Failure> {

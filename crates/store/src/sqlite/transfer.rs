@@ -20,12 +20,29 @@ type Sql<T> = Result<T, rusqlite::Error>;
 
 /// Hands every row of a database to `lines`, all of one moment, beside whoever has it open.
 pub(super) fn dump(path: &Path, lines: Lines) -> Result<(), TransferError> {
+    let conn = beside_others(path)?;
+    dump_rows(&conn, lines).map_err(|error| Error::from(Lost::new(error, &conn)).into())
+}
+
+/// The rows of a small table, beside whoever has the database open.
+pub(super) fn rows(path: &Path, table: &Table) -> Result<Vec<Vec<Value>>, TransferError> {
+    let conn = beside_others(path)?;
+    let read = || -> Sql<Vec<Vec<Value>>> {
+        let mut statement = conn.prepare(&table.select)?;
+        let rows = statement.query_map([], |row| record(table, row))?;
+        rows.collect()
+    };
+    read().map_err(|error| Error::from(Lost::new(error, &conn)).into())
+}
+
+/// Opens a database that this program can back up.
+fn beside_others(path: &Path) -> Result<Connection, TransferError> {
     open::look(path, Opening::Existing)?;
     let conn = attach(path)?;
     open::refuse_foreign(&conn, path)?;
     let found = open::newest_migration(&conn).map_err(|error| fail::opening(error, path))?;
     dump::refuse_other_schema(found)?;
-    dump_rows(&conn, lines).map_err(|error| Error::from(Lost::new(error, &conn)).into())
+    Ok(conn)
 }
 
 /// A connection for reading, which a server may join or leave meanwhile.
