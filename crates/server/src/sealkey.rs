@@ -69,8 +69,8 @@ pub(crate) fn find(settings: &Settings) -> Result<Option<FoundKey>> {
 
 /// What a key opens.
 pub(crate) struct Opens {
-    /// Names of the secrets that it does not open, for people.
-    pub(crate) closed: Vec<String>,
+    /// The secrets that it does not open.
+    pub(crate) closed: Vec<SealedSecret>,
     /// The public Noise key of the server, as clients know it.
     pub(crate) noise_key: Option<String>,
 }
@@ -84,7 +84,11 @@ impl Opens {
         };
         for secret in secrets {
             let opened = key.and_then(|key| {
-                let SealedSecret { owner, name, sealed } = secret;
+                let SealedSecret {
+                    owner,
+                    name,
+                    sealed,
+                } = secret;
                 key.sealer.open(*owner, name, sealed).ok()
             });
             match opened {
@@ -92,7 +96,7 @@ impl Opens {
                     opens.noise_key = noise_key(&plain);
                 }
                 Some(_) => {}
-                None => opens.closed.push(name(secret)),
+                None => opens.closed.push(secret.clone()),
             }
         }
         opens
@@ -105,18 +109,10 @@ fn noise_key(secret: &[u8]) -> Option<String> {
     Some(MachineKey::from_bytes(public)?.to_string())
 }
 
-/// What a person calls a secret.
-fn name(secret: &SealedSecret) -> String {
-    match secret.owner {
-        Owner::Server => secret.name.clone(),
-        Owner::Tailnet(id) => format!("{} of {}", secret.name, id.stable()),
-    }
-}
-
 /// The names of secrets in one line: those of the server, and how many there are of others.
 pub(crate) fn names(secrets: &[SealedSecret]) -> String {
     let own = secrets.iter().filter(|one| one.owner == Owner::Server);
-    let mut names: Vec<String> = own.map(name).collect();
+    let mut names: Vec<String> = own.map(|one| one.name.clone()).collect();
     let others = secrets.len() - names.len();
     if others > 0 {
         names.push(format!("{others} of tailnets"));

@@ -33,6 +33,22 @@ const FORMAT: u32 = 1;
 /// A row of a backup on its way into a database, with the table that it belongs to.
 pub(crate) type Record = (&'static Table, Vec<Value>);
 
+/// Rows that travel together, and the bytes in them, are not more than this: memory is bounded
+/// whatever the rows hold.
+const TOGETHER: usize = 256;
+const TOGETHER_BYTES: usize = 1024 * 1024;
+
+/// Bytes that the values of a row take.
+pub(crate) fn weight(row: &[Value]) -> usize {
+    row.iter()
+        .map(|value| match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Null | Value::Integer(_) | Value::Flag(_) => 8,
+        })
+        .sum()
+}
+
 /// The first line of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {

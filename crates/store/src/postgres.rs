@@ -384,7 +384,7 @@ impl Postgres {
 
     pub(crate) async fn restore(
         &self,
-        records: mpsc::Receiver<Option<Record>>,
+        records: mpsc::Receiver<Option<Vec<Record>>>,
     ) -> Result<(), TransferError> {
         transfer::restore(&self.inner, records).await
     }

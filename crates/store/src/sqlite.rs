@@ -369,7 +369,7 @@ impl Sqlite {
 
     pub(crate) async fn restore(
         &self,
-        records: tokio::sync::mpsc::Receiver<Option<Record>>,
+        records: tokio::sync::mpsc::Receiver<Option<Vec<Record>>>,
     ) -> Result<(), TransferError> {
         self.writer
             .write(true, move |conn| transfer::restore(conn, records))

@@ -339,7 +339,7 @@ impl Store {
         with_secrets: bool,
         progress: Arc<Progress>,
     ) -> Result<(), TransferError> {
-        let (sender, records) = mpsc::channel(256);
+        let (sender, records) = mpsc::channel(4);
         let send = backup.send(with_secrets, progress, sender);
         let write = async { on_engine!(self, engine => engine.restore(records).await) };
         let (sent, written) = tokio::join!(send, write);

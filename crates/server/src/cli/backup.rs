@@ -122,7 +122,7 @@ async fn write<W: Write + Send + 'static>(
 struct Key {
     found: Option<FoundKey>,
     secrets: Vec<SealedSecret>,
-    closed: Vec<String>,
+    closed: Vec<SealedSecret>,
 }
 
 /// What the backup says of itself, and whether its secrets can be opened.

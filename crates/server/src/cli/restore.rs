@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use bowline_engine::{Clock as _, Random as _, SystemClock, SystemRandom};
-use bowline_store::{Backup, Opening, Options, Progress, Store, StoreUrl};
+use bowline_store::{Backup, Opening, Options, Progress, SealedSecret, Store, StoreUrl};
 use serde_json::{Value, json};
 
 use super::backup::{DatabaseFlag, contents};
@@ -214,7 +214,7 @@ async fn fill(
 struct Told<'a> {
     backup: &'a Backup,
     key: Option<&'a FoundKey>,
-    closed: &'a [String],
+    closed: &'a [SealedSecret],
     settings: &'a Settings,
 }
 
@@ -266,7 +266,7 @@ impl Told<'_> {
             "{key} these secrets of the backup: {}.{which}\nWithout them the server has another \
              identity: clients that run do not know its new key until they are restarted, and what \
              it had of others (such as webhooks' secrets) must be set again.",
-            self.closed.join(", ")
+            sealkey::names(self.closed)
         )
     }
 
@@ -282,15 +282,20 @@ impl Told<'_> {
 
     fn json(&self, file: &Path) -> Value {
         let summary = self.backup.summary();
-        let secrets = self.backup.secrets().iter();
+        let names = |secrets: &[SealedSecret]| -> Vec<String> {
+            secrets
+                .iter()
+                .map(|secret| format!("{}: {}", secret.owner, secret.name))
+                .collect()
+        };
         json!({
             "file": file.display().to_string(),
             "backup": self.backup.header(),
             "bytes": summary.bytes,
             "rows": summary.rows,
             "tables": summary.tables,
-            "secrets": secrets.map(|secret| &secret.name).collect::<Vec<_>>(),
-            "secretsClosed": self.closed,
+            "secrets": names(self.backup.secrets()),
+            "secretsClosed": names(self.closed),
         })
     }
 }

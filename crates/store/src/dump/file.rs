@@ -10,7 +10,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::{FORMAT, Header, Progress, Record, Section, Summary, end};
+use super::{
+    FORMAT, Header, Progress, Record, Section, Summary, TOGETHER, TOGETHER_BYTES, end, weight,
+};
 use crate::error::TransferError;
 use crate::migrate;
 use crate::owner::Owner;
@@ -140,26 +142,37 @@ impl Backup {
         &self.secrets
     }
 
-    /// Reads the file again and hands its rows on: `Some` each, then `None` when all have come and
-    /// the file was still whole. When the channel closes without `None`, nothing may be kept.
+    /// Reads the file again and hands its rows on: `Some` with a few at a time, then `None` when all
+    /// have come and the file was still whole. When the channel closes without `None`, nothing may
+    /// be kept.
     pub(crate) async fn send(
         &self,
         with_secrets: bool,
         progress: Arc<Progress>,
-        records: mpsc::Sender<Option<Record>>,
+        records: mpsc::Sender<Option<Vec<Record>>>,
     ) -> Result<(), TransferError> {
         let file = self.file.try_clone()?;
         let task = tokio::task::spawn_blocking(move || {
+            let mut together = Vec::new();
+            let mut bytes = 0;
             let sent = read(&file, &progress, |table, row| {
                 if table.name == "secrets" && !with_secrets {
                     return Ok(());
                 }
-                let sent = records.blocking_send(Some((table, row)));
+                bytes += weight(&row);
+                together.push((table, row));
+                if together.len() < TOGETHER && bytes < TOGETHER_BYTES {
+                    return Ok(());
+                }
+                bytes = 0;
+                let sent = records.blocking_send(Some(std::mem::take(&mut together)));
                 sent.map_err(|_| Stop::Taken)
             });
             match sent {
                 Ok(_) => {
-                    let _ = records.blocking_send(None);
+                    for last in [Some(together), None] {
+                        let _ = records.blocking_send(last);
+                    }
                     Ok(())
                 }
                 // The database has its own error.

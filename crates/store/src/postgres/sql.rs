@@ -27,8 +27,6 @@ pub(super) const BEGIN_DUMP: &str = "\
     SET LOCAL idle_in_transaction_session_timeout = 0; \
     SET LOCAL statement_timeout = 0";
 pub(super) const DUMP_CURSOR: &str = "DECLARE backup NO SCROLL CURSOR FOR";
-/// A row may have a body of a megabyte.
-pub(super) const DUMP_FETCH: &str = "FETCH FORWARD 128 FROM backup";
 pub(super) const DUMP_CLOSE: &str = "CLOSE backup";
 /// For a write that waits for something else than the database.
 pub(super) const PATIENT: &str = "SET LOCAL idle_in_transaction_session_timeout = '5min'";

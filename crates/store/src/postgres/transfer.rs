@@ -15,8 +15,11 @@ use crate::error::{Condition, Error, OpenError, TransferError, Trouble};
 use crate::options::Opening;
 use crate::table::{self, Table, Type, Value};
 
-/// Records that are written in one round trip.
-const PIPELINE: usize = 256;
+/// Rows that are read in the first round trip of a table, and at most.
+const FETCH: (usize, usize) = (16, 1024);
+/// Bytes that a round trip shall bring: fewer rows the next time where it brought more, and more
+/// where it brought much less.
+const FETCH_BYTES: usize = 1024 * 1024;
 /// How long the database may take for the next rows of a backup.
 const ANSWER: Duration = Duration::from_mins(1);
 
@@ -58,16 +61,27 @@ async fn dump_rows(client: &Client, mut lines: Lines) -> Result<(), Failure> {
         }
         // In portions: the rows of a table need not fit into memory, and a reader of the backup
         // that is slow does not stop the server's answer halfway, which it would end.
-        answer(client.batch_execute(&format!("{} {}", sql::DUMP_CURSOR, table.select))).await?;
+        let cursor = format!("{} {}", sql::DUMP_CURSOR, table.select);
+        answer(client.batch_execute(&cursor)).await?;
+        let mut count = FETCH.0;
         loop {
-            let rows = answer(client.query_typed(sql::DUMP_FETCH, &[])).await?;
+            let fetch = format!("FETCH FORWARD {count} FROM backup");
+            let rows = answer(client.query_typed(&fetch, &[])).await?;
             if rows.is_empty() {
                 break;
             }
+            let mut bytes = 0;
             for row in rows {
-                if let Err(Stopped) = lines.put(&record(table, &row)?).await {
+                let row = record(table, &row)?;
+                bytes += dump::weight(&row);
+                if let Err(Stopped) = lines.put(&row).await {
                     return Ok(());
                 }
+            }
+            if bytes > FETCH_BYTES {
+                count = (count / 2).max(1);
+            } else if bytes < FETCH_BYTES / 4 {
+                count = (count * 2).min(FETCH.1);
             }
         }
         answer(client.batch_execute(sql::DUMP_CLOSE)).await?;
@@ -112,7 +126,7 @@ fn value(row: &Row, index: usize, kind: Type) -> Result<Value, Failure> {
 /// Writes every record into an empty database.
 pub(super) async fn restore(
     inner: &Inner,
-    mut records: mpsc::Receiver<Option<Record>>,
+    mut records: mpsc::Receiver<Option<Vec<Record>>>,
 ) -> Result<(), TransferError> {
     let mut session = inner.begin_write().await?;
     // The next rows may be slow to come from the disk that the backup is on.
@@ -123,19 +137,17 @@ pub(super) async fn restore(
             return Err(TransferError::NotEmpty);
         }
     }
-    let mut done = false;
-    while !done {
-        let mut group = Vec::with_capacity(PIPELINE);
-        while group.len() < PIPELINE && !done {
-            match records.recv().await {
-                Some(Some(record)) => group.push(record),
-                Some(None) => done = true,
-                None => return Err(TransferError::Stopped),
+    loop {
+        match records.recv().await {
+            // In one round trip.
+            Some(Some(together)) => {
+                let steps: Vec<_> = together.iter().map(insert).collect();
+                for result in session.run(None, &steps).await? {
+                    result.map_err(Failure::from)?;
+                }
             }
-        }
-        let steps: Vec<_> = group.iter().map(insert).collect();
-        for result in session.run(None, &steps).await? {
-            result.map_err(Failure::from)?;
+            Some(None) => break,
+            None => return Err(TransferError::Stopped),
         }
     }
     Ok(session.commit().await?)

@@ -122,7 +122,7 @@ fn wrong_type(index: usize, found: SqlType) -> rusqlite::Error {
 /// Writes every record into an empty database.
 pub(super) fn restore(
     conn: &Connection,
-    mut records: mpsc::Receiver<Option<Record>>,
+    mut records: mpsc::Receiver<Option<Vec<Record>>>,
 ) -> Sql<Result<(), TransferError>> {
     for table in table::tables() {
         if conn.query_row(&table.is_used, [], |row| row.get(0))? {
@@ -131,9 +131,11 @@ pub(super) fn restore(
     }
     loop {
         match records.blocking_recv() {
-            Some(Some((table, row))) => {
-                conn.prepare_cached(&table.insert)?
-                    .execute(rusqlite::params_from_iter(&row))?;
+            Some(Some(together)) => {
+                for (table, row) in together {
+                    conn.prepare_cached(&table.insert)?
+                        .execute(rusqlite::params_from_iter(&row))?;
+                }
             }
             Some(None) => return Ok(Ok(())),
             None => return Ok(Err(TransferError::Stopped)),
