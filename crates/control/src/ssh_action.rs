@@ -59,7 +59,7 @@ pub(crate) async fn handle(
     };
     let action = match engine.ssh_answer(session, value("code")).await {
         None => {
-            let text = "the server is stopping; ask again";
+            let text = "the server cannot say now; ask again";
             return text_response(StatusCode::SERVICE_UNAVAILABLE, text);
         }
         Some(SshAnswer::Accept) => SshAction::accept(),

@@ -2,80 +2,46 @@
 //!
 //! Source: `docs/protocol/control-protocol.md`, sections 4.4 and 4.5. Until people can sign in, somebody with
 //! the right to change devices confirms with the code that the device's user was shown. What waits
-//! belongs to no tailnet yet: whoever confirms takes the device into theirs.
+//! belongs to no tailnet yet: whoever confirms takes the device into theirs. It is a record of the
+//! server, so that a restart changes nothing for anybody who waits.
 
 pub mod ssh_check;
+mod waiting;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bowline_admission::{networks, share};
-use bowline_model::audit::Target;
-use bowline_model::device::{Device, HostFacts};
-use bowline_model::id::{DeviceId, TailnetId, UserId};
+use bowline_model::audit::{ActorRef, Target};
+use bowline_model::device::Device;
+use bowline_model::id::{DeviceId, TailnetId, UserId, WaitingLoginId};
 use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::kind::Stored as _;
 use bowline_model::principal::Principal;
+use bowline_model::record::Body;
 use bowline_model::user::Status;
+use bowline_model::waiting::{CodeOf, LoginOutcome, LoginRequest, WaitingLogin};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Column;
-use ipnet::IpNet;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
-use crate::core::waiting::{Entrant, Limits, Waiting, WaitingRoom};
+use crate::core::server::room::Waits as _;
+use crate::core::server::state::ServerState;
 use crate::device::tag;
 use crate::people::acting;
 use crate::registration::admit::{Admission, Asking, Continued, admit, continued, granted};
 use crate::registration::{Registration, RegistrationRefused};
+use waiting::{Stopping, Wait};
 
-/// How long a login waits.
-const LIFETIME: SignedDuration = SignedDuration::from_hours(1);
-/// The most that wait at once.
-const LIMIT: usize = 2048;
-/// The most of them from one IPv4 address or IPv6 /64: an office may be behind it. A /56 has twice
-/// as many, a /48 four times.
-const LIMIT_PER_SOURCE: usize = 128;
-/// The most of one machine key. Clients have one; a few more for those that have begun anew.
-const LIMIT_PER_MACHINE: usize = 4;
 /// The most bytes of tags that are kept for a device that has proved nothing.
 const TAGS_LIMIT: usize = 16 * 1024;
 
 /// Refusal of a login that is confirmed for nobody. The command line adds how to name a user.
 pub const NAME_A_USER: &str = "the device is new here: name the user whose device it is to be";
-
-pub(crate) type Logins = WaitingRoom<(MachineKey, NodeKey), Arc<Asked>, LoginState, CountedBy>;
-
-/// What a device asked for, and from where. The same asked from elsewhere is the same.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    request: Arc<Registration>,
-    source: IpAddr,
-}
-
-impl PartialEq for Asked {
-    fn eq(&self, other: &Self) -> bool {
-        self.request == other.request
-    }
-}
-
-/// What logins that wait are counted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum CountedBy {
-    Network(IpNet),
-    Machine(MachineKey),
-}
-
-fn room() -> Logins {
-    WaitingRoom::new(Limits {
-        requests: LIMIT,
-        lifetime: LIFETIME,
-        one_follower: true,
-    })
-}
 
 /// A login that somebody waits for.
 #[derive(Debug, Clone)]
@@ -130,46 +96,34 @@ pub enum Followed {
     Stopping,
 }
 
-impl From<Waiting<Arc<Asked>, LoginState>> for Login {
-    fn from(waiting: Waiting<Arc<Asked>, LoginState>) -> Self {
-        Self {
-            code: waiting.code,
-            request: waiting.subject.request.clone(),
-            source: waiting.subject.source,
-            since: waiting.since,
-            expires: waiting.expires,
-            state: waiting.outcome.unwrap_or(LoginState::Waiting),
-        }
-    }
-}
-
-/// Forgets logins whose time is over.
-pub(crate) fn sweep(engine: &Engine) {
-    engine.logins_room().sweep(engine.now());
-}
-
 impl Engine {
-    fn logins_room(&self) -> Arc<Logins> {
-        self.0.memory.get(room)
-    }
-
     /// How many devices wait for somebody to say whose they are.
     pub fn logins_waiting(&self) -> usize {
-        self.logins_room().count(self.now())
+        let state = self.0.server.state();
+        let waiting = state.logins.all(self.now());
+        waiting.filter(|login| login.outcome.is_none()).count()
     }
 
     /// Whether a machine has a device in any tailnet, or waits for its login.
-    pub fn knows_machine(&self, key: bowline_model::key::MachineKey) -> bool {
-        self.has_device(key) || self.logins_room().counts(&CountedBy::Machine(key))
+    pub fn knows_machine(&self, key: MachineKey) -> bool {
+        self.has_device(key) || {
+            let state = self.0.server.state();
+            let first = (key, NodeKey::MIN);
+            let from = state.logins.keys_from(first, self.now());
+            from.take_while(|login| login.request.machine_key == key)
+                .any(|login| login.outcome.is_none())
+        }
     }
 
     /// Begins an interactive login; its code. The same request asked again has the same code; one
     /// of the same device that asks for anything else ends the one before. `source`: where the
     /// request came from.
     ///
+    /// It is stored when this returns: a restart of the server changes nothing for the device.
+    ///
     /// # Errors
-    /// When the device tells too much of itself to keep.
-    pub fn begin_login(
+    /// When the device tells too much of itself to keep, or nothing can be stored.
+    pub async fn begin_login(
         &self,
         request: Registration,
         source: IpAddr,
@@ -180,39 +134,50 @@ impl Engine {
         if tags.sum::<usize>() > TAGS_LIMIT {
             return Err(RegistrationRefused::HostinfoTooLarge);
         }
-        let request = Registration {
-            hostinfo: bowline_netmap::render::node::peers_part(&request.hostinfo),
-            facts: HostFacts {
-                advertised_routes: Vec::new(),
-                ..request.facts
-            },
-            ..request
-        };
-        Ok(self.begin(Arc::new(request), source))
+        let mut request = waiting::kept(request);
+        request.hostinfo = bowline_netmap::render::node::peers_part(&request.hostinfo);
+        request.facts.advertised_routes.clear();
+        self.begin(request, source).await
     }
 
-    fn begin(&self, request: Arc<Registration>, source: IpAddr) -> String {
-        // Behind a proxy on this machine that nobody trusts is everybody: one source among others,
-        // but one without a limit of its own.
-        let is_everybody =
-            source.to_canonical().is_loopback() && !self.settings().loopback_is_a_source;
-        let limit = |network: &IpNet| {
-            if is_everybody {
-                return usize::MAX;
-            }
-            share(network, LIMIT_PER_SOURCE)
-        };
-        let entrant = Entrant {
-            key: (request.machine_key, request.node_key),
-            path: networks(source)
-                .map(|network| (CountedBy::Network(network), limit(&network)))
-                .collect(),
-            asker: Some((CountedBy::Machine(request.machine_key), LIMIT_PER_MACHINE)),
-            subject: Arc::new(Asked { request, source }),
-            shared: true,
-        };
-        self.logins_room()
-            .enter(self.now(), &*self.0.random, entrant)
+    async fn begin(
+        &self,
+        request: LoginRequest,
+        source: IpAddr,
+    ) -> Result<String, RegistrationRefused> {
+        let state = self.0.server.state();
+        if let Some(login) = asked_before(&state, &request, self.now()) {
+            return Ok(state.code(CodeOf::Login(login)).to_string());
+        }
+        let is_everybody = waiting::is_everybody(source, self.settings().loopback_is_a_source);
+        let id: Result<_, StoreFailure> = self
+            .write_server(ActorRef::System, move |draft| {
+                let now = draft.now();
+                if let Some(login) = asked_before(draft.view(), &request, now) {
+                    return Ok(login);
+                }
+                // What somebody was shown under a code is what they decide about: one that asks for
+                // anything else, or for the same after a decision, gets another.
+                let key = (request.machine_key, request.node_key);
+                let former = draft.view().logins.by_key(&key, now).map(|login| login.id);
+                if let Some(former) = former {
+                    draft.remove::<WaitingLogin>(former.get());
+                }
+                let id = WaitingLoginId::new(draft.new_id());
+                let id = id.ok_or(StoreFailure::Defect("ran out of ids"))?;
+                let login = WaitingLogin {
+                    id,
+                    request: request.clone(),
+                    source,
+                    since: now,
+                    expires: now + waiting::LOGIN_LIFETIME,
+                    outcome: None,
+                };
+                draft.enter(login, &waiting::logins(is_everybody));
+                Ok(id)
+            })
+            .await;
+        Ok(state.code(CodeOf::Login(id?)).to_string())
     }
 
     /// Waits until a login is decided about. Only the device that began it learns anything; where
@@ -227,77 +192,103 @@ impl Engine {
         source: IpAddr,
     ) -> Result<Followed, RegistrationRefused> {
         let key = (request.machine_key, request.node_key);
-        let followed = self
-            .logins_room()
-            .follow(self.now(), code, |own| *own == key);
-        let Some(mut following) = followed else {
-            return self.begin_login(request, source).map(Followed::Begun);
+        let own = self.waiting_login(code);
+        let own = own.filter(|login| login.record.key() == key);
+        let follow = own.and_then(|login| {
+            let wait = Wait {
+                kind: WaitingLogin::KIND,
+                number: login.record.id.get(),
+                expires: login.record.expires,
+                alone: true,
+            };
+            let changes = self.begin_to_wait(&wait)?;
+            Some((login, wait, changes))
+        });
+        let Some((login, wait, changes)) = follow else {
+            return self.begin_login(request, source).await.map(Followed::Begun);
         };
-        // For as long as it waits there is one copy of what it asked, in the room.
+        // For as long as it waits there is one copy of what it asked, in the state.
         drop(request);
-        let outcome = self
-            .outcome(&mut following.outcome, following.expires)
-            .await;
-        let expires = following.expires;
-        let again = || {
-            Ok(Followed::Begun(
-                self.begin(following.subject.request.clone(), source),
-            ))
+        let id = login.record.id;
+        let decided = |state: &ServerState| {
+            let login = state.logins.get(id, self.now())?;
+            match self.login_state(&login.record) {
+                LoginState::Waiting => None,
+                decided => Some(decided),
+            }
+        };
+        let outcome = self.decision(&wait, changes, decided).await;
+        let again = async || {
+            let begun = self.begin(login.record.request.clone(), source).await;
+            begun.map(Followed::Begun)
         };
         match outcome {
             Ok(Some(LoginState::Confirmed { tailnet, device })) => {
                 // It may have been deleted since: then it starts again.
                 match self.find_device(&key.1) {
                     Some(_) => Ok(Followed::In { tailnet, device }),
-                    None => again(),
+                    None => again().await,
                 }
             }
             Ok(Some(LoginState::Refused)) => Ok(Followed::Refused),
-            Ok(Some(LoginState::Waiting) | None) if self.logins_room().has(self.now(), &key) => {
-                Ok(Followed::Replaced)
+            Ok(Some(LoginState::Waiting) | None) => {
+                let state = self.0.server.state();
+                if state.logins.by_key(&key, self.now()).is_some() {
+                    Ok(Followed::Replaced)
+                } else if self.now() < wait.expires {
+                    // Others took its place. To begin anew at once would take that of the next one,
+                    // and so round and round; its user is told instead.
+                    Err(RegistrationRefused::TooManyLogins)
+                } else {
+                    again().await
+                }
             }
-            // Others took its place. To begin anew at once would take that of the next one, and so
-            // round and round; its user is told instead.
-            Ok(Some(LoginState::Waiting) | None) if self.now() < expires => {
-                Err(RegistrationRefused::TooManyLogins)
-            }
-            Ok(Some(LoginState::Waiting) | None) => again(),
             Err(Stopping) => Ok(Followed::Stopping),
         }
     }
 
-    /// Waits for a decision; `None` when nobody decides in time.
-    pub(crate) async fn outcome<O: Clone>(
-        &self,
-        outcome: &mut tokio::sync::watch::Receiver<Option<O>>,
-        expires: Timestamp,
-    ) -> Result<Option<O>, Stopping> {
-        let stop = self.ending();
-        loop {
-            if let Some(decided) = outcome.borrow_and_update().clone() {
-                return Ok(Some(decided));
+    fn waiting_login(&self, code: &str) -> Option<Arc<Body<WaitingLogin>>> {
+        let state = self.0.server.state();
+        state.logins.by_code(code, self.now()).cloned()
+    }
+
+    /// What became of a login. Where its device is in, somebody has confirmed it, although the server
+    /// may have been stopped before it could note that.
+    fn login_state(&self, login: &WaitingLogin) -> LoginState {
+        match login.outcome {
+            Some(LoginOutcome::Confirmed { tailnet, device }) => {
+                LoginState::Confirmed { tailnet, device }
             }
-            let left = expires.duration_since(self.now());
-            let Ok(left) = std::time::Duration::try_from(left) else {
-                return Ok(None);
-            };
-            if left.is_zero() {
-                return Ok(None);
-            }
-            tokio::select! {
-                () = stop.cancelled() => return Err(Stopping),
-                changed = outcome.changed() => if changed.is_err() {
-                    // Forgotten; what was decided just before still counts.
-                    return Ok(outcome.borrow().clone());
-                },
-                () = tokio::time::sleep(left) => {}
-            }
+            Some(LoginOutcome::Refused) => LoginState::Refused,
+            None => match self.find_device(&login.request.node_key) {
+                Some((tailnet, _, entry))
+                    if entry.device.machine_key == login.request.machine_key
+                        && !entry.device.expired =>
+                {
+                    let device = entry.device.id;
+                    LoginState::Confirmed { tailnet, device }
+                }
+                _ => LoginState::Waiting,
+            },
+        }
+    }
+
+    fn shown(&self, state: &ServerState, login: &WaitingLogin) -> Login {
+        Login {
+            code: state.code(CodeOf::Login(login.id)).to_string(),
+            request: Arc::new(waiting::registration(&login.request)),
+            source: login.source,
+            since: login.since,
+            expires: login.expires,
+            state: self.login_state(login),
         }
     }
 
     /// A login by its code, for whoever was shown it.
     pub fn login(&self, code: &str) -> Option<Login> {
-        self.logins_room().get(self.now(), code).map(Login::from)
+        let state = self.0.server.state();
+        let login = state.logins.by_code(code, self.now())?;
+        Some(self.shown(&state, &login.record))
     }
 
     /// Logins that wait, the oldest first. The operator sees all; others those by which a device of
@@ -310,10 +301,14 @@ impl Engine {
         actor.check()?;
         let snapshot = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
         let sees_all = matches!(actor.principal, Principal::Operator) || self.tailnets().len() == 1;
-        let is_wanted =
-            |asked: &Arc<Asked>| sees_all || logs_in_again(&snapshot, &asked.request).is_some();
-        let waiting = self.logins_room().list(self.now(), is_wanted);
-        Ok(waiting.into_iter().map(Login::from).collect())
+        let is_wanted = |login: &&WaitingLogin| {
+            let request = &login.request;
+            let old = || known_again(&snapshot, request.machine_key, request.old_node_key);
+            (sees_all || old().is_some()) && self.login_state(login) == LoginState::Waiting
+        };
+        let state = self.0.server.state();
+        let waiting = state.logins.all(self.now()).filter(is_wanted);
+        Ok(waiting.map(|login| self.shown(&state, login)).collect())
     }
 
     /// Lets a device in that waits. `user` is a login name or an id. Absent: the user of the device
@@ -336,13 +331,13 @@ impl Engine {
     ) -> Result<DeviceId, Refusal> {
         actor.check()?;
         tag::check_count(tags.as_deref().unwrap_or_default())?;
-        let waiting = self.login(code);
-        let waiting = waiting.filter(|login| login.state == LoginState::Waiting);
-        let waiting = waiting.ok_or(Refusal::NotFound)?;
-        let user = self.who(actor, user, &waiting.request)?;
+        let waiting = self.waiting_login(code);
+        let waiting = waiting.filter(|login| login.record.outcome.is_none());
+        let request = &waiting.ok_or(Refusal::NotFound)?.record.request;
+        let user = self.who(actor, user, &waiting::registration(request))?;
         // The draft knows this tailnet alone. Looked at afterwards as well: the device may come in
         // elsewhere at this moment, and then the database refuses it here.
-        let node_key = waiting.request.node_key;
+        let node_key = request.node_key;
         let is_elsewhere = || {
             let known = self.find_device(&node_key);
             known.is_some_and(|(tailnet, _, _)| tailnet != actor.tailnet)
@@ -398,22 +393,61 @@ impl Engine {
     where
         F: FnMut(&mut Draft<'_>, &Registration) -> Result<LoginState, Refusal> + Send + 'static,
     {
-        let logins = self.logins_room();
-        let request = logins.claim(self.now(), code).ok_or(Refusal::NotFound)?;
-        let (engine, actor, code) = (self.clone(), actor.clone(), code.to_owned());
+        let login = self.waiting_login(code).ok_or(Refusal::NotFound)?;
+        let id = login.record.id;
+        let claim = self.0.server.claim(WaitingLogin::KIND, id.get());
+        let claim = claim.ok_or(Refusal::NotFound)?;
+        // Whoever decided before may have been done just now.
+        let login = self.waiting_login(code).ok_or(Refusal::NotFound)?;
+        if login.record.outcome.is_some() {
+            return Err(Refusal::NotFound);
+        }
+        let (engine, actor) = (self.clone(), actor.clone());
         let work = async move {
+            let _claim = claim;
+            let request = waiting::registration(&login.record.request);
             let decided = engine
-                .write(&actor, move |draft| decide(draft, &request.request))
-                .await;
-            let outcome = decided.as_ref().ok().copied();
-            engine.logins_room().settle(engine.now(), &code, outcome);
-            decided
+                .write(&actor, move |draft| decide(draft, &request))
+                .await?;
+            let noted = engine.note_outcome(id, decided).await;
+            match decided {
+                // The device is in, and whoever waits for it finds that.
+                LoginState::Confirmed { .. } => {
+                    if let Err(error) = noted {
+                        tracing::debug!(%error, "could not note that a login was confirmed");
+                        engine.0.server.wake(WaitingLogin::KIND, id.get());
+                    }
+                }
+                LoginState::Refused | LoginState::Waiting => noted?,
+            }
+            Ok(decided)
         };
         self.0
             .tasks
             .spawn(work)
             .await
             .map_err(|_| Refusal::from(StoreFailure::Stopping))?
+    }
+
+    /// Notes what became of a login, for who asks again: the decision itself is in the tailnet.
+    async fn note_outcome(
+        &self,
+        id: WaitingLoginId,
+        decided: LoginState,
+    ) -> Result<(), StoreFailure> {
+        let outcome = match decided {
+            LoginState::Confirmed { tailnet, device } => {
+                Some(LoginOutcome::Confirmed { tailnet, device })
+            }
+            LoginState::Refused => Some(LoginOutcome::Refused),
+            LoginState::Waiting => None,
+        };
+        self.write_server(ActorRef::System, move |draft| {
+            // It may have gone meanwhile.
+            draft.change::<WaitingLogin>(id, |login| WaitingLogin { outcome, ..login });
+            Ok(())
+        })
+        .await
     }
 
     /// The user that a device is to belong to.
@@ -440,16 +474,31 @@ impl Engine {
     }
 }
 
+/// A request of the same device for the same that nobody has decided about.
+fn asked_before(
+    state: &ServerState,
+    request: &LoginRequest,
+    now: Timestamp,
+) -> Option<WaitingLoginId> {
+    let key = (request.machine_key, request.node_key);
+    let login = state.logins.by_key(&key, now)?;
+    (login.outcome.is_none() && login.request == *request).then_some(login.id)
+}
+
 /// The device of a tailnet that logs in again: one of the same machine that has the old node key
 /// which the request names. A known machine key alone is not enough.
 pub fn logs_in_again<'a>(snapshot: &'a Snapshot, request: &Registration) -> Option<&'a Device> {
-    let entry = snapshot.device_by_node_key(request.old_node_key.as_ref()?)?;
-    (entry.device.machine_key == request.machine_key).then_some(&*entry.device)
+    known_again(snapshot, request.machine_key, request.old_node_key)
 }
 
-/// The server stops while somebody waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stopping;
+fn known_again(
+    snapshot: &Snapshot,
+    machine_key: MachineKey,
+    old_node_key: Option<NodeKey>,
+) -> Option<&Device> {
+    let entry = snapshot.device_by_node_key(old_node_key.as_ref()?)?;
+    (entry.device.machine_key == machine_key).then_some(&*entry.device)
+}
 
 fn confirm(
     draft: &mut Draft<'_>,

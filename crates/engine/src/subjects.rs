@@ -7,12 +7,11 @@ use bowline_store::Store;
 use crate::core::clock::{Clock, Random};
 use crate::core::engine::Subjects;
 use crate::core::engine::{Engine, OpenError, Settings};
-use crate::{credential, device, login};
+use crate::{credential, device};
 
 static SUBJECTS: Subjects = Subjects {
     due: &[device::due::RULE, credential::due::RULE],
     begins: &[device::session::expect_back],
-    looks: &[login::sweep, login::ssh_check::sweep],
     tasks: &[device::session::watch_rivalries],
 };
 

@@ -43,6 +43,13 @@ macro_rules! key {
         pub struct $name([u8; 32]);
 
         impl $name {
+            /// The first key in the order of the bytes.
+            pub const MIN: Self = {
+                let mut bytes = [0; 32];
+                bytes[31] = 1;
+                Self(bytes)
+            };
+
             /// Wraps 32 raw bytes; `None` for 32 zeros.
             pub fn from_bytes(bytes: [u8; 32]) -> Option<Self> {
                 (bytes != [0; 32]).then_some(Self(bytes))

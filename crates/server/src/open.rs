@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use bowline_engine::{Engine, Random, SystemClock, SystemRandom};
+use bowline_model::waiting::CodeKey;
 use bowline_netmap::DerpMap;
 use bowline_store::{OpenError, Opening, Options, Owner, SealError, Sealer, Store, StoreUrl};
 use zeroize::Zeroizing;
@@ -15,6 +16,8 @@ use crate::datadir::DataDir;
 
 /// Name of the server's Noise key among the secrets in the database.
 pub const NOISE_SECRET: &str = "noise";
+/// Name of the key that codes of waiting logins and SSH sessions are made with.
+const CODES_SECRET: &str = "codes";
 /// Name of the embedded database in the data directory.
 pub const SQLITE_FILE: &str = "bowline.db";
 
@@ -270,13 +273,19 @@ pub fn api_options(settings: &Settings) -> bowline_api::ApiOptions {
     }
 }
 
-/// Opens the engine over a store.
+/// Opens the engine over a store. Codes of what waits are made with a key that is sealed in it, so
+/// that they are the same after a restart.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn engine(store: Store, settings: bowline_engine::Settings) -> Result<Engine> {
+pub async fn engine(opened: &Opened, settings: bowline_engine::Settings) -> Result<Engine> {
+    let key = shared_secret(&opened.sealer, &opened.store, CODES_SECRET).await?;
+    let settings = bowline_engine::Settings {
+        code_key: Some(CodeKey::new(&key)),
+        ..settings
+    };
     Ok(Engine::open(
-        store,
+        opened.store.clone(),
         settings,
         Arc::new(SystemClock),
         Arc::new(SystemRandom),

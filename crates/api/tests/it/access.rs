@@ -116,7 +116,7 @@ pub(crate) async fn objects(server: &Server) -> Objects {
         device: device.stable(),
         key: key["id"].as_str().unwrap().to_owned(),
         user: server.tailnet.owner.stable(),
-        login: server.login("waiting"),
+        login: server.login("waiting").await,
         session: server.ssh_session(device).await,
     }
 }

@@ -347,7 +347,7 @@ async fn a_key_for_somebody_above_the_caller_is_refused_and_the_log_says_for_who
         (&json!(max), &json!(ida))
     );
     // And a login.
-    let path = format!("/tailnet/-/logins/{}", server.login("laptop"));
+    let path = format!("/tailnet/-/logins/{}", server.login("laptop").await);
     let body = |user: &str| json!({"user": user, "tags": []});
     let refused = server
         .call_as(&token, "POST", &path, body("ann@example.com"))
@@ -365,7 +365,7 @@ async fn a_key_has_at_most_256_tags() {
         .set_policy(&format!(r#"{{"tagOwners": {{{}}}}}"#, owners.join(",")))
         .await;
     let device = server.device(&server.tailnet, "laptop").await;
-    let login = server.login("desk");
+    let login = server.login("desk").await;
     for (count, status) in [(256, 200), (257, 400)] {
         let tags: Vec<String> = (0..count).map(|n| format!("tag:t{n}")).collect();
         let create = json!({"capabilities": {"devices": {"create": {"tags": tags}}}});

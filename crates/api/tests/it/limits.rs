@@ -44,7 +44,7 @@ async fn no_cost_grows_faster_than_the_body_of_a_request() {
         let device = server.register(&key, &format!("host{number}")).await;
         devices.push(device.unwrap().stable());
     }
-    let login = server.login("waiting");
+    let login = server.login("waiting").await;
     let named = Named {
         devices: &devices,
         key: key["id"].as_str().unwrap(),

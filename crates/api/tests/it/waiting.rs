@@ -13,7 +13,7 @@ use crate::server::Server;
 
 impl Server {
     /// A device that waits; its code.
-    pub(crate) fn login(&self, hostname: &str) -> String {
+    pub(crate) async fn login(&self, hostname: &str) -> String {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let mut key = [9; 32];
         key[..8].copy_from_slice(&NUMBER.fetch_add(1, Ordering::Relaxed).to_le_bytes());
@@ -37,6 +37,7 @@ impl Server {
         };
         self.engine
             .begin_login(request, [127, 0, 0, 1].into())
+            .await
             .unwrap()
     }
 
@@ -60,7 +61,7 @@ impl Server {
 async fn a_login_is_listed_and_confirmed_for_a_user() {
     let server = Server::start().await;
     let (bob, _) = server.user("bob@example.com", "member").await;
-    let code = server.login("laptop");
+    let code = server.login("laptop").await;
     let list = server
         .operate("GET", "/tailnet/example.com/logins", Value::Null)
         .await
@@ -101,12 +102,12 @@ async fn a_login_is_listed_and_confirmed_for_a_user() {
 #[tokio::test]
 async fn a_login_is_refused_once_and_forgotten_after_an_hour() {
     let server = Server::start().await;
-    let path = format!("/tailnet/-/logins/{}", server.login("laptop"));
+    let path = format!("/tailnet/-/logins/{}", server.login("laptop").await);
     let answer = server.call("DELETE", &path, Value::Null).await.ok();
     assert_eq!(answer, json!({}));
     server.call("DELETE", &path, Value::Null).await.message(404);
     server.call("POST", &path, json!({})).await.message(404);
-    let path = format!("/tailnet/-/logins/{}", server.login("late"));
+    let path = format!("/tailnet/-/logins/{}", server.login("late").await);
     server.advance(3600).await;
     server.call("POST", &path, json!({})).await.message(404);
 }
@@ -114,7 +115,7 @@ async fn a_login_is_refused_once_and_forgotten_after_an_hour() {
 #[tokio::test]
 async fn a_code_is_good_for_the_tailnet_of_who_has_it() {
     let server = Server::start().await;
-    let path = format!("/tailnet/-/logins/{}", server.login("laptop"));
+    let path = format!("/tailnet/-/logins/{}", server.login("laptop").await);
     let body = json!({"tags": [], "user": "olga@other.org"});
     let reply = server
         .call_as(&server.other.token, "POST", &path, body)

@@ -80,6 +80,7 @@ impl Engine {
 
     /// Lets every writer look at the clock; waits until each has what is due in its queue.
     pub(crate) async fn look_at_the_clock(&self) {
+        self.0.server.tick().await;
         for id in self.tailnets() {
             if let Some(handle) = self.handle(id) {
                 let (reply, done) = oneshot::channel();

@@ -9,9 +9,10 @@ use arc_swap::ArcSwap;
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::NodeKey;
 use bowline_model::requirement::Denied;
+use bowline_model::waiting::CodeKey;
 use bowline_netmap::DerpMap;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::Store;
+use bowline_store::{Owner, Row, Store};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +26,7 @@ use crate::core::failure::StoreFailure;
 use crate::core::health::{StoreHealth, StoreReport};
 use crate::core::job::{Job, OnItsWay, Pending, Typed};
 use crate::core::memory::Memory;
+use crate::core::server::handle::ServerHandle;
 use crate::core::sessions::Sessions;
 use crate::core::timekeeper::Timekeeper;
 
@@ -66,6 +68,9 @@ pub struct Settings {
     pub report_interval: Duration,
     /// How long a change waits for a database that does not answer, before its caller is told so.
     pub commit_timeout: Duration,
+    /// The key that codes of waiting logins and SSH sessions are made with. Absent: one is drawn at
+    /// the start, and the next start has other codes for what waits.
+    pub code_key: Option<CodeKey>,
 }
 
 impl Default for Settings {
@@ -86,6 +91,7 @@ impl Default for Settings {
             report_burst: 30,
             report_interval: Duration::from_secs(5),
             commit_timeout: Duration::from_secs(10),
+            code_key: None,
         }
     }
 }
@@ -127,8 +133,8 @@ pub(crate) struct Inner {
     pub(crate) epochs: watch::Receiver<u64>,
     /// The hand-over after which memory was read.
     pub(crate) read_epoch: watch::Sender<u64>,
-    /// Serialises the making of tailnets.
-    pub(crate) making: Arc<tokio::sync::Mutex<()>>,
+    /// What belongs to no tailnet.
+    pub(crate) server: Arc<ServerHandle>,
     /// How often two machines were found to use one node key.
     pub(crate) rivalries: AtomicU64,
     pub(crate) counters: Counters,
@@ -155,8 +161,6 @@ pub(crate) struct Subjects {
     pub(crate) due: &'static [due::Rule],
     /// What is begun for a tailnet when its writer has started.
     pub(crate) begins: &'static [fn(&Engine, &Arc<Handle>)],
-    /// What else looks at the clock when it was moved.
-    pub(crate) looks: &'static [fn(&Engine)],
     /// Tasks that run for as long as the engine is open.
     pub(crate) tasks: &'static [fn(Engine) -> Task],
 }
@@ -184,14 +188,14 @@ pub enum OpenError {
     #[error("could not read the database")]
     Store(#[from] bowline_store::Error),
     /// A stored object cannot be read.
-    #[error("cannot read {kind} {id} of tailnet {tailnet}")]
+    #[error("cannot read {kind} {id} of {owner}")]
     Body {
         /// Kind of the object.
         kind: bowline_store::Kind,
         /// Its id.
         id: u64,
-        /// Its tailnet.
-        tailnet: TailnetId,
+        /// Whose it is.
+        owner: Owner,
         /// What is wrong with it.
         #[source]
         source: bowline_model::record::BodyError,
@@ -199,6 +203,22 @@ pub enum OpenError {
     /// A tailnet without its own record.
     #[error("tailnet {0} has no record of itself")]
     NoTailnet(TailnetId),
+}
+
+impl OpenError {
+    /// A row that cannot be read.
+    pub(crate) fn of_row(
+        owner: Owner,
+        row: &Row,
+        source: bowline_model::record::BodyError,
+    ) -> Self {
+        Self::Body {
+            kind: row.kind,
+            id: row.id,
+            owner,
+            source,
+        }
+    }
 }
 
 /// Time for tasks to see that what they wait for was given up.
@@ -320,7 +340,7 @@ impl Engine {
         answer.await.map_err(|_| self.gone())?
     }
 
-    fn gone(&self) -> StoreFailure {
+    pub(crate) fn gone(&self) -> StoreFailure {
         if self.0.stop.is_cancelled() {
             StoreFailure::Stopping
         } else {
@@ -345,9 +365,7 @@ impl Engine {
 
     /// Lets every writer look at the clock: what is due is done. For tests that move the clock.
     pub async fn tick(&self) {
-        for look in self.0.subjects.looks {
-            look(self);
-        }
+        self.0.server.tick().await;
         for id in self.tailnets() {
             if let Some(handle) = self.handle(id) {
                 let (reply, done) = oneshot::channel();

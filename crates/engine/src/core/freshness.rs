@@ -107,8 +107,11 @@ impl Engine {
         }
     }
 
-    /// Reads what differs in every tailnet. Whether that was possible.
+    /// Reads what differs in every tailnet and of the server. Whether that was possible.
     async fn read_again(&self) -> bool {
+        if !self.follow_server().await {
+            return false;
+        }
         let found = match self.0.store.tailnets().await {
             Ok(found) => found,
             Err(error) => {

@@ -62,18 +62,27 @@ where
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreFailure>) {
-        let answer = match (outcome, self.result) {
-            (Ok(()), Some(result)) => result,
-            (Ok(()), None) => {
-                Err(StoreFailure::Defect("a change was acknowledged without having run").into())
-            }
-            // A refusal stands whatever became of the others' commit.
-            (Err(_), Some(Err(refusal))) => Err(refusal),
-            (Err(failure), _) => Err(failure.into()),
-        };
-        // The caller may have gone away; what it asked for stays done.
-        let _ = self.reply.send(answer);
+        answer(outcome, self.result, self.reply);
     }
+}
+
+/// Answers the caller of a change whose closure had this result, and whose commit this outcome.
+pub(crate) fn answer<T, E: From<StoreFailure>>(
+    outcome: Result<(), StoreFailure>,
+    result: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+) {
+    let answer = match (outcome, result) {
+        (Ok(()), Some(result)) => result,
+        (Ok(()), None) => {
+            Err(StoreFailure::Defect("a change was acknowledged without having run").into())
+        }
+        // A refusal stands whatever became of the others' commit.
+        (Err(_), Some(Err(refusal))) => Err(refusal),
+        (Err(failure), _) => Err(failure.into()),
+    };
+    // The caller may have gone away; what it asked for stays done.
+    let _ = reply.send(answer);
 }
 
 /// Changes of devices that were asked for and are not in the snapshot yet.

@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bowline_model::device::Live;
 use bowline_model::id::{DeviceId, TailnetId};
-use bowline_model::record::{self, BodyError};
+use bowline_model::record;
 use bowline_netmap::hot::hot;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::{Kind, Loaded, Row};
+use bowline_store::{Kind, Loaded};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::engine::{Engine, OpenError};
@@ -51,16 +51,6 @@ impl Engine {
     }
 }
 
-/// What to say of a row whose body cannot be read.
-pub(crate) fn unreadable(tailnet: TailnetId, row: &Row, source: BodyError) -> OpenError {
-    OpenError::Body {
-        kind: row.kind,
-        id: row.id,
-        tailnet,
-        source,
-    }
-}
-
 /// Builds a snapshot from rows: the same as applying the changes that wrote them one by one.
 pub(crate) fn build(
     id: TailnetId,
@@ -72,13 +62,14 @@ pub(crate) fn build(
         .iter()
         .find(|row| row.kind == Kind::Tailnet)
         .ok_or(OpenError::NoTailnet(id))?;
-    let tailnet = record::decode(&own.body).map_err(|error| unreadable(id, own, error))?;
+    let tailnet =
+        record::decode(&own.body).map_err(|error| OpenError::of_row(id.into(), own, error))?;
     let mut snapshot = Snapshot::new(tailnet, derp_map);
     for row in &loaded.rows {
         if let Some(objects) = hot(row.kind) {
             objects
                 .read(&mut snapshot, row.id, &row.body)
-                .map_err(|error| unreadable(id, row, error))?;
+                .map_err(|error| OpenError::of_row(id.into(), row, error))?;
         }
     }
     snapshot.seq = loaded.seq;

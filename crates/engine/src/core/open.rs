@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bowline_store::Store;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,6 +14,9 @@ use crate::core::engine::Subjects;
 use crate::core::engine::{Counters, Engine, Inner, OpenError, Settings};
 use crate::core::health::StoreHealth;
 use crate::core::memory::Memory;
+use crate::core::server::handle::ServerHandle;
+use crate::core::server::run::{QUEUE, passing_key};
+use crate::core::server::state::ServerState;
 use crate::core::start::Starts;
 use crate::core::timekeeper::Timekeeper;
 use crate::core::watch::watch;
@@ -35,6 +38,10 @@ impl Engine {
         let epochs = store.epochs();
         // Before anything is read: what changes while reading is read again.
         let read_epoch = watch::Sender::new(*epochs.borrow());
+        let codes = settings.code_key.clone();
+        let codes = codes.unwrap_or_else(|| passing_key(&*random));
+        let state = ServerState::new(Arc::new(codes));
+        let (jobs, server_jobs) = mpsc::channel(QUEUE);
         let engine = Self(Arc::new(Inner {
             derp_map: Arc::new(settings.derp_map.clone()),
             store,
@@ -52,7 +59,7 @@ impl Engine {
             abandon: CancellationToken::new(),
             health: StoreHealth::default(),
             streams: CancellationToken::new(),
-            making: Arc::default(),
+            server: Arc::new(ServerHandle::new(state, jobs)),
             epochs,
             read_epoch,
             rivalries: AtomicU64::new(0),
@@ -62,6 +69,7 @@ impl Engine {
         }));
         engine.resume_clock().await?;
         engine.0.tasks.spawn(watch(engine.0.clone()));
+        engine.open_server(server_jobs).await?;
         let tailnets = engine.0.store.tailnets().await?;
         let starts = Starts::new(&engine, tailnets.into_iter().map(|(id, _)| id));
         if let Some(rest) = starts.run().await? {

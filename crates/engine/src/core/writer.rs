@@ -32,14 +32,14 @@ mod waiting;
 
 #[cfg(test)]
 pub(crate) use attempt::tests::panic_on_purpose;
-pub(crate) use commit::commit;
+pub(crate) use commit::{BACK_OFF, DRAWS, MISSES, Outcome, commit_or_read};
 pub(crate) use supervise::supervise;
 
 /// The most jobs that one transaction takes.
-const BATCH: usize = 1024;
+pub(crate) const BATCH: usize = 1024;
 /// The most changes that wait for the database; more are refused. A change waits for
 /// [`crate::Settings::commit_timeout`] at most, so this is reached by a flood alone.
-const WAITING: usize = 16_384;
+pub(crate) const WAITING: usize = 16_384;
 /// Reported facts are durable within this.
 const REPORT_DELAY: Duration = Duration::from_millis(500);
 /// Longest wait before the clock is looked at again.

@@ -1,98 +1,39 @@
 //! SSH sessions that the policy wants confirmed (`"action": "check"`).
 //!
 //! The device that a session goes to asks whether it may begin. A confirmation is for one local user
-//! of it, from one other device, as long as both belong to whom they did. Confirmations are
-//! remembered in memory for the rule's period; a restart forgets them, and people confirm once more. Until
-//! people can sign in, the session's user confirms with the code that they were shown, or an
-//! administrator who did not let the source in.
+//! of it, from one other device, as long as both belong to whom they did. What waits and what was
+//! confirmed are records of the server, so that a restart changes nothing; a confirmation holds for
+//! the rule's period. Until people can sign in, the session's user confirms with the code that they
+//! were shown, or an administrator who did not let the source in.
 //!
 //! Source: `docs/protocol/control-protocol.md`, section 8.3 (ts-go `ssh/tailssh/tailssh.go`).
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use bowline_model::id::{DeviceId, TailnetId, UserId};
+use bowline_model::audit::ActorRef;
+use bowline_model::id::{ConfirmedSessionId, DeviceId, TailnetId, UserId, WaitingSessionId};
 use bowline_model::key::MachineKey;
+use bowline_model::kind::Stored as _;
+use bowline_model::record::Body;
 use bowline_model::requirement::Need;
 use bowline_model::right::Right;
 use bowline_model::scope::Scope;
-use bowline_model::tag::Tag;
+pub use bowline_model::waiting::SshSession;
+use bowline_model::waiting::{CodeOf, ConfirmedSession, DeviceOwner, SessionEnds, WaitingSession};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{CheckPeriod, SshDecision};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::waiting::{
+    CONFIRMED_LIFETIME, CONFIRMED_LIMITS, SESSION_LIFETIME, SESSION_LIMITS, Stopping, Wait,
+};
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
-use crate::core::waiting::{Entrant, Limits, Waiting, WaitingRoom};
+use crate::core::server::state::ServerState;
 use crate::device::target::device_target;
-use crate::login::Stopping;
 use crate::people::acting;
-
-/// How long a session waits. Clients give up after half an hour.
-const LIFETIME: SignedDuration = SignedDuration::from_mins(20);
-/// The most that wait at once.
-const LIMIT: usize = 16 * 1024;
-/// The most of one tailnet, so that others have room.
-const LIMIT_PER_TAILNET: usize = 1024;
-/// The most that go to one device.
-const LIMIT_PER_TARGET: usize = 64;
-/// The most between two devices: whoever may be any local user can ask for as many as they like.
-const LIMIT_PER_PAIR: usize = 16;
-/// The most confirmations that are remembered.
-const REMEMBERED: usize = 16 * 1024;
-
-pub(crate) type Checks = WaitingRoom<SshSession, SshSession, bool, CountedBy>;
-
-/// What sessions that wait are counted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum CountedBy {
-    Tailnet(TailnetId),
-    Target(TailnetId, DeviceId),
-    Pair(TailnetId, DeviceId, DeviceId),
-}
-
-fn room() -> Checks {
-    WaitingRoom::new(Limits {
-        requests: LIMIT,
-        lifetime: LIFETIME,
-        one_follower: false,
-    })
-}
-
-fn entrant(session: SshSession, shared: bool) -> Entrant<SshSession, SshSession, CountedBy> {
-    let SshSession {
-        tailnet,
-        source,
-        target,
-        ..
-    } = session;
-    Entrant {
-        key: session.clone(),
-        subject: session,
-        shared,
-        path: vec![
-            (CountedBy::Tailnet(tailnet), LIMIT_PER_TAILNET),
-            (CountedBy::Target(tailnet, target), LIMIT_PER_TARGET),
-            (CountedBy::Pair(tailnet, source, target), LIMIT_PER_PAIR),
-        ],
-        asker: None,
-    }
-}
-
-/// A session that is to begin.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SshSession {
-    /// The tailnet of both devices.
-    pub tailnet: TailnetId,
-    /// Where it comes from.
-    pub source: DeviceId,
-    /// Where it goes to.
-    pub target: DeviceId,
-    /// The local user there.
-    pub user: String,
-}
 
 /// A session that waits for somebody to confirm it.
 #[derive(Debug, Clone)]
@@ -107,18 +48,6 @@ pub struct SshCheck {
     pub expires: Timestamp,
     /// What somebody decided: whether it may begin.
     pub decided: Option<bool>,
-}
-
-impl From<Waiting<SshSession, bool>> for SshCheck {
-    fn from(waiting: Waiting<SshSession, bool>) -> Self {
-        Self {
-            code: waiting.code,
-            session: waiting.subject,
-            since: waiting.since,
-            expires: waiting.expires,
-            decided: waiting.outcome,
-        }
-    }
 }
 
 /// What a device is told about a session.
@@ -143,81 +72,32 @@ const REFUSED: &str = "the session was refused";
 const TOO_MANY: &str = "too many sessions wait to be confirmed; try again later";
 const TOO_LATE: &str = "nobody confirmed the session in time";
 
-/// Sessions that were confirmed, with what both devices were then.
-#[derive(Debug, Default)]
-pub(crate) struct Confirmations(Mutex<HashMap<SshSession, Confirmation>>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Confirmation {
-    ends: Ends,
-    at: Timestamp,
-}
-
-/// Whose both devices of a session are: the policy speaks of that, and so did who confirmed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Ends {
-    source: (Option<UserId>, BTreeSet<Tag>),
-    target: (Option<UserId>, BTreeSet<Tag>),
-}
-
-impl Ends {
-    /// `None` where one of the devices is gone.
-    fn of(session: &SshSession, snapshot: &Snapshot) -> Option<Self> {
-        let owner = |id| {
-            let device = &snapshot.device(id)?.device;
-            Some((device.user, device.tags.clone()))
-        };
-        Some(Self {
-            source: owner(session.source)?,
-            target: owner(session.target)?,
+/// Whose both devices of a session are; `None` where one of them is gone.
+fn ends(session: &SshSession, snapshot: &Snapshot) -> Option<SessionEnds> {
+    let owner = |id| {
+        let device = &snapshot.device(id)?.device;
+        Some(DeviceOwner {
+            user: device.user,
+            tags: device.tags.clone(),
         })
-    }
+    };
+    Some(SessionEnds {
+        source: owner(session.source)?,
+        target: owner(session.target)?,
+    })
 }
 
-impl Confirmations {
-    fn note(&self, session: SshSession, ends: Ends, at: Timestamp) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            let oldest = known.iter().min_by_key(|(_, confirmation)| confirmation.at);
-            if let Some(oldest) = oldest.map(|(session, _)| session.clone()) {
-                known.remove(&oldest);
-            }
-        }
-        known.insert(session, Confirmation { ends, at });
-    }
-
-    fn holds(
-        &self,
-        session: &SshSession,
-        ends: &Ends,
-        period: CheckPeriod,
-        now: Timestamp,
-    ) -> bool {
-        let CheckPeriod::Seconds(seconds) = period else {
-            return false;
-        };
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(session).is_some_and(|confirmation| {
-            confirmation.ends == *ends
-                && now.duration_since(confirmation.at) < SignedDuration::from_secs(seconds)
-        })
-    }
-}
-
-/// Forgets sessions whose time is over.
-pub(crate) fn sweep(engine: &Engine) {
-    engine.checks_room().sweep(engine.now());
+/// The session that waits under a key, where it may have one more who waits for it.
+fn asked_before(
+    state: &ServerState,
+    session: &SshSession,
+    now: Timestamp,
+) -> Option<WaitingSessionId> {
+    let waiting = state.sessions.by_key(session, now)?;
+    waiting.decided.is_none().then_some(waiting.id)
 }
 
 impl Engine {
-    fn checks_room(&self) -> Arc<Checks> {
-        self.0.memory.get(room)
-    }
-
-    fn confirmations(&self) -> Arc<Confirmations> {
-        self.0.memory.get(Confirmations::default)
-    }
-
     /// The tailnet in which a machine has a device with this id.
     pub fn tailnet_of(&self, machine_key: MachineKey, device: DeviceId) -> Option<TailnetId> {
         let tailnet = self.0.directory.device(device)?;
@@ -246,7 +126,8 @@ impl Engine {
     }
 
     /// Whether a session may begin, as its target asks. With the code of a session that somebody
-    /// must confirm it waits for that; `None` when the server stops.
+    /// must confirm it waits for that; `None` when the server stops or can store nothing: the device
+    /// asks again.
     pub async fn ssh_answer(&self, session: SshSession, code: Option<&str>) -> Option<SshAnswer> {
         let period = match self.ssh_decision(&session) {
             SshDecision::Accept => return Some(SshAnswer::Accept),
@@ -256,21 +137,36 @@ impl Engine {
         if self.is_confirmed(&session, period) {
             return Some(SshAnswer::Accept);
         }
-        let checks = self.checks_room();
-        let followed = code.and_then(|code| checks.follow(self.now(), code, |own| *own == session));
-        let Some(mut following) = followed else {
+        let asked = code.and_then(|code| self.waiting_session(code));
+        let asked = asked.filter(|waiting| waiting.record.session == session);
+        let follow = asked.and_then(|waiting| {
+            let wait = Wait {
+                kind: WaitingSession::KIND,
+                number: waiting.record.id.get(),
+                expires: waiting.record.expires,
+                alone: false,
+            };
+            Some((waiting.record.id, self.begin_to_wait(&wait)?, wait))
+        });
+        let Some((id, changes, wait)) = follow else {
             // Where each session is to be confirmed, no two have one code.
-            let entrant = entrant(session, period != CheckPeriod::Always);
-            let code = checks.enter(self.now(), &*self.0.random, entrant);
-            return Some(SshAnswer::Ask(code));
+            let is_shared = period != CheckPeriod::Always;
+            return match self.begin_check(session, is_shared).await {
+                Ok(code) => Some(SshAnswer::Ask(code)),
+                Err(error) => {
+                    tracing::debug!(
+                        error = error.with_causes(),
+                        "could not store an SSH session"
+                    );
+                    None
+                }
+            };
         };
-        match self
-            .outcome(&mut following.outcome, following.expires)
-            .await
-        {
+        let decided = |state: &ServerState| state.sessions.get(id, self.now())?.record.decided;
+        match self.decision(&wait, changes, decided).await {
             Err(Stopping) => None,
             // Others took its place.
-            Ok(None) if self.now() < following.expires => Some(SshAnswer::Reject(TOO_MANY)),
+            Ok(None) if self.now() < wait.expires => Some(SshAnswer::Reject(TOO_MANY)),
             Ok(None) => Some(SshAnswer::Reject(TOO_LATE)),
             Ok(Some(false)) => Some(SshAnswer::Reject(REFUSED)),
             // The policy may be another by now.
@@ -281,18 +177,69 @@ impl Engine {
         }
     }
 
+    /// Lets a session wait; its code. `is_shared`: the same session that is asked for again has the
+    /// same code, while nobody has decided. It is stored when this returns.
+    async fn begin_check(
+        &self,
+        session: SshSession,
+        is_shared: bool,
+    ) -> Result<String, StoreFailure> {
+        let state = self.0.server.state();
+        if let Some(id) = asked_before(&state, &session, self.now()).filter(|_| is_shared) {
+            return Ok(state.code(CodeOf::Session(id)).to_string());
+        }
+        let id = self
+            .write_server(ActorRef::System, move |draft| {
+                let now = draft.now();
+                let waiting = asked_before(draft.view(), &session, now);
+                if let Some(id) = waiting.filter(|_| is_shared) {
+                    return Ok(id);
+                }
+                let former = draft.view().sessions.by_key(&session, now);
+                let decided = former.filter(|former| former.decided.is_some());
+                if let Some(id) = decided.map(|former| former.id) {
+                    draft.remove::<WaitingSession>(id.get());
+                }
+                let id = WaitingSessionId::new(draft.new_id());
+                let id = id.ok_or(StoreFailure::Defect("ran out of ids"))?;
+                let waiting = WaitingSession {
+                    id,
+                    session: session.clone(),
+                    since: now,
+                    expires: now + SESSION_LIFETIME,
+                    decided: None,
+                };
+                draft.enter(waiting, &SESSION_LIMITS);
+                Ok::<_, StoreFailure>(id)
+            })
+            .await?;
+        Ok(state.code(CodeOf::Session(id)).to_string())
+    }
+
     fn is_confirmed(&self, session: &SshSession, period: CheckPeriod) -> bool {
+        let CheckPeriod::Seconds(seconds) = period else {
+            return false;
+        };
+        let now = self.now();
+        let state = self.0.server.state();
+        let Some(confirmed) = state.confirmed.by_key(session, now) else {
+            return false;
+        };
         let snapshot = self.snapshot(session.tailnet);
-        let ends = snapshot.and_then(|snapshot| Ends::of(session, &snapshot));
-        ends.is_some_and(|ends| {
-            let confirmations = self.confirmations();
-            confirmations.holds(session, &ends, period, self.now())
-        })
+        let ends = snapshot.and_then(|snapshot| ends(session, &snapshot));
+        ends.is_some_and(|ends| ends == confirmed.ends)
+            && now.duration_since(confirmed.at) < SignedDuration::from_secs(seconds)
+    }
+
+    fn waiting_session(&self, code: &str) -> Option<Arc<Body<WaitingSession>>> {
+        let state = self.0.server.state();
+        state.sessions.by_code(code, self.now()).cloned()
     }
 
     /// A session by its code, for whoever was shown it.
     pub fn ssh_check(&self, code: &str) -> Option<SshCheck> {
-        self.checks_room().get(self.now(), code).map(SshCheck::from)
+        let waiting = self.waiting_session(code)?;
+        Some(shown(&self.0.server.state(), &waiting.record))
     }
 
     /// Sessions of the actor's tailnet that wait, the oldest first.
@@ -301,9 +248,12 @@ impl Engine {
     /// `NotPermitted` without the role.
     pub fn ssh_checks(&self, actor: &Actor) -> Result<Vec<SshCheck>, Refusal> {
         actor.check()?;
-        let is_own = |session: &SshSession| session.tailnet == actor.tailnet;
-        let waiting = self.checks_room().list(self.now(), is_own);
-        Ok(waiting.into_iter().map(SshCheck::from).collect())
+        let state = self.0.server.state();
+        let is_wanted = |waiting: &&WaitingSession| {
+            waiting.session.tailnet == actor.tailnet && waiting.decided.is_none()
+        };
+        let waiting = state.sessions.all(self.now()).filter(is_wanted);
+        Ok(waiting.map(|waiting| shown(&state, waiting)).collect())
     }
 
     /// Confirms a session that waits, or refuses it.
@@ -318,13 +268,20 @@ impl Engine {
         accept: bool,
     ) -> Result<(), Refusal> {
         actor.check()?;
-        let checks = self.checks_room();
-        self.ssh_check(code)
-            .filter(|check| check.session.tailnet == actor.tailnet)
-            .ok_or(Refusal::NotFound)?;
-        let session = checks.claim(self.now(), code).ok_or(Refusal::NotFound)?;
-        let (engine, actor, code) = (self.clone(), actor.clone(), code.to_owned());
+        let find = || {
+            let waiting = self.waiting_session(code)?;
+            let is_open =
+                waiting.record.session.tailnet == actor.tailnet && waiting.record.decided.is_none();
+            is_open.then_some(waiting)
+        };
+        let id = find().ok_or(Refusal::NotFound)?.record.id;
+        let claim = self.0.server.claim(WaitingSession::KIND, id.get());
+        let claim = claim.ok_or(Refusal::NotFound)?;
+        // Whoever decided before may have been done just now.
+        let session = find().ok_or(Refusal::NotFound)?.record.session.clone();
+        let (engine, actor) = (self.clone(), actor.clone());
         let work = async move {
+            let _claim = claim;
             let asked = session.clone();
             let decided = engine
                 .write(&actor, move |draft| {
@@ -354,23 +311,64 @@ impl Engine {
                         Value::Null,
                         new,
                     );
-                    let ends = Ends::of(&asked, draft.view()).ok_or(Refusal::NotFound)?;
+                    let ends = ends(&asked, draft.view()).ok_or(Refusal::NotFound)?;
                     Ok((ends, draft.now()))
                 })
-                .await;
-            let outcome = decided.is_ok().then_some(accept);
-            let result = decided.map(|(ends, at)| {
-                if accept {
-                    engine.confirmations().note(session, ends, at);
-                }
-            });
-            engine.checks_room().settle(engine.now(), &code, outcome);
-            result
+                .await?;
+            // The session begins when both are durable: the event in the tailnet, and this.
+            let (ends, at) = decided;
+            engine.note_decision(id, session, accept, ends, at).await?;
+            Ok(())
         };
         self.0
             .tasks
             .spawn(work)
             .await
             .map_err(|_| Refusal::from(StoreFailure::Stopping))?
+    }
+
+    async fn note_decision(
+        &self,
+        id: WaitingSessionId,
+        session: SshSession,
+        accept: bool,
+        ends: SessionEnds,
+        at: Timestamp,
+    ) -> Result<(), StoreFailure> {
+        self.write_server(ActorRef::System, move |draft| {
+            // Others may have taken its place meanwhile.
+            draft.change::<WaitingSession>(id, |waiting| WaitingSession {
+                decided: Some(accept),
+                ..waiting
+            });
+            if !accept {
+                return Ok(());
+            }
+            let former = draft.view().confirmed.by_key(&session, draft.now());
+            if let Some(id) = former.map(|former| former.id) {
+                draft.remove::<ConfirmedSession>(id.get());
+            }
+            let id = ConfirmedSessionId::new(draft.new_id());
+            let confirmed = ConfirmedSession {
+                id: id.ok_or(StoreFailure::Defect("ran out of ids"))?,
+                session: session.clone(),
+                ends: ends.clone(),
+                at,
+                expires: at + CONFIRMED_LIFETIME,
+            };
+            draft.enter(confirmed, &CONFIRMED_LIMITS);
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn shown(state: &ServerState, waiting: &WaitingSession) -> SshCheck {
+    SshCheck {
+        code: state.code(CodeOf::Session(waiting.id)).to_string(),
+        session: waiting.session.clone(),
+        since: waiting.since,
+        expires: waiting.expires,
+        decided: waiting.decided,
     }
 }

@@ -1,22 +1,19 @@
 //! Making tailnets.
 
-use bowline_model::audit::Target;
+use bowline_model::audit::{ActorRef, Target};
 use bowline_model::credential::Credential;
 use bowline_model::dns::Dns;
 use bowline_model::id::{TailnetId, UserId};
-use bowline_model::kind::ObjectId;
-use bowline_model::policy_file::PolicyFile;
 use bowline_model::tailnet::{Settings, Tailnet, is_name, name_for_owner};
 use bowline_model::user::{Role, Status, User, is_login_name};
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::{Batch, Kind};
+use bowline_store::Column;
 use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
-use crate::core::draft::{self, Draft};
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
-use crate::core::writer;
+use crate::core::server::draft::ServerDraft;
 use crate::credential::Minted;
 
 /// Longest DNS name of a tailnet, in bytes: the longest label of a device (63) and a dot go in
@@ -40,7 +37,8 @@ pub struct NewTailnet {
 }
 
 impl Engine {
-    /// Makes a tailnet with its owner and their first API access token, in one commit.
+    /// Makes a tailnet with its owner and their first API access token, in one change of the server:
+    /// its rows, its head and the audit events of both are stored in one transaction.
     ///
     /// `name` is the organisation name; absent: one is made of the owner's login name
     /// ([`name_for_owner`]).
@@ -73,119 +71,99 @@ impl Engine {
                 "{name:?} is not a tailnet name: expected up to 100 letters, digits and \".@-_\", like example.com"
             )));
         }
-        let making = self.0.making.clone().lock_owned();
-        let making = tokio::time::timeout(self.0.settings.commit_timeout, making)
-            .await
-            .map_err(|_| StoreFailure::Stalled)?;
-        if self.0.directory.name(name).is_some() {
-            return Err(Refusal::invalid(format!(
-                "a tailnet named {name:?} exists already: choose another name"
-            )));
-        }
-        let now = self.now();
-        if crate::core::timekeeper::is_impossible(now) {
-            // What it is made with would have expired once the clock is right.
-            return Err(Refusal::invalid(format!(
-                "the clock shows {now}, which is before this program was made; set it first"
-            )));
-        }
-        let mut noise = [0u8; 16];
-        self.0.random.fill(&mut noise);
-        let id = TailnetId::new(
-            self.0
-                .ids
-                .next(now, u16::from_le_bytes([noise[0], noise[1]])),
-        )
-        .ok_or(StoreFailure::Defect("ran out of ids"))?;
-        let dns_name = format!(
-            "tail{:02x}{:02x}{:02x}.{}",
-            noise[2], noise[3], noise[4], self.0.settings.base_domain
-        );
-        if dns_name.len() > DNS_NAME_MAX {
-            return Err(Refusal::invalid(format!(
-                "the base domain of this server is too long: it has {} characters, and at most \
-                 {BASE_DOMAIN_MAX} leave room for the names of devices",
-                self.0.settings.base_domain.len()
-            )));
-        }
-        let tailnet = Tailnet {
-            id,
-            name: name.to_owned(),
-            dns_name,
-            created: now,
-            settings: Settings {
-                devices_key_duration_days: self.0.settings.key_duration_days,
-                ..Settings::default()
-            },
-        };
-        let empty = Snapshot::new(tailnet.clone(), self.0.derp_map.clone());
-        let mut draft = Draft::new(empty, now, &self.0.ids, &*self.0.random);
-        draft.act_as(Actor::operator(id));
-        let user = User {
-            id: UserId::new(draft.new_id()).ok_or(StoreFailure::Defect("ran out of ids"))?,
-            login_name: owner.to_owned(),
-            display_name: owner.split('@').next().unwrap_or(owner).to_owned(),
-            role: Role::Owner,
-            status: Status::Active,
-            created: now,
-        };
-        draft.set_tailnet(tailnet);
-        draft.set_dns(Dns::default());
-        draft.audit(
-            "CREATE",
-            Target::tailnet(id, name, "TAILNET"),
-            Value::Null,
-            json!({"name": name, "owner": owner}),
-        );
-        draft.put_user(user.clone());
-        let (token, credential) =
-            crate::credential::mint_token(&mut draft, user.id, "first token", None)?;
-
-        let defect = |_| StoreFailure::Defect("an object cannot be encoded");
-        let mut batch = Batch::new(id, 0, draft.random(), now);
-        batch.puts = draft.rows().map_err(defect)?.puts;
-        if !batch.puts.iter().any(|put| put.kind == Kind::Policy) {
-            batch.puts.extend(
-                draft::encode(&draft.snapshot, ObjectId::of::<PolicyFile>(id)).map_err(defect)?,
-            );
-        }
-        batch.audit = draft.audit_rows().map_err(defect)?;
-        let owner = user.id;
-        self.begin_tailnet(draft.snapshot, batch, making).await?;
-        Ok(NewTailnet {
-            tailnet: id,
-            owner,
-            token,
-            credential,
-        })
-    }
-
-    /// Stores a tailnet that was just made, and starts its writer. It goes on when the caller has
-    /// waited for as long as they may.
-    async fn begin_tailnet(
-        &self,
-        mut snapshot: Snapshot,
-        batch: Batch,
-        making: tokio::sync::OwnedMutexGuard<()>,
-    ) -> Result<(), StoreFailure> {
+        self.check_base_domain()?;
         let engine = self.clone();
-        let task = self.0.tasks.spawn(async move {
-            let _making = making;
-            let seq = tokio::select! {
-                stored = writer::commit(&engine.0, batch) => stored?,
-                () = engine.0.abandon.cancelled() => return Err(StoreFailure::Undecided),
-            };
-            snapshot.seq = seq;
-            engine.add(snapshot);
-            Ok(())
-        });
-        match tokio::time::timeout(self.0.settings.commit_timeout, task).await {
-            Ok(Ok(made)) => made,
-            Ok(Err(_)) => Err(StoreFailure::Defect("making a tailnet panicked")),
-            Err(_) => {
-                self.0.health.withdrawn(1);
-                Err(StoreFailure::Undecided)
+        let (owner, name) = (owner.to_owned(), name.to_owned());
+        let taken = name.clone();
+        let made = self
+            .write_server(ActorRef::Operator, move |draft| {
+                make(&engine, draft, &owner, &name)
+            })
+            .await;
+        match made {
+            Err(Refusal::Store(StoreFailure::Taken(Column::TailnetName))) => {
+                Err(name_taken(&taken))
             }
+            made => made,
         }
     }
+
+    /// Whether names of devices have room in front of the base domain.
+    fn check_base_domain(&self) -> Result<(), Refusal> {
+        let length = self.0.settings.base_domain.len();
+        if length <= BASE_DOMAIN_MAX {
+            return Ok(());
+        }
+        Err(Refusal::invalid(format!(
+            "the base domain of this server is too long: it has {length} characters, and at most \
+             {BASE_DOMAIN_MAX} leave room for the names of devices"
+        )))
+    }
+}
+
+fn name_taken(name: &str) -> Refusal {
+    Refusal::invalid(format!(
+        "a tailnet named {name:?} exists already: choose another name"
+    ))
+}
+
+/// Makes a tailnet in a draft of the server.
+fn make(
+    engine: &Engine,
+    server: &mut ServerDraft<'_>,
+    owner: &str,
+    name: &str,
+) -> Result<NewTailnet, Refusal> {
+    if engine.0.directory.name(name).is_some() || server.begins(name) {
+        return Err(name_taken(name));
+    }
+    let now = server.now();
+    if crate::core::timekeeper::is_impossible(now) {
+        // What it is made with would have expired once the clock is right.
+        return Err(Refusal::invalid(format!(
+            "the clock shows {now}, which is before this program was made; set it first"
+        )));
+    }
+    let ids = StoreFailure::Defect("ran out of ids");
+    let id = TailnetId::new(server.new_id()).ok_or(ids.clone())?;
+    let [one, two, three] = server.random();
+    let settings = &engine.0.settings;
+    let tailnet = Tailnet {
+        id,
+        name: name.to_owned(),
+        dns_name: format!("tail{one:02x}{two:02x}{three:02x}.{}", settings.base_domain),
+        created: now,
+        settings: Settings {
+            devices_key_duration_days: settings.key_duration_days,
+            ..Settings::default()
+        },
+    };
+    let empty = Snapshot::new(tailnet.clone(), engine.0.derp_map.clone());
+    let mut draft = server.tailnet(empty);
+    draft.act_as(Actor::operator(id));
+    let user = User {
+        id: UserId::new(draft.new_id()).ok_or(ids)?,
+        login_name: owner.to_owned(),
+        display_name: owner.split('@').next().unwrap_or(owner).to_owned(),
+        role: Role::Owner,
+        status: Status::Active,
+        created: now,
+    };
+    draft.set_tailnet(tailnet);
+    draft.set_dns(Dns::default());
+    let target = Target::tailnet(id, name, "TAILNET");
+    let new = json!({"name": name, "owner": owner});
+    draft.audit("CREATE", target.clone(), Value::Null, new.clone());
+    draft.put_user(user.clone());
+    let (token, credential) =
+        crate::credential::mint_token(&mut draft, user.id, "first token", None)?;
+    let begun = server.begin(draft);
+    begun.map_err(|_| StoreFailure::Defect("an object cannot be encoded"))?;
+    server.audit("CREATE", target, Value::Null, new);
+    Ok(NewTailnet {
+        tailnet: id,
+        owner: user.id,
+        token,
+        credential,
+    })
 }

@@ -151,7 +151,10 @@ async fn a_login_is_confirmed_as_somebody_by_a_rank_not_below_theirs() {
     let engine = &people.net.engine;
     for (number, (own, actor, other, user)) in people.pairs().into_iter().enumerate() {
         let number = 100 + number as u64;
-        let code = engine.begin_login(request(number, ""), SOURCE).unwrap();
+        let code = engine
+            .begin_login(request(number, ""), SOURCE)
+            .await
+            .unwrap();
         let named = user.stable();
         let confirmed = engine
             .confirm_login(
@@ -266,7 +269,10 @@ async fn nobody_confirms_a_session_of_a_device_that_they_made_somebody_elses() {
                 let (key, _) = made.unwrap();
                 people.net.register(request(number, key.expose())).await
             } else {
-                let code = engine.begin_login(request(number, ""), SOURCE).unwrap();
+                let code = engine
+                    .begin_login(request(number, ""), SOURCE)
+                    .await
+                    .unwrap();
                 let named = member.stable();
                 let confirmed = engine.confirm_login(&admin, &code, Some(&named), tags);
                 confirmed.await.unwrap()

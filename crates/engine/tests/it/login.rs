@@ -1,12 +1,14 @@
 //! Interactive logins, confirmed by somebody else.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{Actor, Followed, LoginState, Registered, Registration, RegistrationRefused};
 use bowline_model::id::DeviceId;
 use bowline_model::record::RawJson;
 use bowline_model::user::Role;
+use bowline_store::Owner;
 use jiff::SignedDuration;
 
 use crate::net::{Net, node_key, operator, present, request, user};
@@ -18,7 +20,7 @@ const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 async fn begin(net: &Net, request: Registration) -> String {
     let outcome = net.try_register(request.clone()).await.unwrap();
     assert_eq!(outcome, Registered::NeedsLogin);
-    net.engine.begin_login(request, SOURCE).unwrap()
+    net.engine.begin_login(request, SOURCE).await.unwrap()
 }
 
 async fn confirm(net: &Net, code: &str) -> DeviceId {
@@ -192,50 +194,63 @@ async fn a_follower_of_a_login_that_was_begun_anew_leaves_that_one_alone() {
 #[tokio::test]
 async fn one_source_does_not_keep_everybody_else_from_waiting() {
     let net = Net::new().await;
-    let mut number = 0;
-    let mut enter = |source: &str| {
-        number += 1;
-        let source = source.parse().unwrap();
-        let code = net.engine.begin_login(request(number, ""), source);
-        (number, code.unwrap())
+    let number = AtomicU64::new(0);
+    // Some at a time, so few that they are taken in their order.
+    let enter = async |sources: &[String]| {
+        let begin = |source: &String| {
+            let number = number.fetch_add(1, Ordering::Relaxed) + 1;
+            let begun = net
+                .engine
+                .begin_login(request(number, ""), source.parse().unwrap());
+            async { begun.await.unwrap() }
+        };
+        let mut codes = Vec::new();
+        for some in sources.chunks(50) {
+            codes.extend(futures_util::future::join_all(some.iter().map(begin)).await);
+        }
+        codes
     };
-    let is_there = |code: &(u64, String)| net.engine.login(&code.1).is_some();
-    let bystanders = ["192.0.2.2", "2001:db8:1:1::1"].map(&mut enter);
+    let is_there = |code: &String| net.engine.login(code).is_some();
+    let bystanders = enter(&["192.0.2.2", "2001:db8:1:1::1"].map(str::to_owned)).await;
     // A whole network of IPv6, and all that a home has of them.
     for (site, networks, limit) in [(10, 1_u64, 128), (11, 256, 256), (12, 65_536, 512)] {
-        let mut codes = Vec::new();
-        for host in 0..600_u64 {
+        let source = |host: u64| {
             let network = host % networks;
-            codes.push(enter(&format!("2001:db8:{site}:{network:x}::{host:x}")));
-        }
+            format!("2001:db8:{site}:{network:x}::{host:x}")
+        };
+        let codes = enter(&(0..600).map(source).collect::<Vec<_>>()).await;
         let left = codes.iter().filter(|code| is_there(code)).count();
         assert_eq!(left, limit, "{networks} networks");
         assert!(is_there(&codes[599]), "the newest stays");
     }
     // Behind a proxy on this machine is everybody: no limit but that of all.
-    let codes: Vec<_> = (0..2100).map(|_| enter("127.0.0.1")).collect();
+    let codes = enter(&vec!["127.0.0.1".to_owned(); 2100]).await;
     assert!(
         is_there(&codes[2099]) && !is_there(&codes[0]),
         "the largest source pays"
     );
     assert!(codes.iter().filter(|code| is_there(code)).count() > 1000);
     assert!(bystanders.iter().all(is_there), "nobody else is sent away");
-    let newcomer = enter("198.51.100.1");
-    assert!(is_there(&newcomer) && bystanders.iter().all(is_there));
+    let newcomer = enter(&["198.51.100.1".to_owned()]).await;
+    assert!(is_there(&newcomer[0]) && bystanders.iter().all(is_there));
+    // The database has what there is place for, and nothing that came and went between two commits.
+    let rows = net.engine.store().load(Owner::Server).await.unwrap().rows;
+    assert_eq!(rows.len(), 2048);
+    let changes = net.engine.store().changes(Owner::Server, 0, 1000);
+    assert!(changes.await.unwrap().len() <= 100);
 }
 
 #[tokio::test]
 async fn who_lost_its_place_is_told_and_does_not_take_that_of_the_next() {
     let net = Net::new().await;
     let source = "2001:db8::1".parse().unwrap();
-    let code = net.engine.begin_login(request(1, ""), source).unwrap();
+    let begin = |number| net.engine.begin_login(request(number, ""), source);
+    let code = begin(1).await.unwrap();
     let (engine, followed) = (net.engine.clone(), code.clone());
     let waits =
         tokio::spawn(async move { engine.follow_login(&followed, request(1, ""), source).await });
     tokio::task::yield_now().await;
-    for number in 2..140 {
-        net.engine.begin_login(request(number, ""), source).unwrap();
-    }
+    futures_util::future::join_all((2..140).map(begin)).await;
     let told = waits.await.unwrap();
     assert!(
         matches!(told, Err(RegistrationRefused::TooManyLogins)),
@@ -253,7 +268,7 @@ async fn a_machine_that_begins_again_and_again_has_a_few_places() {
             node_key: node_key(number),
             ..request(1, "")
         };
-        codes.push(net.engine.begin_login(anew, SOURCE).unwrap());
+        codes.push(net.engine.begin_login(anew, SOURCE).await.unwrap());
     }
     let there = codes.iter().map(|code| net.engine.login(code).is_some());
     assert_eq!(
@@ -269,7 +284,8 @@ async fn a_device_that_tells_too_much_of_itself_does_not_wait() {
     greedy.facts.request_tags = vec!["x".repeat(256); 65];
     for request in [greedy] {
         let followed = net.engine.follow_login("", request.clone(), SOURCE).await;
-        let begun = net.engine.begin_login(request, SOURCE).map(Followed::Begun);
+        let begun = net.engine.begin_login(request, SOURCE).await;
+        let begun = begun.map(Followed::Begun);
         for outcome in [followed, begun] {
             assert!(
                 matches!(outcome, Err(RegistrationRefused::HostinfoTooLarge)),
@@ -304,7 +320,7 @@ async fn a_device_that_tells_too_much_of_itself_does_not_wait() {
     let mut large = request(1, "");
     let hostinfo = serde_json::json!({"OS": "linux", "Future": "x".repeat(60_000)});
     large.hostinfo = RawJson::of(&hostinfo).unwrap();
-    let code = net.engine.begin_login(large, SOURCE).unwrap();
+    let code = net.engine.begin_login(large, SOURCE).await.unwrap();
     let kept = net.engine.login(&code).unwrap().request.hostinfo.clone();
     assert_eq!(kept.as_str(), r#"{"OS":"linux"}"#);
 }

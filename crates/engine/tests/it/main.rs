@@ -15,6 +15,7 @@ mod policy_file;
 mod presence;
 mod register;
 mod reports;
+mod server_wide;
 mod ssh_check;
 mod stalled_store;
 mod start;

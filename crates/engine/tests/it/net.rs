@@ -15,6 +15,7 @@ use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::principal::Principal;
 use bowline_model::record::RawJson;
 use bowline_model::requirement::Requirement;
+use bowline_model::waiting::CodeKey;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Options, Store};
@@ -86,6 +87,7 @@ pub(crate) fn quick() -> Settings {
         offline_grace: Duration::from_millis(150),
         restart_grace: Duration::from_millis(300),
         publication_interval: Duration::from_millis(1),
+        code_key: Some(CodeKey::new(&[7; 32])),
         ..Settings::default()
     }
 }

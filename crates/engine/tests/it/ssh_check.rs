@@ -22,15 +22,15 @@ fn policy(period: &str) -> String {
     )
 }
 
-struct Pair {
-    net: Net,
+pub(crate) struct Pair {
+    pub(crate) net: Net,
     source: DeviceId,
     target: DeviceId,
     free: DeviceId,
 }
 
 impl Pair {
-    async fn new(period: &str) -> Self {
+    pub(crate) async fn new(period: &str) -> Self {
         let net = Net::new().await;
         let bob = net
             .engine
@@ -64,7 +64,7 @@ impl Pair {
         }
     }
 
-    async fn ask(&self) -> SshAnswer {
+    pub(crate) async fn ask(&self) -> SshAnswer {
         self.ask_as("root").await
     }
 
@@ -73,20 +73,24 @@ impl Pair {
         self.net.engine.ssh_answer(session, None).await.unwrap()
     }
 
-    async fn code(&self) -> String {
+    pub(crate) async fn code(&self) -> String {
         match self.ask().await {
             SshAnswer::Ask(code) => code,
             other => panic!("{other:?}"),
         }
     }
 
-    fn wait(&self, code: &str) -> tokio::task::JoinHandle<Option<SshAnswer>> {
+    pub(crate) fn wait(&self, code: &str) -> tokio::task::JoinHandle<Option<SshAnswer>> {
         let (engine, session) = (self.net.engine.clone(), self.session(self.target, "root"));
         let code = code.to_owned();
         tokio::spawn(async move { engine.ssh_answer(session, Some(&code)).await })
     }
 
-    async fn decide(&self, code: &str, accept: bool) -> Result<(), bowline_engine::Refusal> {
+    pub(crate) async fn decide(
+        &self,
+        code: &str,
+        accept: bool,
+    ) -> Result<(), bowline_engine::Refusal> {
         self.net
             .engine
             // Ann let Bob's laptop in, so it is not for her to confirm.

@@ -201,24 +201,21 @@ async fn who_acts_for_an_owner_of_tags_gives_no_tags_by_it() {
             .await;
         assert_eq!(tagged.tags(device), ["tag:ida"]);
         // By a login likewise.
-        let login = |tag: &str| {
-            engine
-                .begin_login(
-                    asking(request(number + 1, ""), &[tag]),
-                    [192, 0, 2, 1].into(),
-                )
-                .unwrap()
+        let login = async |tag: &str| {
+            let request = asking(request(number + 1, ""), &[tag]);
+            let begun = engine.begin_login(request, [192, 0, 2, 1].into());
+            begun.await.unwrap()
         };
         let user = user.unwrap().to_string();
         let refused = engine
-            .confirm_login(&actor, &login(foreign), Some(&user), None)
+            .confirm_login(&actor, &login(foreign).await, Some(&user), None)
             .await;
         assert_eq!(
             refused.unwrap_err().to_string(),
             format!("requested tags [{foreign}] are invalid or not permitted")
         );
         let confirmed = engine
-            .confirm_login(&actor, &login("tag:ida"), Some(&user), None)
+            .confirm_login(&actor, &login("tag:ida").await, Some(&user), None)
             .await;
         assert_eq!(tagged.tags(confirmed.unwrap()), ["tag:ida"]);
     }

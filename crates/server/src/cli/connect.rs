@@ -205,7 +205,7 @@ fn nobody_listens(error: io::Error, socket: &Path) -> Result<&'static str> {
 async fn in_process(settings: &Settings) -> Result<Way> {
     let opened = open::open(settings, open::Purpose::Command).await?;
     let engine = open::engine(
-        opened.store.clone(),
+        &opened,
         bowline_engine::Settings {
             serves_devices: false,
             // A command has nothing else to do meanwhile.

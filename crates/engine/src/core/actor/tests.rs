@@ -325,7 +325,7 @@ async fn an_oauth_client_does_what_its_scopes_say_and_acts_for_nobody() {
         .await;
     assert!(matches!(made, Err(Refusal::NotPermitted)));
     let source = [192, 0, 2, 1].into();
-    let code = engine.begin_login(request(1, ""), source).unwrap();
+    let code = engine.begin_login(request(1, ""), source).await.unwrap();
     let named = owner.stable();
     let confirmed = engine.confirm_login(&client, &code, Some(&named), None);
     assert!(matches!(confirmed.await, Err(Refusal::NotPermitted)));

@@ -61,7 +61,7 @@ impl Writer {
         for row in &found.rows {
             draft
                 .take_in(row)
-                .map_err(|error| load::unreadable(self.handle.id, row, error))?;
+                .map_err(|error| OpenError::of_row(self.handle.id.into(), row, error))?;
             engine.ids.skip(row.id);
         }
         let (mut snapshot, changes) = (draft.snapshot, draft.changes);

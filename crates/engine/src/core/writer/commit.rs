@@ -26,11 +26,11 @@ use crate::core::failure::StoreFailure;
 
 /// How often another process may be first. One that follows the change log would take the
 /// tailnet's lock after the second time; until there is one, nobody else should write at all.
-const MISSES: u32 = 3;
+pub(crate) const MISSES: u32 = 3;
 /// How often a change draws new ids and addresses, when the database refuses one of them.
-const DRAWS: u8 = 3;
+pub(crate) const DRAWS: u8 = 3;
 /// How long the writer waits after a failure before it tries by itself what is due or reported.
-const BACK_OFF: Duration = Duration::from_secs(1);
+pub(crate) const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// A commit under way.
 pub(super) struct InFlight {
@@ -52,7 +52,7 @@ pub(super) struct InFlight {
 }
 
 /// What the database said.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// It is durable.
     Stored(u64),
     /// It is not.
@@ -74,7 +74,7 @@ pub(super) async fn decided(in_flight: &mut Option<InFlight>) -> Outcome {
 }
 
 /// Commits. An unknown outcome is looked up until it is known.
-pub(crate) async fn commit(engine: &Inner, batch: Batch) -> Result<u64, CommitError> {
+async fn commit(engine: &Inner, batch: Batch) -> Result<u64, CommitError> {
     let (owner, commit_id) = (batch.owner, batch.commit_id);
     let write = engine.health.begin();
     let result = match engine.store.commit(batch).await {
@@ -89,7 +89,7 @@ pub(crate) async fn commit(engine: &Inner, batch: Batch) -> Result<u64, CommitEr
 }
 
 /// Commits, and reads what is there where another process was first.
-async fn commit_or_read(engine: Arc<Inner>, batch: Batch) -> Outcome {
+pub(crate) async fn commit_or_read(engine: Arc<Inner>, batch: Batch) -> Outcome {
     let (owner, base) = (batch.owner, batch.base);
     match commit(&engine, batch).await {
         Ok(seq) => Outcome::Stored(seq),
