@@ -87,8 +87,8 @@ impl From<Refusal> for ApiError {
             Refusal::Unauthenticated => Self::unauthorized(),
             Refusal::Invalid(message) => Self::bad_request(message),
             Refusal::Store(failure) => {
-                if failure.is_condition() {
-                    // The log has said so once, when it began.
+                if failure.is_condition() || matches!(failure, StoreFailure::Taken(_)) {
+                    // The log has said so once, when it began; or it is the caller's to mend.
                     tracing::debug!(error = failure.with_causes(), "a request failed");
                 } else {
                     tracing::error!(error = failure.with_causes(), "a request failed");
@@ -115,9 +115,9 @@ impl From<Refusal> for ApiError {
                         StatusCode::SERVICE_UNAVAILABLE,
                         "the server is stopping; try again in a moment",
                     ),
-                    StoreFailure::Taken(_) => (
+                    StoreFailure::Taken(column) => (
                         StatusCode::CONFLICT,
-                        "another object has one of these values already",
+                        &*format!("another object has this {column} already"),
                     ),
                     StoreFailure::Defect(_) => {
                         (StatusCode::INTERNAL_SERVER_ERROR, "internal server error")

@@ -226,7 +226,7 @@ impl CommitError {
 
 fn refused(column: Option<Column>) -> String {
     match column {
-        Some(column) => format!(": another row has its {column:?}"),
+        Some(column) => format!(": another row has its {column}"),
         None => String::new(),
     }
 }

@@ -18,7 +18,7 @@ pub enum StoreFailure {
     Undecided,
     /// Another object has this value, which must be unique: in this tailnet, or in another one,
     /// which the draft cannot see.
-    #[error("another object has this {0:?} already")]
+    #[error("another object has this {0} already")]
     Taken(Column),
     /// The closure panicked, or broke a rule of the engine: a defect.
     #[error("the change was abandoned: {0}")]
@@ -60,6 +60,9 @@ impl From<bowline_store::CommitError> for StoreFailure {
                 column: Some(column),
                 ..
             } => Self::Taken(column),
+            CommitError::Rejected { column: None, .. } => {
+                Self::Defect("an id of the change belongs to another tailnet")
+            }
             CommitError::Malformed(_) => Self::Defect("the rows of the change cannot be stored"),
             other => {
                 let condition = other.condition().unwrap_or(Condition::Failed);
