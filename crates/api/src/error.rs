@@ -153,3 +153,18 @@ pub(crate) async fn not_found() -> ApiError {
 pub(crate) async fn method_not_allowed() -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
 }
+
+#[cfg(test)]
+mod tests {
+    use bowline_model::kind::Column;
+
+    use super::*;
+
+    #[test]
+    fn a_value_that_another_object_has_is_named() {
+        let refused = Refusal::Store(StoreFailure::Taken(Column::UserLogin));
+        let error = ApiError::from(refused);
+        assert_eq!(error.status, StatusCode::CONFLICT);
+        assert_eq!(error.message, "another object has this login name already");
+    }
+}

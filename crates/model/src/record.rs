@@ -161,20 +161,52 @@ pub fn decode<T: Record>(body: &str) -> Result<T, BodyError> {
     read(body).map(|(record, _)| record)
 }
 
+/// The version of a body. This program writes it first, where it is found without parsing the whole body
+/// a second time: every body is read when the server starts.
+fn version(body: &str) -> Result<u32, serde_json::Error> {
+    let first = body.strip_prefix(r#"{"v":"#);
+    let digits = first.and_then(|rest| rest.split_once([',', '}']));
+    match digits.map(|(digits, _)| digits.parse()) {
+        Some(Ok(version)) => Ok(version),
+        _ => serde_json::from_str::<Head>(body).map(|head| head.v),
+    }
+}
+
 /// The record of a body, and the body in the present version, where it had an older one.
 fn read<T: Record>(body: &str) -> Result<(T, Option<String>), BodyError> {
-    let head: Head = serde_json::from_str(body)?;
-    if head.v == T::VERSION {
+    let found = version(body)?;
+    if found == T::VERSION {
         return Ok((serde_json::from_str(body)?, None));
     }
-    if head.v == 0 || head.v > T::VERSION {
+    if found == 0 || found > T::VERSION {
         return Err(BodyError::Version {
-            found: head.v,
+            found,
             known: T::VERSION,
         });
     }
     let value: serde_json::Value = serde_json::from_str(body)?;
     // Through text, because raw JSON inside a record cannot be read from a parsed value.
-    let upgraded = T::upgrade(value, head.v)?.to_string();
+    let upgraded = T::upgrade(value, found)?.to_string();
     Ok((serde_json::from_str(&upgraded)?, Some(upgraded)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_found_wherever_it_stands() {
+        for (body, expected) in [
+            (r#"{"v":1}"#, 1),
+            (r#"{"v":17,"a":{"v":2}}"#, 17),
+            (r#"{ "v": 3 }"#, 3),
+            (r#"{"a":{"v":2},"v":4}"#, 4),
+            (r#"{"v":5 ,"a":1}"#, 5),
+        ] {
+            assert_eq!(version(body).unwrap(), expected, "{body}");
+        }
+        for body in [r#"{"v":"1"}"#, r#"{"v":-1}"#, r#"{"v":1.5}"#, "{}", ""] {
+            assert!(version(body).is_err(), "{body}");
+        }
+    }
 }
