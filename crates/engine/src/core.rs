@@ -22,5 +22,6 @@ pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod start;
 pub(crate) mod timekeeper;
+pub(crate) mod told;
 pub(crate) mod watch;
 pub(crate) mod writer;

@@ -4,8 +4,8 @@ pub(crate) mod due;
 
 use std::sync::Arc;
 
-use bowline_model::audit::Target;
 use bowline_model::credential::{AuthKey, Credential, Kind, LIFETIME_MAX_SECONDS, is_description};
+use bowline_model::event::{CredentialRef, Event};
 use bowline_model::id::{KeyId, UserId};
 use bowline_model::principal::Principal;
 use bowline_model::requirement::Need;
@@ -15,7 +15,6 @@ pub use bowline_model::secret::Minted;
 use bowline_model::secret::{Presented, SecretKind};
 use bowline_model::user::Role;
 use jiff::SignedDuration;
-use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -39,21 +38,6 @@ pub struct NewAuthKey {
     pub expiry_seconds: Option<i64>,
     /// At most 50 of letters, digits, space, `-`, `_`.
     pub description: String,
-}
-
-pub(crate) fn target(credential: &Credential) -> Target {
-    let name = match credential.kind {
-        Kind::Auth(_) => "Auth key",
-        Kind::Api => "API access token",
-        Kind::Client(_) => "OAuth client",
-        Kind::Federated(_) => "Federated identity",
-    };
-    Target {
-        id: credential.id.stable(),
-        name: name.to_owned(),
-        kind: "API_KEY".to_owned(),
-        property: None,
-    }
 }
 
 /// What each kind of key needs to be seen, one after the other.
@@ -96,24 +80,6 @@ fn need_of(credential: &Credential, access: Access) -> Need {
         (Kind::Federated(_), Access::Read) => READ_FEDERATED_KEYS,
         (Kind::Federated(_), Access::Write) => WRITE_FEDERATED_KEYS,
     }
-}
-
-/// What an event says of a credential: everything in its record that grants something, and for whom.
-fn told(credential: &Credential) -> Value {
-    let mut told = json!({
-        "type": credential.kind.name(),
-        "user": credential.user.map(UserId::stable),
-        "expires": credential.expires,
-        "description": credential.description,
-    });
-    if let Kind::Auth(key) = &credential.kind {
-        told["maker"] = json!(key.maker.map(UserId::stable));
-        told["reusable"] = json!(key.reusable);
-        told["ephemeral"] = json!(key.ephemeral);
-        told["preauthorized"] = json!(key.preauthorized);
-        told["authTags"] = json!(key.tags);
-    }
-    told
 }
 
 fn lifetime(seconds: Option<i64>) -> Result<SignedDuration, Refusal> {
@@ -168,12 +134,9 @@ pub(crate) fn mint_token(
         expired: None,
         revoked: None,
     };
-    draft.audit(
-        "CREATE",
-        target(&credential),
-        Value::Null,
-        told(&credential),
-    );
+    draft.audit(Event::CredentialCreated {
+        credential: Box::new(credential.clone()),
+    });
     draft.put_credential(credential.clone());
     Ok((minted, credential))
 }
@@ -230,12 +193,9 @@ impl Engine {
                 expired: None,
                 revoked: None,
             };
-            draft.audit(
-                "CREATE",
-                target(&credential),
-                Value::Null,
-                told(&credential),
-            );
+            draft.audit(Event::CredentialCreated {
+                credential: Box::new(credential.clone()),
+            });
             draft.put_credential(credential.clone());
             Ok((minted, Arc::new(credential)))
         })
@@ -293,17 +253,15 @@ impl Engine {
             if credential.revoked.is_some() {
                 return Ok(());
             }
-            let revoked = Credential {
-                revoked: Some(draft.now()),
+            let now = draft.now();
+            draft.audit(Event::CredentialRevoked {
+                credential: CredentialRef::of(&credential),
+                at: now,
+            });
+            draft.put_credential(Credential {
+                revoked: Some(now),
                 ..(*credential).clone()
-            };
-            draft.audit(
-                "REVOKE",
-                target(&credential),
-                Value::Null,
-                json!({"revoked": revoked.revoked}),
-            );
-            draft.put_credential(revoked);
+            });
             Ok(())
         })
         .await

@@ -9,19 +9,18 @@ pub mod report;
 pub mod reported;
 pub mod session;
 pub(crate) mod tag;
-pub(crate) mod target;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bowline_model::address;
 use bowline_model::device::Device;
+use bowline_model::event::{DeviceRef, Event, KeyExpirySet};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::name as names;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use ipnet::IpNet;
-use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -29,15 +28,17 @@ use crate::core::engine::Engine;
 use crate::core::failure::Refusal;
 use crate::device::approval::{ROUTES_MAX, approve_routes};
 use crate::device::name::free_name;
-use crate::device::target::device_target;
 use crate::people::acting;
 
 /// Notes that a key that did not expire does again, where that is so: the official log has an event
 /// of its own for it beside the one about the moment.
 pub(crate) fn audit_expiry_enabled(draft: &mut Draft<'_>, device: &Device) {
     if device.key_expiry_disabled {
-        let target = device_target(device, Some("KEY_EXPIRY"));
-        draft.audit("ENABLE", target, json!(true), json!(false));
+        draft.audit(Event::DeviceKeyExpiryDisabled {
+            device: DeviceRef::of(device),
+            old: true,
+            new: false,
+        });
     }
 }
 
@@ -97,7 +98,11 @@ impl Engine {
             if device.name == label && device.name_given == given {
                 return Ok(());
             }
-            draft.audit("UPDATE", device_target(&device, Some("MACHINE_NAME")), json!(device.name), json!(label));
+            draft.audit(Event::DeviceName {
+                device: DeviceRef::of(&device),
+                old: device.name.clone(),
+                new: label.clone(),
+            });
             draft.put_device(Device { name: label, name_given: given, ..device });
             Ok(())
         })
@@ -111,12 +116,9 @@ impl Engine {
     pub async fn delete_device(&self, actor: &Actor, id: DeviceId) -> Result<(), Refusal> {
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
-            draft.audit(
-                "DELETE",
-                device_target(&device, None),
-                json!({"addresses": device.addresses()}),
-                Value::Null,
-            );
+            draft.audit(Event::DeviceDeleted {
+                device: Box::new(device),
+            });
             draft.remove_device(id);
             Ok(())
         })
@@ -139,13 +141,11 @@ impl Engine {
             if device.authorized == authorized {
                 return Ok(());
             }
-            let action = if authorized { "APPROVE" } else { "REVOKE" };
-            draft.audit(
-                action,
-                device_target(&device, None),
-                json!(device.authorized),
-                json!(authorized),
-            );
+            draft.audit(Event::DeviceApproval {
+                device: DeviceRef::of(&device),
+                old: device.authorized,
+                new: authorized,
+            });
             draft.put_device(Device {
                 authorized,
                 ..device
@@ -168,12 +168,12 @@ impl Engine {
             }
             let now = draft.now();
             audit_expiry_enabled(draft, &device);
-            draft.audit(
-                "UPDATE",
-                device_target(&device, Some("KEY_EXPIRY_TIME")),
-                json!(device.key_expiry),
-                json!(now),
-            );
+            draft.audit(Event::DeviceKeyExpiry {
+                device: DeviceRef::of(&device),
+                old: device.key_expiry,
+                new: Some(now),
+                why: KeyExpirySet::Ended,
+            });
             draft.put_device(Device {
                 key_expiry: Some(now),
                 key_expiry_disabled: false,
@@ -208,13 +208,11 @@ impl Engine {
                 return Ok(());
             };
             let expired = !disabled && device.key_expiry.is_some_and(|at| at <= draft.now());
-            let action = if disabled { "DISABLE" } else { "ENABLE" };
-            draft.audit(
-                action,
-                device_target(&device, Some("KEY_EXPIRY")),
-                json!(device.key_expiry_disabled),
-                json!(disabled),
-            );
+            draft.audit(Event::DeviceKeyExpiryDisabled {
+                device: DeviceRef::of(&device),
+                old: device.key_expiry_disabled,
+                new: disabled,
+            });
             draft.put_device(Device {
                 key_expiry_disabled: disabled,
                 key_expiry_disabled_for_tags: false,
@@ -255,12 +253,11 @@ impl Engine {
         self.write(actor, move |draft| {
             let device = find(draft, id)?;
             if device.enabled_routes != parsed {
-                draft.audit(
-                    "UPDATE",
-                    device_target(&device, Some("ALLOWED_IPS")),
-                    json!(device.enabled_routes),
-                    json!(parsed),
-                );
+                draft.audit(Event::DeviceRoutes {
+                    device: DeviceRef::of(&device),
+                    old: device.enabled_routes.clone(),
+                    new: parsed.clone(),
+                });
                 draft.put_device(Device {
                     enabled_routes: parsed.clone(),
                     ..device
@@ -299,12 +296,11 @@ impl Engine {
                     "IPv4 address {ipv4} is already in use by another device"
                 )));
             }
-            draft.audit(
-                "UPDATE",
-                device_target(&device, Some("ALLOWED_IPS")),
-                json!(device.ipv4),
-                json!(ipv4),
-            );
+            draft.audit(Event::DeviceAddress {
+                device: DeviceRef::of(&device),
+                old: device.ipv4,
+                new: ipv4,
+            });
             draft.put_device(Device { ipv4, ..device });
             Ok(())
         })
@@ -337,12 +333,11 @@ impl Engine {
                 let user = user.ok_or_else(|| tag::refused::<&str>(&[]))?;
                 acting::check(draft.view(), draft.actor(), user)?;
             }
-            draft.audit(
-                "UPDATE",
-                device_target(&device, Some("ACL_TAGS")),
-                json!(device.tags),
-                json!(tags),
-            );
+            draft.audit(Event::DeviceTags {
+                device: DeviceRef::of(&device),
+                old: device.tags.clone(),
+                new: tags.clone(),
+            });
             // What it asked for itself before is settled by this.
             draft.put_device(Device {
                 tags,

@@ -2,11 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bowline_model::audit::Target;
 use bowline_model::dns::{Dns, Resolver, is_resolver_address, plain};
+use bowline_model::event::{Event, TailnetRef};
 use bowline_model::name::is_domain;
 use indexmap::IndexMap;
-use serde_json::json;
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
@@ -221,18 +220,19 @@ impl Engine {
             let old = draft.view().dns().clone();
             let new = edited(&old, &edit, needs_nameserver)?;
             if *old != new {
-                let tailnet = draft.view().tailnet().clone();
-                let target = |property| Target::tailnet(tailnet.id, &tailnet.name, property);
-                draft.audit("UPDATE", target("DNS_CONFIG"), json!(*old), json!(new));
+                let tailnet = TailnetRef::of(draft.view().tailnet());
                 if old.magic_dns != new.magic_dns {
-                    let action = if new.magic_dns { "ENABLE" } else { "DISABLE" };
-                    draft.audit(
-                        action,
-                        target("MAGIC_DNS"),
-                        json!(old.magic_dns),
-                        json!(new.magic_dns),
-                    );
+                    draft.audit(Event::MagicDns {
+                        tailnet: tailnet.clone(),
+                        old: old.magic_dns,
+                        new: new.magic_dns,
+                    });
                 }
+                draft.audit(Event::DnsConfig {
+                    tailnet,
+                    old: Box::new((*old).clone()),
+                    new: Box::new(new.clone()),
+                });
                 draft.set_dns(new.clone());
             }
             Ok(new)

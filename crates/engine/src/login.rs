@@ -11,8 +11,9 @@ mod waiting;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bowline_model::audit::{ActorRef, Target};
+use bowline_model::audit::ActorRef;
 use bowline_model::device::Device;
+use bowline_model::event::Event;
 use bowline_model::id::{DeviceId, TailnetId, UserId, WaitingLoginId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::kind::Stored as _;
@@ -23,7 +24,6 @@ use bowline_model::waiting::{CodeOf, LoginOutcome, LoginRequest, WaitingLogin};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Column;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -369,14 +369,11 @@ impl Engine {
         actor.check()?;
         let code_copy = code.to_owned();
         self.decide_login(actor, code, move |draft, request| {
-            let target = Target {
-                id: code_copy.clone(),
-                name: request.facts.hostname.clone(),
-                kind: "LOGIN".to_owned(),
-                property: None,
-            };
-            let new = json!({"nodeKey": request.node_key});
-            draft.audit("DENY", target, Value::Null, new);
+            draft.audit(Event::LoginRefused {
+                code: code_copy.clone(),
+                hostname: request.facts.hostname.clone(),
+                node_key: request.node_key,
+            });
             Ok(LoginState::Refused)
         })
         .await

@@ -2,12 +2,11 @@
 
 pub mod clock;
 
-use bowline_model::audit::Target;
+use bowline_model::event::{Event, TailnetRef};
 use bowline_model::requirement::{Field, Need};
 use bowline_model::right::Right;
 use bowline_model::scope::Scope;
 use bowline_model::tailnet::{Settings, Tailnet};
-use serde_json::json;
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
@@ -111,24 +110,25 @@ impl Engine {
         self.write(&actor, move |draft| {
             let old = draft.view().tailnet().clone();
             let mut new = old.settings.clone();
-            let target = |property| Target::tailnet(old.id, &old.name, property);
+            let tailnet = || TailnetRef::of(&old);
             if let Some(on) = edit.device_approval_on
                 && on != new.device_approval_on
             {
-                let action = if on { "ENABLE" } else { "DISABLE" };
-                draft.audit(
-                    action,
-                    target("MACHINE_APPROVAL_NEEDED"),
-                    json!(!on),
-                    json!(on),
-                );
+                draft.audit(Event::ApprovalOfDevices {
+                    tailnet: tailnet(),
+                    old: new.device_approval_on,
+                    new: on,
+                });
                 new.device_approval_on = on;
             }
             if let Some(days) = edit.devices_key_duration_days
                 && days != new.devices_key_duration_days
             {
-                let before = json!(new.devices_key_duration_days);
-                draft.audit("UPDATE", target("MAX_KEY_DURATION"), before, json!(days));
+                draft.audit(Event::KeyDuration {
+                    tailnet: tailnet(),
+                    old: new.devices_key_duration_days,
+                    new: days,
+                });
                 new.devices_key_duration_days = days;
             }
             if new != old.settings {

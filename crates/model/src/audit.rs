@@ -1,10 +1,13 @@
 //! Audit events: who did what to what, old and new.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::{DeviceId, KeyId, TailnetId, UserId};
+use crate::event::Event;
+use crate::id::{DeviceId, KeyId, UserId};
 use crate::record::Record;
 
 /// Who acts.
@@ -91,9 +94,9 @@ pub struct AuditEvent {
     pub at: Timestamp,
     /// Where the change came from.
     pub origin: Origin,
-    /// What the events of one call have in common: 32 hexadecimal digits.
+    /// What the events of one request have in common.
     #[serde(rename = "eventGroupID")]
-    pub event_group_id: String,
+    pub event_group_id: EventGroup,
     /// Who.
     pub actor: ActorRef,
     /// What was done: `CREATE`, `UPDATE`, `DELETE`, `APPROVE`, `REVOKE`, …
@@ -114,6 +117,25 @@ pub struct AuditEvent {
     pub error: Option<String>,
 }
 
+impl AuditEvent {
+    /// The row of an event.
+    pub fn of(event: &Event, at: Timestamp, actor: &ActorRef, group: EventGroup) -> Self {
+        let (old, new) = event.values();
+        Self {
+            at,
+            origin: actor.origin(),
+            event_group_id: group,
+            actor: actor.clone(),
+            action: event.name().action().to_owned(),
+            target: event.target(),
+            old,
+            new,
+            details: event.details(),
+            error: event.error(),
+        }
+    }
+}
+
 impl Record for AuditEvent {
     const VERSION: u32 = 1;
 }
@@ -132,16 +154,54 @@ pub struct Target {
     /// The property that changed, where one did: `MACHINE_NAME`, `KEY_EXPIRY_TIME`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub property: Option<String>,
+    /// Whether it is an ephemeral device; absent where it is not a device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_ephemeral: Option<bool>,
 }
 
-impl Target {
-    /// The tailnet itself.
-    pub fn tailnet(id: TailnetId, name: &str, property: &str) -> Self {
-        Self {
-            id: id.stable(),
-            name: name.to_owned(),
-            kind: "TAILNET".to_owned(),
-            property: Some(property.to_owned()),
-        }
+/// What the events of one request have in common, however often it writes. What falls due has a
+/// group for each object.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventGroup(u128);
+
+impl EventGroup {
+    /// Of random bytes.
+    pub const fn new(random: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(random))
+    }
+}
+
+impl fmt::Display for EventGroup {
+    /// 32 hexadecimal digits in lower case.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for EventGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventGroup({self})")
+    }
+}
+
+impl From<EventGroup> for String {
+    fn from(group: EventGroup) -> Self {
+        group.to_string()
+    }
+}
+
+/// A text that is not an event group.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not an event group: expected 32 hexadecimal digits")]
+pub struct NotAGroup(String);
+
+impl TryFrom<String> for EventGroup {
+    type Error = NotAGroup;
+
+    fn try_from(text: String) -> Result<Self, NotAGroup> {
+        let is_hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = is_hex.then(|| u128::from_str_radix(&text, 16).ok());
+        number.flatten().map(Self).ok_or(NotAGroup(text))
     }
 }

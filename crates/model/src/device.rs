@@ -239,6 +239,20 @@ impl Device {
         }
     }
 
+    /// The node key that stops being good where this record gives way to another, or to none: the
+    /// streams and relay sessions of that key end. `None`: this changes nothing about it.
+    ///
+    /// It follows from the records and not from events, since what another process changed arrives as
+    /// rows. That no key ends unsaid is held by [`crate::event::told`].
+    pub fn revoked_by(&self, next: Option<&Self>) -> Option<NodeKey> {
+        let is_good = next.is_some_and(|next| {
+            next.node_key == self.node_key
+                && (!next.expired || self.expired)
+                && (next.authorized || !self.authorized)
+        });
+        (!is_good).then_some(self.node_key)
+    }
+
     /// Both addresses, IPv4 first.
     pub fn addresses(&self) -> [IpAddr; 2] {
         [IpAddr::V4(self.ipv4), IpAddr::V6(self.ipv6)]

@@ -16,6 +16,7 @@ pub mod audit;
 pub mod credential;
 pub mod device;
 pub mod dns;
+pub mod event;
 pub mod id;
 pub mod key;
 pub mod kind;

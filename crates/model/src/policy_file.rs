@@ -1,7 +1,10 @@
 //! The policy file record.
 
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::id::TailnetId;
 use crate::kind::{Kind, Stored};
@@ -41,5 +44,53 @@ impl Stored for PolicyFile {
 
     fn id(&self, tailnet: TailnetId) -> TailnetId {
         tailnet
+    }
+}
+
+/// A version of a policy file, as events refer to it: never by its text, which may have megabytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PolicyRef {
+    hash: [u8; 32],
+    /// Length of its text, in bytes.
+    pub size: u64,
+}
+
+impl PolicyRef {
+    /// The version with this text.
+    pub fn of(text: &str) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self {
+            hash,
+            size: text.len() as u64,
+        }
+    }
+
+    /// SHA-256 of its text: 64 hexadecimal digits.
+    pub fn version(&self) -> String {
+        use fmt::Write as _;
+        self.hash
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+    }
+}
+
+impl fmt::Debug for PolicyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PolicyRef({}, {} bytes)", self.version(), self.size)
+    }
+}
+
+impl Serialize for PolicyRef {
+    /// `{"version": "5f36…", "size": 812}`
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut fields = serializer.serialize_struct("PolicyRef", 2)?;
+        fields.serialize_field("version", &self.version())?;
+        fields.serialize_field("size", &self.size)?;
+        fields.end()
     }
 }

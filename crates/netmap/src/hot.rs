@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bowline_model::device::Device;
 use bowline_model::dns::Dns;
+use bowline_model::event::told::{Account, Told, Untold};
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::NodeKey;
 use bowline_model::kind::{Column, Kind, ObjectId, Stored};
@@ -15,7 +16,7 @@ use bowline_model::user::User;
 use crate::snapshot::Snapshot;
 
 /// A stored kind whose objects are all in the snapshot of their tailnet.
-pub trait Hot: Stored {
+pub trait Hot: Told {
     /// The object with this id.
     fn get(snapshot: &Snapshot, id: Self::Id) -> Option<&Arc<Self>>;
 
@@ -80,6 +81,19 @@ pub trait HotKind: Sync {
     /// Numbers of all objects of the kind.
     fn ids(&self, snapshot: &Snapshot) -> Vec<u64>;
 
+    /// Checks that the events of a change tell what it changed of the object. `old` is absent where
+    /// the tailnet is new.
+    ///
+    /// # Errors
+    /// With what no event tells.
+    fn check_told(
+        &self,
+        account: &Account,
+        old: Option<&Snapshot>,
+        new: &Snapshot,
+        id: u64,
+    ) -> Result<(), Untold>;
+
     /// The node key that stops being good from one state to the next with the object.
     fn ended_node_key(&self, old: &Snapshot, new: &Snapshot, id: u64) -> Option<NodeKey>;
 }
@@ -133,6 +147,19 @@ impl<T: Hot> HotKind for Of<T> {
 
     fn ids(&self, snapshot: &Snapshot) -> Vec<u64> {
         T::ids(snapshot).into_iter().map(Into::into).collect()
+    }
+
+    fn check_told(
+        &self,
+        account: &Account,
+        old: Option<&Snapshot>,
+        new: &Snapshot,
+        id: u64,
+    ) -> Result<(), Untold> {
+        let old = old.and_then(|old| Self::object(old, id));
+        let new = Self::object(new, id);
+        let subject = object_id::<T>(id);
+        account.check::<T>(subject, old.map(|old| &**old), new.map(|new| &**new))
     }
 
     fn ended_node_key(&self, old: &Snapshot, new: &Snapshot, id: u64) -> Option<NodeKey> {
@@ -240,12 +267,7 @@ impl Hot for Device {
     }
 
     fn ended_node_key(old: &Self, new: Option<&Self>) -> Option<NodeKey> {
-        let is_good = new.is_some_and(|new| {
-            old.node_key == new.node_key
-                && (old.expired || !new.expired)
-                && (!old.authorized || new.authorized)
-        });
-        (!is_good).then_some(old.node_key)
+        old.revoked_by(new)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bowline_api::{Operation, operations};
-use bowline_model::audit::Origin;
+use bowline_model::audit::{EventGroup, Origin};
 use bowline_model::requirement::{Denied, Requirement, Rule};
 use bowline_model::user::Role;
 use http::StatusCode;
@@ -404,7 +404,7 @@ async fn every_mutation_leaves_an_audit_event_of_its_actor() {
         } else {
             assert!(events.is_empty(), "{}", operation.id);
         }
-        let groups: BTreeSet<&str> = events.iter().map(|it| &*it.event_group_id).collect();
+        let groups: BTreeSet<EventGroup> = events.iter().map(|it| it.event_group_id).collect();
         assert!(groups.len() <= 1, "{}", operation.id);
         for event in events {
             assert_eq!(event.origin, Origin::ConfigApi);

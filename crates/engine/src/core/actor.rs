@@ -7,7 +7,7 @@
 //! [`Draft::actor`](crate::core::draft::Draft::actor) and none from outside.
 
 use bowline_model::access_token::AccessToken;
-use bowline_model::audit::ActorRef;
+use bowline_model::audit::{ActorRef, EventGroup};
 use bowline_model::credential::{Credential, Kind};
 use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
 use bowline_model::principal::{Principal, TrustCredential};
@@ -35,6 +35,8 @@ pub struct Actor {
     /// The members of the request's body, where each of them has a need of its own. `None`: it was
     /// not said, and all are needed.
     fields: Option<Vec<&'static str>>,
+    /// What the events of their request have in common. `None`: each change has a group of its own.
+    group: Option<EventGroup>,
 }
 
 impl Actor {
@@ -46,6 +48,7 @@ impl Actor {
             expires: None,
             requirement,
             fields: None,
+            group: None,
         }
     }
 
@@ -143,6 +146,29 @@ impl Actor {
             fields: Some(fields.into_iter().collect()),
             ..self
         }
+    }
+
+    /// The actor, whose changes are one request: their events have this group in common.
+    #[must_use]
+    pub fn in_group(self, group: EventGroup) -> Self {
+        Self {
+            group: Some(group),
+            ..self
+        }
+    }
+
+    /// The actor, who does something for another's request.
+    #[must_use]
+    pub fn in_group_of(self, other: &Self) -> Self {
+        Self {
+            group: other.group,
+            ..self
+        }
+    }
+
+    /// What the events of the actor's request have in common.
+    pub fn group(&self) -> Option<EventGroup> {
+        self.group
     }
 
     /// Whether the actor may do what they are about to do, as far as their credential and role say.

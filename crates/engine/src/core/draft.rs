@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bowline_model::audit::{AuditEvent, Target};
+use bowline_model::audit::{ActorRef, AuditEvent, EventGroup};
 use bowline_model::credential::Credential;
 use bowline_model::device::{Device, Live};
 use bowline_model::dns::Dns;
+use bowline_model::event::Event;
 use bowline_model::id::{DeviceId, KeyId};
 use bowline_model::key::NodeKey;
 use bowline_model::kind::{Cold, Kind, ObjectId};
@@ -20,7 +21,6 @@ use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Policy;
 use bowline_store::{AuditRow, Delete, Put, Row};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::core::actor::Actor;
 use crate::core::clock::{Ids, Random};
@@ -31,6 +31,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) snapshot: Snapshot,
     pub(crate) changes: Changes,
     actor: Actor,
+    /// What the events have in common from here on.
+    group: EventGroup,
     now: Timestamp,
     ids: &'a Ids,
     random: &'a dyn Random,
@@ -41,9 +43,8 @@ pub(crate) struct Draft<'a> {
 pub(crate) struct Changes {
     /// Rows to write or to remove.
     pub(crate) rows: BTreeMap<ObjectId, RowChange>,
-    pub(crate) audit: Vec<AuditEvent>,
-    /// What this closure's events have in common, once there is one.
-    pub(crate) audit_group: Option<String>,
+    /// What was done, in order.
+    pub(crate) events: Vec<Noted>,
     /// Whose change it is that runs now.
     pub(crate) author: Author,
     /// Devices whose soft state changed.
@@ -55,9 +56,15 @@ pub(crate) struct Changes {
     pub(crate) touched: BTreeSet<ObjectId>,
     /// Whether all of the snapshot may differ: it was read from the database again.
     pub(crate) everything: bool,
-    /// Whether an audit event was noted, and whether a record was touched: one needs the other.
-    pub(crate) audited: bool,
-    pub(crate) recorded: bool,
+}
+
+/// An event, and who did it when.
+#[derive(Debug, Clone)]
+pub(crate) struct Noted {
+    pub(crate) event: Event,
+    pub(crate) at: Timestamp,
+    pub(crate) actor: ActorRef,
+    pub(crate) group: EventGroup,
 }
 
 /// What becomes of one row.
@@ -152,6 +159,7 @@ impl<'a> Draft<'a> {
             actor: Actor::system(snapshot.id()),
             snapshot,
             changes: Changes::default(),
+            group: EventGroup::new([0; 16]),
             now,
             ids,
             random,
@@ -185,7 +193,6 @@ impl<'a> Draft<'a> {
     fn record(&mut self, id: ObjectId, write: Write) {
         let author = self.changes.author;
         self.changes.rows.insert(id, RowChange { write, author });
-        self.changes.recorded = true;
     }
 
     /// Writes an object: a new one, or in the place of the one with its id.
@@ -304,7 +311,6 @@ impl<'a> Draft<'a> {
 
     /// Removes a credential that nobody needs to read any more. Its end was audited before.
     pub(crate) fn remove_credential(&mut self, id: KeyId) {
-        self.changes.audited = true;
         self.remove::<Credential>(id);
     }
 
@@ -326,54 +332,19 @@ impl<'a> Draft<'a> {
         self.snapshot.set_parsed_policy(file, policy);
     }
 
-    /// Notes an audit event: the actor of this change did `action` to `target`.
-    pub(crate) fn audit(&mut self, action: &str, target: Target, old: Value, new: Value) {
-        self.audit_with(action, target, old, new, None);
-    }
-
-    /// The same with the caller's comment.
-    pub(crate) fn audit_with(
-        &mut self,
-        action: &str,
-        target: Target,
-        old: Value,
-        new: Value,
-        details: Option<String>,
-    ) {
-        let event = self.event(action, target, old, new);
-        self.changes.audit.push(AuditEvent { details, ..event });
-    }
-
-    /// Notes that the actor was refused: nothing changes. `error` is what they were told.
-    pub(crate) fn audit_refused(&mut self, target: Target, details: Option<String>, error: &str) {
-        let event = self.event("UPDATE", target, Value::Null, Value::Null);
-        self.changes.audit.push(AuditEvent {
-            details,
-            error: Some(error.to_owned()),
-            ..event
+    /// Notes what the actor did: the audit row, and whatever else is told of it, follows from it.
+    pub(crate) fn audit(&mut self, event: Event) {
+        self.changes.events.push(Noted {
+            event,
+            at: self.now,
+            actor: self.actor.audit_ref(),
+            group: self.group,
         });
     }
 
-    fn event(&mut self, action: &str, target: Target, old: Value, new: Value) -> AuditEvent {
-        self.changes.audited = true;
-        let group = match self.changes.audit_group.take() {
-            Some(group) => group,
-            None => format!("{:032x}", u128::from_be_bytes(self.random())),
-        };
-        self.changes.audit_group = Some(group.clone());
-        let actor = self.actor.audit_ref();
-        AuditEvent {
-            at: self.now,
-            origin: actor.origin(),
-            event_group_id: group,
-            actor,
-            action: action.to_owned(),
-            target,
-            old,
-            new,
-            details: None,
-            error: None,
-        }
+    /// Begins another group of events.
+    pub(crate) fn begin_group(&mut self, group: EventGroup) {
+        self.group = group;
     }
 
     /// Who makes this change: with the role, the scopes and the name of this state.
@@ -390,6 +361,9 @@ impl<'a> Draft<'a> {
         let actor = asked.resolve(&self.snapshot, self.now)?;
         actor.check()?;
         self.actor = actor;
+        if let Some(group) = asked.group() {
+            self.group = group;
+        }
         Ok(())
     }
 
@@ -423,13 +397,14 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn audit_rows(&self) -> Result<Vec<AuditRow>, BodyError> {
         self.changes
-            .audit
+            .events
             .iter()
-            .map(|event| {
+            .map(|noted| {
+                let event = AuditEvent::of(&noted.event, noted.at, &noted.actor, noted.group);
                 Ok(AuditRow {
                     id: self.new_id(),
-                    at: event.at,
-                    body: record::encode(event)?,
+                    at: noted.at,
+                    body: record::encode(&event)?,
                 })
             })
             .collect()

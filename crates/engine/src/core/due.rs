@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bowline_model::audit::EventGroup;
 use bowline_model::kind::Kind;
 use bowline_netmap::hot::hot;
 use bowline_netmap::snapshot::Snapshot;
@@ -135,7 +136,8 @@ impl Queue {
             .collect();
         for key in due {
             // What happens to one object has nothing to do with what happens to the next.
-            draft.changes.audit_group = None;
+            let group = EventGroup::new(draft.random());
+            draft.begin_group(group);
             if let Some(rule) = self.rules.get(key.rule) {
                 (rule.run)(draft, key.id, sessions, self.silence);
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bowline_model::audit::EventGroup;
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::key::NodeKey;
 use bowline_model::requirement::Denied;
@@ -327,7 +328,9 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         let work = Typed {
             closure,
-            actor: actor.clone(),
+            actor: actor
+                .clone()
+                .in_group(actor.group().unwrap_or_else(|| self.new_group())),
             result: None,
             reply,
         };
@@ -338,6 +341,13 @@ impl Engine {
             .map_err(|_| self.gone())?;
         // The writer took the change and dropped it: it has died, or has given up at the end.
         answer.await.map_err(|_| self.gone())?
+    }
+
+    /// A group for the events of one request.
+    pub(crate) fn new_group(&self) -> EventGroup {
+        let mut random = [0; 16];
+        self.0.random.fill(&mut random);
+        EventGroup::new(random)
     }
 
     pub(crate) fn gone(&self) -> StoreFailure {

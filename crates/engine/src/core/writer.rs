@@ -315,7 +315,7 @@ impl Changes {
 
     fn merge(&mut self, other: Self) {
         self.rows.extend(other.rows);
-        self.audit.extend(other.audit);
+        self.events.extend(other.events);
         self.soft.extend(other.soft);
         self.reported.extend(other.reported);
         self.touched.extend(other.touched);

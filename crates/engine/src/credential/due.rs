@@ -1,15 +1,14 @@
 //! What falls due of a credential: its expiry, and its removal some time after its end.
 
 use bowline_model::credential::Credential;
+use bowline_model::event::{CredentialRef, Event};
 use bowline_model::id::KeyId;
 use bowline_model::kind::Kind;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 
 use crate::core::draft::Draft;
 use crate::core::due::{Moments, Rule, Silence};
-use crate::device::due::CLOCK_WAS_WRONG;
 
 /// How long a revoked or expired credential can still be read.
 const CREDENTIAL_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -54,14 +53,18 @@ fn run(draft: &mut Draft<'_>, id: KeyId) {
     if credential.revoked.is_some() && is_expired || credential.expired.is_some() == is_expired {
         return;
     }
-    let target = crate::credential::target(&credential);
-    let expires = json!({"expires": credential.expires});
-    if is_expired {
-        draft.audit("EXPIRED", target, Value::Null, expires);
+    let (told, expires) = (CredentialRef::of(&credential), credential.expires);
+    draft.audit(if is_expired {
+        Event::CredentialExpired {
+            credential: told,
+            expires,
+        }
     } else {
-        let why = Some(CLOCK_WAS_WRONG.to_owned());
-        draft.audit_with("RESTORED", target, Value::Null, expires, why);
-    }
+        Event::CredentialRestored {
+            credential: told,
+            expires,
+        }
+    });
     draft.put_credential(Credential {
         expired: is_expired.then_some(now),
         ..(*credential).clone()

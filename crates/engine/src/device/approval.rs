@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use bowline_model::address::{is_exit_route, sort_routes};
 use bowline_model::device::Device;
+use bowline_model::event::{DeviceRef, Event};
 use bowline_model::id::DeviceId;
 use bowline_netmap::snapshot::Snapshot;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde_json::json;
 
 use crate::core::draft::Draft;
-use crate::device::target::device_target;
 
 /// The most routes that somebody may enable on one device. Clients' advertisements are cut there too.
 pub(crate) const ROUTES_MAX: usize = 1024;
@@ -66,12 +65,11 @@ fn enable(draft: &mut Draft<'_>, device: &Device, mut approved: Vec<IpNet>) {
     }
     enabled_routes.append(&mut approved);
     sort_routes(&mut enabled_routes);
-    draft.audit(
-        "UPDATE",
-        device_target(device, Some("AUTO_APPROVED_ROUTES")),
-        json!(device.enabled_routes),
-        json!(enabled_routes),
-    );
+    draft.audit(Event::DeviceRoutesApproved {
+        device: DeviceRef::of(device),
+        old: device.enabled_routes.clone(),
+        new: enabled_routes.clone(),
+    });
     draft.put_device(Device {
         enabled_routes,
         ..device.clone()

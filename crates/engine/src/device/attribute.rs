@@ -5,16 +5,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bowline_model::device::{Attribute, AttributeValue, Device, integer};
+use bowline_model::event::{DeviceRef, Event};
 use bowline_model::id::DeviceId;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Policy;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::Refusal;
-use crate::device::target::device_target;
 
 /// Longest key, with its namespace.
 const KEY_MAX: usize = 128;
@@ -163,48 +163,34 @@ impl Engine {
                 let mut changed = false;
                 for (key, edit) in edits {
                     let old = device.attributes.get(key).cloned();
-                    let target = device_target(&device, Some("ATTRIBUTES"));
-                    let new = match edit {
-                        None => {
-                            // One whose time is over must not come back either.
-                            let ended = device.ended_attributes.remove(key);
-                            let old = device.attributes.remove(key).or(ended);
-                            if old.is_none() {
-                                continue;
-                            }
-                            draft.audit_with(
-                                "DELETE",
-                                target,
-                                json!({key: old}),
-                                Value::Null,
-                                comment.clone(),
-                            );
+                    let told = |device: &Device, old, new| Event::DeviceAttribute {
+                        device: DeviceRef::of(device),
+                        key: key.clone(),
+                        old,
+                        new,
+                        comment: comment.clone(),
+                    };
+                    let Some((value, expires)) = edit else {
+                        // One whose time is over must not come back either.
+                        let ended = device.ended_attributes.remove(key);
+                        let old = device.attributes.remove(key).or(ended);
+                        if old.is_some() {
+                            draft.audit(told(&device, old, None));
                             changed = true;
-                            continue;
                         }
-                        Some((value, expires)) => {
-                            if expires.is_some_and(|at| at <= now) {
-                                return Err(Refusal::invalid(
-                                    "attribute expiry must be in the future",
-                                ));
-                            }
-                            Attribute {
-                                value: value.clone(),
-                                expires: *expires,
-                            }
-                        }
+                        continue;
+                    };
+                    if expires.is_some_and(|at| at <= now) {
+                        return Err(Refusal::invalid("attribute expiry must be in the future"));
+                    }
+                    let new = Attribute {
+                        value: value.clone(),
+                        expires: *expires,
                     };
                     if old.as_ref() == Some(&new) {
                         continue;
                     }
-                    let action = if old.is_some() { "UPDATE" } else { "CREATE" };
-                    draft.audit_with(
-                        action,
-                        target,
-                        json!({key: old}),
-                        json!({key: new}),
-                        comment.clone(),
-                    );
+                    draft.audit(told(&device, old, Some(new.clone())));
                     device.ended_attributes.remove(key);
                     device.attributes.insert(key.clone(), new);
                     changed = true;

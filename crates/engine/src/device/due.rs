@@ -5,23 +5,20 @@ use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::time::Duration;
 
 use bowline_model::device::{Attribute, Device};
+use bowline_model::event::{DeviceRef, Event};
 use bowline_model::id::DeviceId;
 use bowline_model::kind::Kind;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 
 use crate::core::draft::Draft;
 use crate::core::due::{Moments, Rule, Silence};
 use crate::core::sessions::Sessions;
-use crate::device::target::device_target;
 
 /// The most posture attributes whose time is over that one device keeps, should the clock have been
 /// wrong: the newest.
 const ENDED_ATTRIBUTES_MAX: usize = 100;
-/// What the audit log says of a mark that is taken back.
-pub(crate) const CLOCK_WAS_WRONG: &str = "the clock that showed a later time was wrong";
 
 pub(crate) const RULE: Rule = Rule {
     kind: Kind::Device,
@@ -98,12 +95,9 @@ fn run(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, silence: Silenc
     };
     let is_silent = ephemeral_due(&entry, silence).is_some_and(|due| due <= now);
     if is_silent && !sessions.is_open(id) && !sessions.heard_since(id, now, silence.timeout) {
-        draft.audit(
-            "DELETE",
-            device_target(&entry.device, None),
-            json!({"ephemeral": true}),
-            Value::Null,
-        );
+        draft.audit(Event::DeviceDeleted {
+            device: Box::new((*entry.device).clone()),
+        });
         draft.remove_device(id);
         return;
     }
@@ -125,21 +119,26 @@ fn expire(draft: &mut Draft<'_>, device: &mut Device) -> bool {
         return false;
     }
     device.expired = is_expired;
-    let target = device_target(device, Some("KEY_EXPIRY_TIME"));
-    let expiry = json!(device.key_expiry);
-    if is_expired {
-        draft.audit("EXPIRED", target, Value::Null, expiry);
+    let (told, expires) = (DeviceRef::of(device), device.key_expiry);
+    draft.audit(if is_expired {
+        Event::DeviceKeyExpired {
+            device: told,
+            old: None,
+            new: expires,
+        }
     } else {
-        let why = Some(CLOCK_WAS_WRONG.to_owned());
-        draft.audit_with("RESTORED", target, Value::Null, expiry, why);
-    }
+        Event::DeviceKeyRestored {
+            device: told,
+            expires,
+        }
+    });
     true
 }
 
 /// Sets attributes aside whose time is over, and brings those back whose time is not.
 fn end_attributes(draft: &mut Draft<'_>, device: &mut Device) -> bool {
     let now = draft.now();
-    let target = device_target(device, Some("ATTRIBUTES"));
+    let told = DeviceRef::of(device);
     let is_over = |attribute: &Attribute| attribute.expires.is_some_and(|at| at <= now);
     let early = extract(&mut device.ended_attributes, |one| !is_over(one));
     let over = extract(&mut device.attributes, is_over);
@@ -147,15 +146,22 @@ fn end_attributes(draft: &mut Draft<'_>, device: &mut Device) -> bool {
     for (key, attribute) in early {
         // One that was set since stands.
         if let MapEntry::Vacant(vacant) = device.attributes.entry(key) {
-            let why = Some(CLOCK_WAS_WRONG.to_owned());
-            let new = json!({vacant.key(): &attribute});
-            draft.audit_with("RESTORED", target.clone(), Value::Null, new, why);
+            draft.audit(Event::DeviceAttributeRestored {
+                device: told.clone(),
+                key: vacant.key().clone(),
+                new: attribute.clone(),
+            });
             vacant.insert(attribute);
         }
     }
     for (key, attribute) in over {
-        let old = json!({&key: &attribute});
-        draft.audit("DELETE", target.clone(), old, Value::Null);
+        draft.audit(Event::DeviceAttribute {
+            device: told.clone(),
+            key: key.clone(),
+            old: Some(attribute.clone()),
+            new: None,
+            comment: None,
+        });
         device.ended_attributes.insert(key, attribute);
     }
     while device.ended_attributes.len() > ENDED_ATTRIBUTES_MAX {
@@ -165,10 +171,6 @@ fn end_attributes(draft: &mut Draft<'_>, device: &mut Device) -> bool {
         };
         let key = oldest.0.clone();
         device.ended_attributes.remove(&key);
-    }
-    if changed {
-        // An attribute that does not come back, because another was set since, leaves no event.
-        draft.changes.audited = true;
     }
     changed
 }

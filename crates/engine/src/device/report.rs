@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_model::device::{Device, Live, REQUEST_TAGS, WHOLE_HOSTINFO};
+use bowline_model::event::{DeviceRef, Event};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::name;
 use bowline_model::tag::Tag;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Principal;
-use serde_json::json;
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -26,10 +26,10 @@ use crate::core::failure::Refusal;
 use crate::core::job::OnItsWay;
 use crate::device::allowance::{Rate, Turn, allowances};
 use crate::device::approval::approve_routes;
+use crate::device::audit_expiry_enabled;
 use crate::device::name::free_name;
 use crate::device::reported::Report;
 use crate::device::tag::tag_texts;
-use crate::device::target::device_target;
 
 /// How long a device that asks for something waits until it is decided.
 const DECIDED_WITHIN: Duration = Duration::from_secs(1);
@@ -269,23 +269,22 @@ fn retag(draft: &mut Draft<'_>, old: &Device, device: &Device) -> Option<Device>
     let tags: BTreeSet<Tag> = asked.iter().filter_map(|tag| tag.parse().ok()).collect();
     let mut new = settled().unwrap_or_else(|| device.clone());
     if device.is_tagged() && !tags.is_empty() {
-        draft.audit(
-            "UPDATE",
-            device_target(device, Some("ACL_TAGS")),
-            json!(device.tags),
-            json!(tags),
-        );
+        draft.audit(Event::DeviceTags {
+            device: DeviceRef::of(device),
+            old: device.tags.clone(),
+            new: tags.clone(),
+        });
         new.tags = tags;
     } else {
         // A person's device cannot leave its owner, who may be suspended or know nothing of it, and
         // without tags it would be somebody's.
         let now = draft.now();
-        draft.audit(
-            "EXPIRED",
-            device_target(device, Some("KEY_EXPIRY_TIME")),
-            json!(device.effective_expiry()),
-            json!(now),
-        );
+        audit_expiry_enabled(draft, device);
+        draft.audit(Event::DeviceKeyExpired {
+            device: DeviceRef::of(device),
+            old: device.key_expiry,
+            new: Some(now),
+        });
         new.key_expiry = Some(now);
         new.key_expiry_disabled = false;
         new.expired = true;
@@ -301,12 +300,11 @@ fn with_event_of_refusal(
     new: Option<Device>,
 ) -> Option<Device> {
     let new = new?;
-    draft.audit(
-        "DENY",
-        device_target(old, Some("ACL_TAGS")),
-        json!(old.refused_tags),
-        json!(new.refused_tags),
-    );
+    draft.audit(Event::DeviceTagsRefused {
+        device: DeviceRef::of(old),
+        old: old.refused_tags.clone(),
+        new: new.refused_tags.clone(),
+    });
     Some(new)
 }
 

@@ -11,7 +11,8 @@
 use std::sync::Arc;
 
 use bowline_model::audit::ActorRef;
-use bowline_model::id::{ConfirmedSessionId, DeviceId, TailnetId, UserId, WaitingSessionId};
+use bowline_model::event::{DeviceRef, Event, SshSessionRef};
+use bowline_model::id::{ConfirmedSessionId, DeviceId, TailnetId, WaitingSessionId};
 use bowline_model::key::MachineKey;
 use bowline_model::kind::Stored as _;
 use bowline_model::record::Body;
@@ -23,7 +24,6 @@ use bowline_model::waiting::{CodeOf, ConfirmedSession, DeviceOwner, SessionEnds,
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{CheckPeriod, SshDecision};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 
 use super::waiting::{
     CONFIRMED_LIFETIME, CONFIRMED_LIMITS, SESSION_LIFETIME, SESSION_LIMITS, Stopping, Wait,
@@ -32,7 +32,6 @@ use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 use crate::core::server::state::ServerState;
-use crate::device::target::device_target;
 use crate::people::acting;
 
 /// A session that waits for somebody to confirm it.
@@ -296,21 +295,17 @@ impl Engine {
                     if !may_refuse {
                         acting::check_session(view, by, &source)?;
                     }
-                    let action = if accept { "APPROVE" } else { "DENY" };
-                    let new = json!({
-                        "source": source.id.stable(),
-                        "sourceName": source.name,
-                        "user": source.user.map(UserId::stable),
-                        "maker": source.registered_by.map(UserId::stable),
-                        "tags": source.tags,
-                        "sshUser": asked.user,
+                    draft.audit(Event::SshSessionDecided {
+                        device: DeviceRef::of(&target),
+                        session: Box::new(SshSessionRef {
+                            source: DeviceRef::of(&source),
+                            user: source.user,
+                            registered_by: source.registered_by,
+                            tags: source.tags.clone(),
+                            ssh_user: asked.user.clone(),
+                        }),
+                        accepted: accept,
                     });
-                    draft.audit(
-                        action,
-                        device_target(&target, Some("SSH_SESSION")),
-                        Value::Null,
-                        new,
-                    );
                     let ends = ends(&asked, draft.view()).ok_or(Refusal::NotFound)?;
                     Ok((ends, draft.now()))
                 })

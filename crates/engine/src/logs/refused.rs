@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bowline_model::audit::Target;
+use bowline_model::event::Event;
 use bowline_model::id::TailnetId;
 use bowline_model::principal::PrincipalId;
 use jiff::{SignedDuration, Timestamp};
@@ -93,20 +93,18 @@ impl Engine {
         else {
             return;
         };
-        let target = Target {
-            id: operation.to_owned(),
-            name: request.chars().take(REQUEST_MAX).collect(),
-            kind: "FAILED_REQUEST".to_owned(),
-            property: None,
+        let event = Event::RequestRefused {
+            operation: operation.to_owned(),
+            request: request.chars().take(REQUEST_MAX).collect(),
+            error: error.to_owned(),
+            unnoted: silent,
         };
-        let details = (silent > 0).then(|| format!("{silent} more were refused before this one"));
-        let error = error.to_owned();
         let refused = actor.clone();
         // The server notes it, and in their name: they may not do anything here.
-        let server = Actor::system(actor.tailnet);
+        let server = Actor::system(actor.tailnet).in_group_of(actor);
         let noted = self.write(&server, move |draft| {
             draft.act_as(refused.clone());
-            draft.audit_refused(target.clone(), details.clone(), &error);
+            draft.audit(event.clone());
             Ok::<(), Refusal>(())
         });
         match tokio::time::timeout(PATIENCE, noted).await {

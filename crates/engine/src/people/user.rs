@@ -1,10 +1,9 @@
 //! Users. Roles, sign-in and provisioning come with their own use cases.
 
-use bowline_model::audit::Target;
+use bowline_model::event::Event;
 use bowline_model::id::UserId;
 use bowline_model::text::is_hidden;
 use bowline_model::user::{Role, Status, User, is_login_name};
-use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
@@ -53,18 +52,9 @@ impl Engine {
                 status: Status::Active,
                 created: draft.now(),
             };
-            let target = Target {
-                id: user.id.stable(),
-                name: login.clone(),
-                kind: "USER".to_owned(),
-                property: None,
-            };
-            draft.audit(
-                "CREATE",
-                target,
-                Value::Null,
-                json!({"loginName": login, "role": role}),
-            );
+            draft.audit(Event::UserCreated {
+                user: Box::new(user.clone()),
+            });
             draft.put_user(user.clone());
             Ok(user)
         })

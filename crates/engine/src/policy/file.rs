@@ -4,15 +4,14 @@
 
 use std::sync::Arc;
 
-use bowline_model::audit::Target;
-use bowline_model::policy_file::PolicyFile;
+use bowline_model::event::{Event, TailnetRef};
+use bowline_model::policy_file::{PolicyFile, PolicyRef};
 use bowline_model::requirement::Denied;
 use bowline_model::user::Role;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{
     Budget, Compiled, DEFAULT_POLICY, Diagnostic, Exhausted, Failure, Policy, Warning, hujson,
 };
-use serde_json::json;
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -338,13 +337,12 @@ fn replace(
         draft.view().compiled().run_tests()?;
         return Ok(old);
     }
-    let tailnet = draft.view().tailnet().clone();
-    draft.audit(
-        "UPDATE",
-        Target::tailnet(tailnet.id, &tailnet.name, "ACL"),
-        json!(text(&old)),
-        json!(policy.text()),
-    );
+    let tailnet = TailnetRef::of(draft.view().tailnet());
+    draft.audit(Event::PolicyFile {
+        tailnet,
+        old: PolicyRef::of(text(&old)),
+        new: PolicyRef::of(policy.text()),
+    });
     // In the draft first, so that the tests, the routes and the publication share one
     // compilation. A refusal leaves no trace of it.
     draft.put_parsed_policy(new, policy.clone());

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use bowline_model::address;
 use bowline_model::credential::{AuthKey, Credential};
 use bowline_model::device::{Device, SharedDevice};
+use bowline_model::event::{DeviceRef, Event};
 use bowline_model::id::{DeviceId, KeyId, UserId};
 use bowline_model::key::NodeKey;
 use bowline_model::name;
@@ -17,14 +18,12 @@ use bowline_model::tag::Tag;
 use bowline_policy::{Owner, Principal};
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use serde_json::{Value, json};
 
 use crate::core::draft::Draft;
 use crate::core::failure::StoreFailure;
 use crate::device::approval::approve_routes;
 use crate::device::name::free_name;
 use crate::device::tag::tag_texts;
-use crate::device::target::device_target;
 use crate::registration::{Registration, RegistrationRefused};
 
 /// On whose behalf a device comes in.
@@ -243,32 +242,19 @@ pub(crate) fn admit(
             .clone_from(&request.facts.request_tags);
     }
 
-    let new = json!({
-        "addresses": device.addresses(),
-        "nodeKey": device.node_key,
-        "expires": device.effective_expiry(),
-        "keyExpiryDisabled": device.key_expiry_disabled,
-        "ephemeral": device.ephemeral,
-        "authorized": device.authorized,
-        "user": device.user.map(UserId::stable),
-        "maker": device.registered_by.map(UserId::stable),
-        "authKey": device.auth_key.map(KeyId::stable),
-        "tags": device.tags,
-    });
-    let old = if is_new {
-        Value::Null
+    let record = Box::new(device.clone());
+    if is_new {
+        draft.audit(Event::DeviceCreated { device: record });
     } else {
-        json!({"nodeKey": previous.node_key})
-    };
-    let action = if is_new { "CREATE" } else { "LOGIN" };
-    draft.audit(action, device_target(&device, None), old, new);
-    if previous.tags != device.tags {
-        draft.audit(
-            "UPDATE",
-            device_target(&device, Some("ACL_TAGS")),
-            json!(previous.tags),
-            json!(device.tags),
-        );
+        let (old, new) = (previous.tags.clone(), device.tags.clone());
+        draft.audit(Event::DeviceLoggedIn {
+            old: Box::new(previous),
+            new: record,
+        });
+        if old != new {
+            let device = DeviceRef::of(&device);
+            draft.audit(Event::DeviceTags { device, old, new });
+        }
     }
     let id = device.id;
     draft.put_device(device);

@@ -6,11 +6,11 @@
 
 use bowline_model::credential::{AuthKey, Credential, Kind, Use};
 use bowline_model::device::{Device, REQUEST_TAGS};
+use bowline_model::event::{DeviceRef, Event, KeyExpirySet};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::secret::{Presented, SecretKind};
 use bowline_model::user::Status;
 use bowline_store::Column;
-use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -19,7 +19,6 @@ use crate::core::failure::StoreFailure;
 use crate::device::allowance::allowances;
 use crate::device::audit_expiry_enabled;
 use crate::device::reported::Report;
-use crate::device::target::device_target;
 use crate::registration::admit::{Admission, Asking, Continued, admit, continued, granted};
 use crate::registration::{Registered, Registration, RegistrationRefused};
 
@@ -148,22 +147,22 @@ impl Engine {
                 return Ok(Registered::LoggedOut);
             }
             if device.ephemeral {
-                draft.audit(
-                    "DELETE",
-                    device_target(&device, None),
-                    json!({"ephemeral": true}),
-                    Value::Null,
-                );
+                draft.audit(Event::DeviceDeleted {
+                    device: Box::new(device),
+                });
                 draft.remove_device(id);
             } else {
                 let now = draft.now();
                 audit_expiry_enabled(draft, &device);
-                draft.audit(
-                    "LOGOUT",
-                    device_target(&device, Some("KEY_EXPIRY_TIME")),
-                    json!(device.key_expiry),
-                    json!(now),
-                );
+                draft.audit(Event::DeviceKeyExpiry {
+                    device: DeviceRef::of(&device),
+                    old: device.key_expiry,
+                    new: Some(now),
+                    why: KeyExpirySet::LoggedOut,
+                });
+                draft.audit(Event::DeviceLoggedOut {
+                    device: DeviceRef::of(&device),
+                });
                 draft.put_device(Device {
                     key_expiry: Some(now),
                     key_expiry_disabled: false,
@@ -196,12 +195,12 @@ impl Engine {
             };
             let device = (*entry.device).clone();
             audit_expiry_enabled(draft, &device);
-            draft.audit(
-                "UPDATE",
-                device_target(&device, Some("KEY_EXPIRY_TIME")),
-                json!(device.key_expiry),
-                json!(request.expiry),
-            );
+            draft.audit(Event::DeviceKeyExpiry {
+                device: DeviceRef::of(&device),
+                old: device.key_expiry,
+                new: request.expiry,
+                why: KeyExpirySet::Shortened,
+            });
             draft.put_device(Device {
                 key_expiry: request.expiry,
                 key_expiry_disabled: false,

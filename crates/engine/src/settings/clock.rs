@@ -1,9 +1,8 @@
 //! The operator's word that the clock of the machine is right after all.
 
-use bowline_model::audit::Target;
+use bowline_model::event::{Event, TailnetRef};
 use bowline_model::requirement::Requirement;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
@@ -64,17 +63,19 @@ impl Engine {
             )));
         }
         let before = self.now();
+        let group = self.new_group();
         for tailnet in self.tailnets() {
-            let operator = Actor::operator(tailnet).asking(Requirement::OPERATOR);
+            let operator = Actor::operator(tailnet)
+                .asking(Requirement::OPERATOR)
+                .in_group(group);
             let noted: Result<(), Refusal> = self
                 .write(&operator, move |draft| {
-                    let name = draft.view().tailnet().name.clone();
-                    draft.audit(
-                        "CONFIRM",
-                        Target::tailnet(tailnet, &name, "CLOCK"),
-                        json!(before),
-                        json!(wall),
-                    );
+                    let tailnet = TailnetRef::of(draft.view().tailnet());
+                    draft.audit(Event::ClockConfirmed {
+                        tailnet,
+                        old: before,
+                        new: wall,
+                    });
                     Ok(())
                 })
                 .await;

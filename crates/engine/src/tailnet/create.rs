@@ -1,19 +1,20 @@
 //! Making tailnets.
 
-use bowline_model::audit::{ActorRef, Target};
+use bowline_model::audit::ActorRef;
 use bowline_model::credential::Credential;
 use bowline_model::dns::Dns;
+use bowline_model::event::Event;
 use bowline_model::id::{TailnetId, UserId};
 use bowline_model::tailnet::{Settings, Tailnet, is_name, name_for_owner};
 use bowline_model::user::{Role, Status, User, is_login_name};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::Column;
-use serde_json::{Value, json};
 
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 use crate::core::server::draft::ServerDraft;
+use crate::core::told;
 use crate::credential::Minted;
 
 /// Longest DNS name of a tailnet, in bytes: the longest label of a device (63) and a dot go in
@@ -149,17 +150,26 @@ fn make(
         status: Status::Active,
         created: now,
     };
+    let created = Event::TailnetCreated {
+        tailnet: Box::new(tailnet.clone()),
+        owner: owner.to_owned(),
+    };
+    draft.audit(created.clone());
     draft.set_tailnet(tailnet);
     draft.set_dns(Dns::default());
-    let target = Target::tailnet(id, name, "TAILNET");
-    let new = json!({"name": name, "owner": owner});
-    draft.audit("CREATE", target.clone(), Value::Null, new.clone());
+    draft.audit(Event::UserCreated {
+        user: Box::new(user.clone()),
+    });
     draft.put_user(user.clone());
     let (token, credential) =
         crate::credential::mint_token(&mut draft, user.id, "first token", None)?;
+    told::check(None, &draft.snapshot, &draft.changes).map_err(|untold| {
+        tracing::error!(error = %untold, "a new tailnet was refused");
+        StoreFailure::Defect("a record of the tailnet has no event that tells it")
+    })?;
     let begun = server.begin(draft);
     begun.map_err(|_| StoreFailure::Defect("an object cannot be encoded"))?;
-    server.audit("CREATE", target, Value::Null, new);
+    server.audit(&created);
     Ok(NewTailnet {
         tailnet: id,
         owner: user.id,

@@ -450,7 +450,7 @@ async fn a_tagged_device_gets_tags_that_its_own_ones_own() {
     assert!(tagged.net.device(device).expired);
     assert_eq!(
         tagged.events_since(count).await,
-        ["EXPIRED KEY_EXPIRY_TIME"]
+        ["ENABLE KEY_EXPIRY", "EXPIRED KEY_EXPIRY_TIME"]
     );
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bowline_model::access_token::AccessToken;
 use bowline_model::credential::{FederatedIdentity, OAuthClient};
+use bowline_model::event::Event;
 use bowline_model::right::Right;
 use bowline_model::scope::Scope;
 use bowline_model::secret::SecretHash;
@@ -71,8 +72,8 @@ impl Net {
         Actor::operator(self.tailnet).asking(Requirement::CALLER)
     }
 
-    /// Changes a record that no use case changes yet. The test that each change has an event would
-    /// refuse it: it stands beside one.
+    /// Changes a record that no use case changes yet, and tells everything in it: without an event it
+    /// would be refused.
     fn put(
         &self,
         mut change: impl FnMut(&mut Draft<'_>) + Send + 'static,
@@ -83,7 +84,7 @@ impl Net {
             engine
                 .write(&operator, move |draft| {
                     change(draft);
-                    draft.changes.audited = true;
+                    tell_all(draft);
                     Ok(draft.view().seq)
                 })
                 .await
@@ -159,6 +160,26 @@ impl Net {
         .await;
         assert_eq!(first.unwrap(), third.unwrap(), "not in one batch");
         second
+    }
+}
+
+fn tell_all(draft: &mut Draft<'_>) {
+    let written: Vec<_> = draft.changes.rows.keys().copied().collect();
+    for id in written {
+        let view = draft.view();
+        let user = id.get::<User>().and_then(|id| view.user(id)).cloned();
+        let credential = id.get::<Credential>().and_then(|id| view.credential(id));
+        let credential = credential.cloned();
+        if let Some(user) = user {
+            draft.audit(Event::UserCreated {
+                user: Box::new((*user).clone()),
+            });
+        }
+        if let Some(credential) = credential {
+            draft.audit(Event::CredentialCreated {
+                credential: Box::new((*credential).clone()),
+            });
+        }
     }
 }
 

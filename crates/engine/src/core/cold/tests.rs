@@ -28,10 +28,7 @@ fn token(engine: &Engine, id: u64, minutes: i64) -> AccessToken {
 }
 
 async fn write(net: &Net, change: impl Fn(&mut Draft<'_>) -> Result<(), Refusal> + Send + 'static) {
-    let written = net.engine.write(&net.admin, move |draft| {
-        draft.changes.audited = true;
-        change(draft)
-    });
+    let written = net.engine.write(&net.admin, move |draft| change(draft));
     written.await.unwrap();
 }
 

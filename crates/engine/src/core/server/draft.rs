@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bowline_model::audit::{ActorRef, AuditEvent, Target};
+use bowline_model::audit::{ActorRef, AuditEvent, EventGroup};
+use bowline_model::event::Event;
 use bowline_model::id::TailnetId;
 use bowline_model::kind::{Kind, ObjectId};
 use bowline_model::policy_file::PolicyFile;
@@ -10,7 +11,6 @@ use bowline_model::record::{self, Body, BodyError};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{AuditRow, Batch, Delete, Owner, Put};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::room::Limits;
 use super::state::{AllPlaces, InRoom, ServerState};
@@ -23,6 +23,8 @@ pub(crate) struct ServerDraft<'a> {
     pub(super) places: AllPlaces,
     pub(super) changes: ServerChanges,
     actor: ActorRef,
+    /// What the events have in common from here on.
+    group: EventGroup,
     now: Timestamp,
     ids: &'a Ids,
     random: &'a dyn Random,
@@ -75,6 +77,7 @@ impl<'a> ServerDraft<'a> {
             places,
             changes: ServerChanges::default(),
             actor: ActorRef::System,
+            group: EventGroup::new([0; 16]),
             now,
             ids,
             random,
@@ -105,8 +108,10 @@ impl<'a> ServerDraft<'a> {
         bytes
     }
 
-    pub(super) fn act_as(&mut self, actor: ActorRef) {
+    /// Begins a change by this actor, whose events belong to this group.
+    pub(super) fn begin_change(&mut self, actor: ActorRef, group: EventGroup) {
         self.actor = actor;
+        self.group = group;
     }
 
     fn touch(&mut self, kind: Kind, number: u64) {
@@ -186,27 +191,18 @@ impl<'a> ServerDraft<'a> {
         self.changes.births.truncate(saved.births);
     }
 
-    /// Notes an audit event of the server: the actor of this change did `action` to `target`.
-    pub(crate) fn audit(&mut self, action: &str, target: Target, old: Value, new: Value) {
-        let event = AuditEvent {
-            at: self.now,
-            origin: self.actor.origin(),
-            event_group_id: format!("{:032x}", u128::from_be_bytes(self.random())),
-            actor: self.actor.clone(),
-            action: action.to_owned(),
-            target,
-            old,
-            new,
-            details: None,
-            error: None,
-        };
+    /// Notes in the server's own log what the actor did.
+    pub(crate) fn audit(&mut self, event: &Event) {
         self.changes.touches += 1;
-        self.changes.audit.push(event);
+        let row = AuditEvent::of(event, self.now, &self.actor, self.group);
+        self.changes.audit.push(row);
     }
 
     /// A draft of a tailnet that is to begin with this change.
     pub(crate) fn tailnet(&self, empty: Snapshot) -> Draft<'a> {
-        Draft::new(empty, self.now, self.ids, self.random)
+        let mut draft = Draft::new(empty, self.now, self.ids, self.random);
+        draft.begin_group(self.group);
+        draft
     }
 
     /// Whether a tailnet of this name begins with this change.

@@ -52,6 +52,7 @@ impl Engine {
         let work = Typed {
             closure,
             actor,
+            group: self.new_group(),
             result: None,
             reply,
         };

@@ -1,6 +1,6 @@
 //! What the server's writer is given to do, and who waits for it.
 
-use bowline_model::audit::ActorRef;
+use bowline_model::audit::{ActorRef, EventGroup};
 use bowline_store::CatchUp;
 use tokio::sync::oneshot;
 
@@ -30,6 +30,7 @@ pub(crate) trait ServerWork: Send {
 pub(crate) struct Typed<T, E, F> {
     pub(crate) closure: F,
     pub(crate) actor: ActorRef,
+    pub(crate) group: EventGroup,
     pub(crate) result: Option<Result<T, E>>,
     pub(crate) reply: oneshot::Sender<Result<T, E>>,
 }
@@ -41,7 +42,7 @@ where
     F: FnMut(&mut ServerDraft<'_>) -> Result<T, E> + Send,
 {
     fn run(&mut self, draft: &mut ServerDraft<'_>) -> bool {
-        draft.act_as(self.actor.clone());
+        draft.begin_change(self.actor.clone(), self.group);
         let result = (self.closure)(draft);
         let accepted = result.is_ok();
         self.result = Some(result);

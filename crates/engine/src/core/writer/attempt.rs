@@ -10,6 +10,7 @@ use super::waiting::Waiting;
 use crate::core::draft::{Author, Changes, Draft};
 use crate::core::failure::StoreFailure;
 use crate::core::job::SoftChange;
+use crate::core::told;
 
 /// What closures made of the state.
 pub(super) struct Attempt<'a> {
@@ -66,10 +67,11 @@ impl Writer {
         if is_due && engine.clock.steps() == self.steps {
             let saved = draft.snapshot.clone();
             let went = guarded(|| self.due.run(&mut draft, &self.handle.sessions))
+                && self.is_told(&saved, &draft)
                 && (!each || guarded(|| self.dry_run(&draft.snapshot, &draft.changes)));
             if !went {
                 // A writer that dies takes its tailnet with it.
-                tracing::error!(tailnet.id = %self.handle.id, "what is due panicked");
+                tracing::error!(tailnet.id = %self.handle.id, "what is due panicked, or had no event");
                 draft.snapshot = saved;
                 draft.changes = Changes::default();
             }
@@ -88,10 +90,7 @@ impl Writer {
             };
             let mut ok = false;
             let mut went = guarded(|| ok = waiting.work.run(&mut draft));
-            if ok && cfg!(debug_assertions) && draft.changes.recorded && !draft.changes.audited {
-                tracing::error!("a change touched a record without an audit event");
-                went = false;
-            }
+            went &= !ok || self.is_told(&saved, &draft);
             if ok && went && each {
                 went = guarded(|| self.dry_run(&draft.snapshot, &draft.changes));
             }
@@ -103,14 +102,23 @@ impl Writer {
             }
             accepted.push(ok);
             if !went && let Some(waiting) = place.take() {
-                tracing::error!(tailnet.id = %self.handle.id, "a change panicked");
+                tracing::error!(tailnet.id = %self.handle.id, "a change panicked, or had no event");
                 waiting.work.finish(Err(StoreFailure::Defect(
-                    "it panicked, or changed a record without an audit event",
+                    "it panicked, or changed a record without an event that tells it",
                 )));
             }
         }
         draft.changes = total;
         Attempt { draft, accepted }
+    }
+
+    /// Whether the events of a change tell everything that it stored.
+    fn is_told(&self, before: &Snapshot, draft: &Draft<'_>) -> bool {
+        let told = told::check(Some(before), &draft.snapshot, &draft.changes);
+        if let Err(untold) = &told {
+            tracing::error!(error = %untold, tailnet.id = %self.handle.id, "a change was refused");
+        }
+        told.is_ok()
     }
 
     /// Runs changes of soft state on a state; those that panic, or that the policy cannot follow,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bowline_model::device::{Device, Live};
+use bowline_model::event::{DeviceRef, Event};
 use bowline_model::id::DeviceId;
 use bowline_model::requirement::Requirement;
 use bowline_netmap::snapshot::Snapshot;
@@ -11,7 +12,6 @@ use futures_util::future::join_all;
 
 use crate::core::draft::Draft;
 use crate::credential::NewAuthKey;
-use crate::device::target::device_target;
 use crate::registration::{Registered, RegistrationRefused};
 use crate::{Actor, Engine, Refusal, Settings, StoreFailure, SystemClock, SystemRandom};
 
@@ -69,14 +69,13 @@ pub(crate) async fn net() -> Net {
 fn rename(draft: &mut Draft<'_>, id: DeviceId, name: &str, audited: bool) {
     let mut device = (*draft.view().device(id).unwrap().device).clone();
     device.name = name.to_owned();
+    device.name_given = true;
     if audited {
-        let target = device_target(&device, None);
-        draft.audit(
-            "UPDATE",
-            target,
-            serde_json::Value::Null,
-            serde_json::Value::Null,
-        );
+        draft.audit(Event::DeviceName {
+            device: DeviceRef::of(&device),
+            old: String::new(),
+            new: name.to_owned(),
+        });
     }
     draft.put_device(device);
 }
@@ -133,13 +132,9 @@ async fn a_row_that_the_database_refuses_costs_its_closure_alone() {
         // A credential with the id that one of another tailnet has.
         net.engine.write::<_, Refusal, _>(&net.admin, move |draft| {
             let credential = stolen.clone();
-            let target = crate::credential::target(&credential);
-            draft.audit(
-                "CREATE",
-                target,
-                serde_json::Value::Null,
-                serde_json::Value::Null,
-            );
+            draft.audit(Event::CredentialCreated {
+                credential: Box::new(credential.clone()),
+            });
             draft.put_credential(credential);
             Ok(())
         }),
@@ -387,13 +382,9 @@ async fn an_id_that_the_database_has_for_another_tailnet_is_drawn_again() {
                 let id = draft.new_id();
                 credential.id = bowline_model::id::KeyId::new(id).unwrap();
             }
-            let target = crate::credential::target(&credential);
-            draft.audit(
-                "CREATE",
-                target,
-                serde_json::Value::Null,
-                serde_json::Value::Null,
-            );
+            draft.audit(Event::CredentialCreated {
+                credential: Box::new(credential.clone()),
+            });
             let id = credential.id;
             draft.put_credential(credential);
             Ok(id)

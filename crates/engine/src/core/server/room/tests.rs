@@ -1,6 +1,6 @@
 //! A room keeps its limits, and the places count what is in it.
 
-use bowline_model::audit::ActorRef;
+use bowline_model::audit::{ActorRef, EventGroup};
 use bowline_model::id::{DeviceId, TailnetId, WaitingSessionId};
 use bowline_model::waiting::{SshSession, WaitingSession};
 
@@ -134,7 +134,8 @@ fn a_record_is_found_by_its_code_for_as_long_as_it_is_there() {
 fn what_came_and_went_in_one_draft_is_not_written() {
     let state = with_draft(at(0), empty(), |made| made.enter(session(1, 1)));
     with_draft(at(1), state.clone(), |made| {
-        made.draft.act_as(ActorRef::System);
+        made.draft
+            .begin_change(ActorRef::System, EventGroup::new([0; 16]));
         for number in 2..10 {
             made.enter(session(number, 1));
         }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bowline_model::audit::{ActorRef, Target};
+use bowline_model::audit::ActorRef;
+use bowline_model::event::{Event, TailnetRef};
 use bowline_model::id::{DeviceId, TailnetId, WaitingSessionId};
 use bowline_model::waiting::{SshSession, WaitingSession};
 use bowline_store::{Batch, Delete, Kind, Options, Owner, Store};
 use futures_util::future::join_all;
-use serde_json::Value;
 
 use crate::core::server::draft::ServerDraft;
 use crate::core::server::room::Limits;
@@ -59,8 +59,14 @@ async fn a_closure_that_refuses_or_panics_leaves_no_trace_and_others_commit() {
     let outcomes = join_all((1..=40_u64).map(|number| {
         engine.write_server(ActorRef::System, move |draft| {
             enter(draft, number);
-            let target = Target::tailnet(TailnetId::MIN, "x", "TAILNET");
-            draft.audit("UPDATE", target, Value::Null, number.into());
+            draft.audit(&Event::KeyDuration {
+                tailnet: TailnetRef {
+                    id: TailnetId::MIN,
+                    name: "x".to_owned(),
+                },
+                old: 0,
+                new: u32::try_from(number).unwrap(),
+            });
             match number % 4 {
                 2 => Err(Refusal::NotPermitted),
                 3 => panic!("on purpose"),
