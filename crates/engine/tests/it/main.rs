@@ -21,3 +21,4 @@ mod stalled_store;
 mod start;
 mod tags;
 mod takeover;
+mod unknown;
