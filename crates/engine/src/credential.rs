@@ -137,7 +137,7 @@ pub(crate) fn mint_token(
     draft.audit(Event::CredentialCreated {
         credential: Box::new(credential.clone()),
     });
-    draft.put_credential(credential.clone());
+    draft.put(credential.clone());
     Ok((minted, credential))
 }
 
@@ -196,7 +196,7 @@ impl Engine {
             draft.audit(Event::CredentialCreated {
                 credential: Box::new(credential.clone()),
             });
-            draft.put_credential(credential.clone());
+            draft.put(credential.clone());
             Ok((minted, Arc::new(credential)))
         })
         .await
@@ -258,7 +258,7 @@ impl Engine {
                 credential: CredentialRef::of(&credential),
                 at: now,
             });
-            draft.put_credential(Credential {
+            draft.put(Credential {
                 revoked: Some(now),
                 ..(*credential).clone()
             });

@@ -103,7 +103,7 @@ impl Engine {
                 old: device.name.clone(),
                 new: label.clone(),
             });
-            draft.put_device(Device { name: label, name_given: given, ..device });
+            draft.put(Device { name: label, name_given: given, ..device });
             Ok(())
         })
         .await
@@ -119,7 +119,7 @@ impl Engine {
             draft.audit(Event::DeviceDeleted {
                 device: Box::new(device),
             });
-            draft.remove_device(id);
+            draft.remove::<Device>(id);
             Ok(())
         })
         .await
@@ -146,7 +146,7 @@ impl Engine {
                 old: device.authorized,
                 new: authorized,
             });
-            draft.put_device(Device {
+            draft.put(Device {
                 authorized,
                 ..device
             });
@@ -174,7 +174,7 @@ impl Engine {
                 new: Some(now),
                 why: KeyExpirySet::Ended,
             });
-            draft.put_device(Device {
+            draft.put(Device {
                 key_expiry: Some(now),
                 key_expiry_disabled: false,
                 key_expiry_disabled_for_tags: false,
@@ -213,7 +213,7 @@ impl Engine {
                 old: device.key_expiry_disabled,
                 new: disabled,
             });
-            draft.put_device(Device {
+            draft.put(Device {
                 key_expiry_disabled: disabled,
                 key_expiry_disabled_for_tags: false,
                 expired,
@@ -258,7 +258,7 @@ impl Engine {
                     old: device.enabled_routes.clone(),
                     new: parsed.clone(),
                 });
-                draft.put_device(Device {
+                draft.put(Device {
                     enabled_routes: parsed.clone(),
                     ..device
                 });
@@ -301,7 +301,7 @@ impl Engine {
                 old: device.ipv4,
                 new: ipv4,
             });
-            draft.put_device(Device { ipv4, ..device });
+            draft.put(Device { ipv4, ..device });
             Ok(())
         })
         .await
@@ -339,7 +339,7 @@ impl Engine {
                 new: tags.clone(),
             });
             // What it asked for itself before is settled by this.
-            draft.put_device(Device {
+            draft.put(Device {
                 tags,
                 refused_tags: Vec::new(),
                 ..device

@@ -233,7 +233,7 @@ impl Engine {
                     old: Box::new((*old).clone()),
                     new: Box::new(new.clone()),
                 });
-                draft.set_dns(new.clone());
+                draft.put(new.clone());
             }
             Ok(new)
         })

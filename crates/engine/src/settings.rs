@@ -132,7 +132,7 @@ impl Engine {
                 new.devices_key_duration_days = days;
             }
             if new != old.settings {
-                draft.set_tailnet(Tailnet {
+                draft.put(Tailnet {
                     settings: new.clone(),
                     ..(*old).clone()
                 });

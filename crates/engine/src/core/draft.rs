@@ -4,18 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bowline_model::audit::{ActorRef, AuditEvent, EventGroup};
-use bowline_model::credential::Credential;
 use bowline_model::device::{Device, Live};
-use bowline_model::dns::Dns;
 use bowline_model::event::Event;
-use bowline_model::id::{DeviceId, KeyId};
+use bowline_model::id::DeviceId;
 use bowline_model::key::NodeKey;
 use bowline_model::kind::{Cold, Kind, ObjectId};
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::record::{self, Body, BodyError};
 use bowline_model::requirement::Denied;
-use bowline_model::tailnet::Tailnet;
-use bowline_model::user::User;
 use bowline_netmap::hot::{Hot, hot};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Policy;
@@ -274,11 +270,6 @@ impl<'a> Draft<'a> {
         self.record(ObjectId::of::<T>(id), Write::Remove);
     }
 
-    /// Writes a device's record.
-    pub(crate) fn put_device(&mut self, device: Device) {
-        self.put(device);
-    }
-
     /// Replaces a device's record with what the device itself reported: published at once, durable
     /// within a second, without an audit event.
     pub(crate) fn report_device(&mut self, device: Device) {
@@ -287,41 +278,11 @@ impl<'a> Draft<'a> {
         self.snapshot.put_device(device);
     }
 
-    /// Removes a device.
-    pub(crate) fn remove_device(&mut self, id: DeviceId) {
-        self.remove::<Device>(id);
-    }
-
     /// Replaces a device's soft state.
     pub(crate) fn set_live(&mut self, id: DeviceId, live: Live) {
         self.changes.soft.insert(id);
         self.changes.touch::<Device>(id);
         self.snapshot.set_live(id, live);
-    }
-
-    /// Writes a user.
-    pub(crate) fn put_user(&mut self, user: User) {
-        self.put(user);
-    }
-
-    /// Writes a credential.
-    pub(crate) fn put_credential(&mut self, credential: Credential) {
-        self.put(credential);
-    }
-
-    /// Removes a credential that nobody needs to read any more. Its end was audited before.
-    pub(crate) fn remove_credential(&mut self, id: KeyId) {
-        self.remove::<Credential>(id);
-    }
-
-    /// Writes the DNS settings.
-    pub(crate) fn set_dns(&mut self, dns: Dns) {
-        self.put(dns);
-    }
-
-    /// Writes the tailnet's record.
-    pub(crate) fn set_tailnet(&mut self, tailnet: Tailnet) {
-        self.put(tailnet);
     }
 
     /// Writes a policy file whose text has been read before.

@@ -47,7 +47,7 @@ fn run(draft: &mut Draft<'_>, id: KeyId) {
     let is_expired = credential.is_expired(now);
     let ended = credential.revoked.is_some() || credential.expired.is_some();
     if ended && credential_due(&credential).is_some_and(|due| due <= now) {
-        draft.remove_credential(id);
+        draft.remove::<Credential>(id);
         return;
     }
     if credential.revoked.is_some() && is_expired || credential.expired.is_some() == is_expired {
@@ -65,7 +65,7 @@ fn run(draft: &mut Draft<'_>, id: KeyId) {
             expires,
         }
     });
-    draft.put_credential(Credential {
+    draft.put(Credential {
         expired: is_expired.then_some(now),
         ..(*credential).clone()
     });

@@ -70,7 +70,7 @@ fn enable(draft: &mut Draft<'_>, device: &Device, mut approved: Vec<IpNet>) {
         old: device.enabled_routes.clone(),
         new: enabled_routes.clone(),
     });
-    draft.put_device(Device {
+    draft.put(Device {
         enabled_routes,
         ..device.clone()
     });

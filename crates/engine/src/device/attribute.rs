@@ -201,7 +201,7 @@ impl Engine {
                     )));
                 }
                 if changed {
-                    draft.put_device(device);
+                    draft.put(device);
                 }
             }
             let declared = declared_types(&policy);

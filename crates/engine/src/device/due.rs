@@ -98,14 +98,14 @@ fn run(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, silence: Silenc
         draft.audit(Event::DeviceDeleted {
             device: Box::new((*entry.device).clone()),
         });
-        draft.remove_device(id);
+        draft.remove::<Device>(id);
         return;
     }
     let mut device = (*entry.device).clone();
     let ended = end_attributes(draft, &mut device);
     let expired = expire(draft, &mut device);
     if ended || expired {
-        draft.put_device(device);
+        draft.put(device);
     }
 }
 

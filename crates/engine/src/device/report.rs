@@ -228,7 +228,7 @@ fn decide(draft: &mut Draft<'_>, id: DeviceId, report: &Report) {
         return;
     };
     match retag(draft, &old, &new) {
-        Some(retagged) => draft.put_device(retagged),
+        Some(retagged) => draft.put(retagged),
         None => draft.report_device(new),
     }
     approve_routes(draft, id);

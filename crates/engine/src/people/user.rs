@@ -55,7 +55,7 @@ impl Engine {
             draft.audit(Event::UserCreated {
                 user: Box::new(user.clone()),
             });
-            draft.put_user(user.clone());
+            draft.put(user.clone());
             Ok(user)
         })
         .await

@@ -257,7 +257,7 @@ pub(crate) fn admit(
         }
     }
     let id = device.id;
-    draft.put_device(device);
+    draft.put(device);
     if !is_new {
         // Its silence ends here and not with its stream, which comes after the answer.
         crate::device::session::heard(draft, id, now);

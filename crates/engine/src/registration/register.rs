@@ -150,7 +150,7 @@ impl Engine {
                 draft.audit(Event::DeviceDeleted {
                     device: Box::new(device),
                 });
-                draft.remove_device(id);
+                draft.remove::<Device>(id);
             } else {
                 let now = draft.now();
                 audit_expiry_enabled(draft, &device);
@@ -163,7 +163,7 @@ impl Engine {
                 draft.audit(Event::DeviceLoggedOut {
                     device: DeviceRef::of(&device),
                 });
-                draft.put_device(Device {
+                draft.put(Device {
                     key_expiry: Some(now),
                     key_expiry_disabled: false,
                     key_expiry_disabled_for_tags: false,
@@ -201,7 +201,7 @@ impl Engine {
                 new: request.expiry,
                 why: KeyExpirySet::Shortened,
             });
-            draft.put_device(Device {
+            draft.put(Device {
                 key_expiry: request.expiry,
                 key_expiry_disabled: false,
                 key_expiry_disabled_for_tags: false,
@@ -318,7 +318,7 @@ fn with_auth_key(
             used: Some(used),
             ..key
         });
-        draft.put_credential(Credential {
+        draft.put(Credential {
             kind,
             ..(*credential).clone()
         });

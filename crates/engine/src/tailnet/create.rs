@@ -155,12 +155,12 @@ fn make(
         owner: owner.to_owned(),
     };
     draft.audit(created.clone());
-    draft.set_tailnet(tailnet);
-    draft.set_dns(Dns::default());
+    draft.put(tailnet);
+    draft.put(Dns::default());
     draft.audit(Event::UserCreated {
         user: Box::new(user.clone()),
     });
-    draft.put_user(user.clone());
+    draft.put(user.clone());
     let (token, credential) =
         crate::credential::mint_token(&mut draft, user.id, "first token", None)?;
     told::check(None, &draft.snapshot, &draft.changes).map_err(|untold| {

@@ -108,7 +108,7 @@ impl Net {
         let put = self.put(move |draft| {
             let (parent, id) = (draft.new_id(), draft.new_id());
             let (parent, id) = (KeyId::new(parent).unwrap(), KeyId::new(id).unwrap());
-            draft.put_credential(Credential {
+            draft.put(Credential {
                 id: parent,
                 kind: kind.clone(),
                 hash: None,
@@ -215,17 +215,17 @@ async fn what_waits_behind_its_own_demotion_or_suspension_is_refused() {
         .await
         .unwrap();
     let demoted = with_role(&user, Role::ItAdmin);
-    let refused = net.behind(move |draft| draft.put_user(demoted.clone()), &actor);
+    let refused = net.behind(move |draft| draft.put(demoted.clone()), &actor);
     assert!(matches!(refused.await, Err(Refusal::NotPermitted)));
     // And back: the same actor, who was told to be a network administrator once, may again.
     let promoted = user.clone();
-    let accepted = net.behind(move |draft| draft.put_user(promoted.clone()), &actor);
+    let accepted = net.behind(move |draft| draft.put(promoted.clone()), &actor);
     accepted.await.unwrap();
     let suspended = User {
         status: Status::Suspended,
         ..user
     };
-    let refused = net.behind(move |draft| draft.put_user(suspended.clone()), &actor);
+    let refused = net.behind(move |draft| draft.put(suspended.clone()), &actor);
     assert!(matches!(refused.await, Err(Refusal::Unauthenticated)));
 }
 
@@ -258,7 +258,7 @@ async fn what_waits_behind_the_end_of_its_token_is_refused() {
             move |draft| {
                 let credential = (**draft.view().credential(id).unwrap()).clone();
                 let ended = ends(credential, draft.now());
-                draft.put_credential(ended);
+                draft.put(ended);
             },
             &actor,
         );
@@ -291,7 +291,7 @@ async fn a_revoked_client_ends_its_tokens_also_those_that_wait() {
             move |draft| {
                 let credential = (**draft.view().credential(parent).unwrap()).clone();
                 let revoked = Some(draft.now());
-                draft.put_credential(Credential {
+                draft.put(Credential {
                     revoked,
                     ..credential
                 });

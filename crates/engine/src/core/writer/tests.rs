@@ -77,7 +77,7 @@ fn rename(draft: &mut Draft<'_>, id: DeviceId, name: &str, audited: bool) {
             new: name.to_owned(),
         });
     }
-    draft.put_device(device);
+    draft.put(device);
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_row_that_the_database_refuses_costs_its_closure_alone() {
             draft.audit(Event::CredentialCreated {
                 credential: Box::new(credential.clone()),
             });
-            draft.put_credential(credential);
+            draft.put(credential);
             Ok(())
         }),
         net.engine.write::<_, Refusal, _>(&net.admin, move |draft| {
@@ -386,7 +386,7 @@ async fn an_id_that_the_database_has_for_another_tailnet_is_drawn_again() {
                 credential: Box::new(credential.clone()),
             });
             let id = credential.id;
-            draft.put_credential(credential);
+            draft.put(credential);
             Ok(id)
         })
         .await
