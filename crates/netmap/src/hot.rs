@@ -32,8 +32,8 @@ pub trait Hot: Told {
         Self::put(to, (**object).clone());
     }
 
-    /// Ids of all objects of the kind.
-    fn ids(snapshot: &Snapshot) -> Vec<Self::Id>;
+    /// All objects of the kind.
+    fn all(snapshot: &Snapshot) -> Box<dyn Iterator<Item = &Arc<Self>> + '_>;
 
     /// The node key that stops being good when `old` becomes `new`, or goes.
     fn ended_node_key(_old: &Self, _new: Option<&Self>) -> Option<NodeKey> {
@@ -146,7 +146,10 @@ impl<T: Hot> HotKind for Of<T> {
     }
 
     fn ids(&self, snapshot: &Snapshot) -> Vec<u64> {
-        T::ids(snapshot).into_iter().map(Into::into).collect()
+        let tailnet = snapshot.id();
+        T::all(snapshot)
+            .map(|object| object.id(tailnet).into())
+            .collect()
     }
 
     fn check_told(
@@ -196,8 +199,8 @@ macro_rules! define {
                 snapshot.tables_mut().$table.remove(id);
             }
 
-            fn ids(snapshot: &Snapshot) -> Vec<Self::Id> {
-                snapshot.tables().$table.ids()
+            fn all(snapshot: &Snapshot) -> Box<dyn Iterator<Item = &Arc<Self>> + '_> {
+                Box::new(snapshot.tables().$table.iter())
             }
         })*
 
@@ -226,8 +229,8 @@ impl Hot for Tailnet {
     /// Does nothing: a tailnet goes with its snapshot.
     fn remove(_: &mut Snapshot, _: TailnetId) {}
 
-    fn ids(snapshot: &Snapshot) -> Vec<TailnetId> {
-        vec![snapshot.id()]
+    fn all(snapshot: &Snapshot) -> Box<dyn Iterator<Item = &Arc<Self>> + '_> {
+        Box::new(std::iter::once(snapshot.tailnet()))
     }
 }
 
@@ -244,8 +247,8 @@ impl Hot for User {
         snapshot.remove_user(id);
     }
 
-    fn ids(snapshot: &Snapshot) -> Vec<UserId> {
-        snapshot.users().map(|user| user.id).collect()
+    fn all(snapshot: &Snapshot) -> Box<dyn Iterator<Item = &Arc<Self>> + '_> {
+        Box::new(snapshot.users())
     }
 }
 
@@ -262,8 +265,8 @@ impl Hot for Device {
         snapshot.remove_device(id);
     }
 
-    fn ids(snapshot: &Snapshot) -> Vec<DeviceId> {
-        snapshot.devices().map(|entry| entry.device.id).collect()
+    fn all(snapshot: &Snapshot) -> Box<dyn Iterator<Item = &Arc<Self>> + '_> {
+        Box::new(snapshot.devices().map(|entry| &entry.device))
     }
 
     fn ended_node_key(old: &Self, new: Option<&Self>) -> Option<NodeKey> {
@@ -284,8 +287,8 @@ impl Hot for Dns {
         snapshot.set_dns(Self::default());
     }
 
-    fn ids(snapshot: &Snapshot) -> Vec<TailnetId> {
-        vec![snapshot.id()]
+    fn all(snapshot: &Snapshot) -> Box<dyn Iterator<Item = &Arc<Self>> + '_> {
+        Box::new(std::iter::once(snapshot.dns()))
     }
 }
 
@@ -307,7 +310,7 @@ impl Hot for PolicyFile {
         snapshot.set_policy(Self::untouched());
     }
 
-    fn ids(snapshot: &Snapshot) -> Vec<TailnetId> {
-        vec![snapshot.id()]
+    fn all(snapshot: &Snapshot) -> Box<dyn Iterator<Item = &Arc<Self>> + '_> {
+        Box::new(std::iter::once(snapshot.policy()))
     }
 }

@@ -31,11 +31,6 @@ impl<T: Stored> Table<T> {
         self.0.len()
     }
 
-    /// Ids of all objects.
-    pub(crate) fn ids(&self) -> Vec<T::Id> {
-        self.0.keys().copied().collect()
-    }
-
     pub(crate) fn put(&mut self, id: T::Id, object: T) {
         self.0.insert(id, Arc::new(object));
     }

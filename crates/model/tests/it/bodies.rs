@@ -6,6 +6,7 @@ mod unknown;
 
 use std::path::PathBuf;
 
+use bowline_model::audit::AuditEvent;
 use bowline_model::device::Live;
 use bowline_model::id::TailnetId;
 use bowline_model::kind::{Kind, Stored, Visitor};
@@ -28,12 +29,38 @@ fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// Reads, compares and writes the kept body of one record.
+/// Names of all kept bodies.
+fn names() -> Vec<String> {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/bodies");
+    let files = std::fs::read_dir(directory).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names
+        .map(|name| name.strip_suffix(".json").unwrap().to_owned())
+        .collect()
+}
+
+/// Reads and writes the kept body with every member of one record, and those of its variants
+/// (`<name>.<variant>.json`), which have what the first cannot have.
 fn check<T: Record + PartialEq + std::fmt::Debug>(name: &str) {
+    filled::check::<T>(&kept(name)).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    come_back::<T>(name);
+    for variant in names() {
+        let own = variant.strip_prefix(&format!("{name}."));
+        let is_version = |rest: &str| {
+            rest.strip_prefix('v')
+                .is_some_and(|n| n.parse::<u32>().is_ok())
+        };
+        if own.is_some_and(|rest| !is_version(rest)) {
+            come_back::<T>(&variant);
+        }
+    }
+}
+
+/// Reads, compares and writes a kept body.
+fn come_back<T: Record + PartialEq + std::fmt::Debug>(name: &str) {
     let text = kept(name);
     let body = Body::<T>::decode(&text).unwrap_or_else(|error| panic!("{name}: {error:?}"));
     assert!(body.unknown.is_empty(), "{name}: {:?}", body.unknown);
-    filled::check::<T>(&text).unwrap_or_else(|problem| panic!("{name}: {problem}"));
 
     let written = body.encode().unwrap();
     assert_eq!(value(&written), value(&text), "{name}");
@@ -107,15 +134,14 @@ fn every_kind_has_a_body_with_every_member_that_comes_back_as_it_was() {
         kind.visit(Check);
     }
     check::<Live>("presence");
+    check::<AuditEvent>("audit");
 }
 
 #[test]
 fn every_kept_body_belongs_to_something() {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/bodies");
-    for file in std::fs::read_dir(directory).unwrap() {
-        let name = file.unwrap().file_name().into_string().unwrap();
+    for name in names() {
         let stem = name.split('.').next().unwrap();
-        let is_kind = Kind::from_name(stem).is_some();
-        assert!(is_kind || stem == "presence", "{name} belongs to nothing");
+        let is_known = Kind::from_name(stem).is_some() || ["presence", "audit"].contains(&stem);
+        assert!(is_known, "{name} belongs to nothing");
     }
 }
