@@ -10,9 +10,10 @@ use bowline_engine::{NetReport, Report, Stream};
 use bowline_model::key::NodeKey;
 use bowline_model::record::RawJson;
 use bowline_netmap::delta::{self, Gone};
-use bowline_netmap::full::{self, Viewer};
+use bowline_netmap::full;
 use bowline_netmap::message::Message;
-use bowline_netmap::snapshot::Snapshot;
+use bowline_netmap::publication::Publication;
+use bowline_netmap::viewer::Viewer;
 use bowline_wire::capability;
 use bowline_wire::hostinfo::TooLarge;
 use bowline_wire::map_request::MapRequest;
@@ -57,7 +58,7 @@ pub(crate) async fn handle(
         );
     }
     let engine = &control.0.engine;
-    let Some((tailnet, snapshot, entry)) = engine.find_device(&request.node_key) else {
+    let Some((tailnet, newest, entry)) = engine.find_device(&request.node_key) else {
         if engine.is_out_of_order(&request.node_key) {
             // It keeps what it knows, and asks again.
             return text_response(
@@ -89,12 +90,12 @@ pub(crate) async fn handle(
         if request.omit_peers {
             return Response::new(empty());
         }
-        return match full::full(viewer, &snapshot, engine.now()).and_then(Message::into_buffers) {
+        return match full::full(viewer, &newest, engine.now()).and_then(Message::into_buffers) {
             Some(buffers) => messages(stream::iter(buffers.map(|bytes| Ok(Frame::data(bytes))))),
             None => text_response(StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
         };
     }
-    drop((entry, snapshot));
+    drop((entry, newest));
     let stream = if request.read_only {
         engine.watch(tailnet, viewer.device)
     } else {
@@ -194,7 +195,7 @@ struct LongPoll {
     outdated_until: Option<Instant>,
     stream: Stream,
     /// What the client knows: the state that it was sent last.
-    known: Option<Arc<Snapshot>>,
+    known: Option<Arc<Publication>>,
     buffers: VecDeque<Bytes>,
     keep_alive_at: Instant,
     is_over: bool,
@@ -255,22 +256,22 @@ impl LongPoll {
                 return None;
             }
             let Some(known) = self.known.clone() else {
-                let snapshot = self.stream.first();
-                if self.is_outdated(&snapshot) {
+                let first = self.stream.first();
+                if self.is_outdated(&first) {
                     return None;
                 }
-                let Some(message) = full::full(self.viewer, &snapshot, self.control.0.engine.now())
+                let Some(message) = full::full(self.viewer, &first, self.control.0.engine.now())
                 else {
                     return None; // deleted since it asked
                 };
                 self.send(message);
-                self.known = Some(snapshot);
+                self.known = Some(first);
                 continue;
             };
             tokio::select! {
                 biased;
                 next = self.stream.next(&known) => match next {
-                    Some(snapshot) => self.advance(&known, snapshot),
+                    Some(newer) => self.advance(&known, newer),
                     None => self.is_over = true,
                 },
                 () = outdated(self.outdated_until) => {
@@ -284,29 +285,30 @@ impl LongPoll {
     }
 
     /// Whether the device has another node key than the one of this stream.
-    fn is_outdated(&self, snapshot: &Snapshot) -> bool {
+    fn is_outdated(&self, publication: &Publication) -> bool {
+        let snapshot = publication.snapshot();
         snapshot
             .device(self.viewer.device)
             .is_some_and(|entry| entry.device.node_key != self.node_key)
     }
 
-    fn advance(&mut self, known: &Snapshot, snapshot: Arc<Snapshot>) {
-        if self.outdated_until.is_some() || self.is_outdated(&snapshot) {
+    fn advance(&mut self, known: &Publication, newer: Arc<Publication>) {
+        if self.outdated_until.is_some() || self.is_outdated(&newer) {
             // A map of the new key would be taken for one of the old.
             let end = || Instant::now() + Duration::from_secs(ROTATION_SECONDS);
             self.outdated_until.get_or_insert_with(end);
-            self.known = Some(snapshot);
+            self.known = Some(newer);
             return;
         }
         let now = self.control.0.engine.now();
-        match delta::delta(self.viewer, known, &snapshot, now) {
-            Ok(None) => self.known = Some(snapshot),
+        match delta::delta(self.viewer, known, &newer, now) {
+            Ok(None) => self.known = Some(newer),
             Ok(Some(message)) => {
                 self.send(message);
-                self.known = Some(snapshot);
+                self.known = Some(newer);
             }
             Err(Gone) => {
-                if let Some(message) = full::farewell(self.viewer, known, now) {
+                if let Some(message) = full::farewell(self.viewer, known.snapshot(), now) {
                     self.send(message);
                 }
                 self.is_over = true;

@@ -22,7 +22,8 @@ use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::record::RawJson;
 use bowline_netmap::Encoding;
 use bowline_netmap::delta;
-use bowline_netmap::full::{self, Viewer};
+use bowline_netmap::full;
+use bowline_netmap::viewer::Viewer;
 use bowline_store::{Options, Store};
 use futures_util::future::join_all;
 
@@ -157,7 +158,7 @@ async fn run(devices: usize) {
     }
     row(devices, "renames, one after the other", 20, start.elapsed());
 
-    let before = engine.snapshot(made.tailnet).unwrap();
+    let before = engine.publication(made.tailnet).unwrap();
     let viewer = |index: usize| Viewer {
         device: ids[index],
         version: 141,
@@ -176,7 +177,7 @@ async fn run(devices: usize) {
         .rename_device(&admin, ids[0], "another")
         .await
         .unwrap();
-    let after = engine.snapshot(made.tailnet).unwrap();
+    let after = engine.publication(made.tailnet).unwrap();
     let start = Instant::now();
     full::full(viewer(1), &after, engine.now()).unwrap();
     row(devices, "a full map after one change", 1, start.elapsed());
@@ -191,7 +192,7 @@ async fn run(devices: usize) {
     tell(900, &before, &after);
     row(devices, "deltas of one change", 900, start.elapsed());
     report(2).await;
-    let all = engine.snapshot(made.tailnet).unwrap();
+    let all = engine.publication(made.tailnet).unwrap();
     let start = Instant::now();
     tell(100, &after, &all);
     row(

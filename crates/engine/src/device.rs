@@ -19,6 +19,7 @@ use bowline_model::event::{DeviceRef, Event, KeyExpirySet};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::name as names;
 use bowline_netmap::chunk::Entry;
+use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use ipnet::IpNet;
 
@@ -367,14 +368,14 @@ impl Engine {
         self.0.directory.has_machine(key)
     }
 
-    /// The device of a node key, in whatever tailnet. For requests that prove their machine key.
+    /// The device of a node key, in whatever tailnet, with the newest state there. For requests that prove their machine key.
     pub fn find_device(
         &self,
         key: &bowline_model::key::NodeKey,
-    ) -> Option<(TailnetId, Arc<Snapshot>, Arc<Entry>)> {
+    ) -> Option<(TailnetId, Arc<Publication>, Arc<Entry>)> {
         let tailnet = self.0.directory.node_key(key)?;
-        let snapshot = self.snapshot(tailnet)?;
-        let entry = snapshot.device_by_node_key(key).cloned()?;
-        Some((tailnet, snapshot, entry))
+        let newest = self.handle(tailnet)?.newest.load_full();
+        let entry = newest.snapshot().device_by_node_key(key).cloned()?;
+        Some((tailnet, newest, entry))
     }
 }

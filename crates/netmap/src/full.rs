@@ -1,7 +1,6 @@
 //! The full map: everything a device needs to know, as the first message of its stream.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bowline_model::id::DeviceId;
 use bowline_model::key::{MachineKey, NodeKey};
@@ -15,47 +14,21 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::applied_policy::Perspective;
-use crate::chunk::{Chunk, Entry, GroupKey, SIZE};
+use crate::chunk::{Chunk, GroupKey, SIZE};
 use crate::codec;
 use crate::json::{field, push_json};
 use crate::message::Message;
+use crate::publication::Publication;
 use crate::render::{derp, dns, filter, health, node, own, profiles, ssh};
 use crate::snapshot::Snapshot;
-use crate::visibility::View;
-
-/// Who looks, and how they want it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Viewer {
-    /// The device.
-    pub device: DeviceId,
-    /// Its capability version.
-    pub version: CapabilityVersion,
-    /// How to encode what it gets.
-    pub encoding: Encoding,
-    /// Whether its client may upload its logs to Tailscale.
-    pub log_upload: bool,
-}
-
-/// The profiles of the owners that one perspective sees in one snapshot.
-#[derive(Debug)]
-struct Profiles {
-    owners: BTreeSet<u64>,
-    /// With commas between them, encoded.
-    bytes: Bytes,
-}
-
-/// Profiles by perspective and encoding.
-#[derive(Debug, Default)]
-pub(crate) struct SharedProfiles(Mutex<HashMap<(Perspective, Encoding), Arc<Profiles>>>);
-
-/// The most that one snapshot remembers.
-const REMEMBERED: usize = 4096;
+use crate::view::View;
+use crate::viewer::Viewer;
 
 /// The full map of a viewer, or `None` when there is no such device.
 ///
 /// `now` is only told to the client, for the skew of its clock.
-pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Message> {
+pub fn full(viewer: Viewer, publication: &Publication, now: Timestamp) -> Option<Message> {
+    let snapshot = &**publication.snapshot();
     let entry = snapshot.device(viewer.device)?;
     let encoding = viewer.encoding;
     let mut own = String::with_capacity(4096);
@@ -84,7 +57,7 @@ pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Messa
     let mut message = Message::default();
     let own_profile = profiles::of_owner(node::owner_id(&entry.device), snapshot);
     if let Some(perspective) = snapshot.perspective(entry) {
-        let view = snapshot.view(perspective, viewer.device);
+        let view = publication.view(perspective, viewer.device);
         let groups = peer_groups(viewer, snapshot, &view);
         if !groups.is_empty() {
             own.push_str(r#""Peers":["#);
@@ -99,7 +72,7 @@ pub fn full(viewer: Viewer, snapshot: &Snapshot, now: Timestamp) -> Option<Messa
             own.push_str("],");
         }
         own.push_str(r#""UserProfiles":["#);
-        let profiles = profiles_of(perspective, &view, snapshot, encoding);
+        let profiles = publication.profiles(perspective, &view, encoding);
         if !profiles.owners.contains(&own_profile.id) {
             push_json(&mut own, &own_profile);
             if !profiles.owners.is_empty() {
@@ -202,53 +175,4 @@ fn peer_groups(viewer: Viewer, snapshot: &Snapshot, view: &View) -> Vec<Bytes> {
         .enumerate()
         .filter_map(group)
         .collect()
-}
-
-/// The profiles of the owners of all that a perspective sees.
-fn profiles_of(
-    perspective: Perspective,
-    view: &View,
-    snapshot: &Snapshot,
-    encoding: Encoding,
-) -> Arc<Profiles> {
-    let key = (perspective, encoding);
-    if let Ok(shared) = snapshot.shared.profiles.0.lock()
-        && let Some(found) = shared.get(&key)
-    {
-        return found.clone();
-    }
-    let owners: BTreeSet<u64> = seen(snapshot, view)
-        .map(|entry| node::owner_id(&entry.device))
-        .collect();
-    let mut text = String::new();
-    for id in &owners {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        push_json(&mut text, &profiles::of_owner(*id, snapshot));
-    }
-    let bytes = codec::encode(text.as_bytes(), encoding);
-    let profiles = Arc::new(Profiles { owners, bytes });
-    if let Ok(mut shared) = snapshot.shared.profiles.0.lock() {
-        if shared.len() >= REMEMBERED {
-            shared.clear();
-        }
-        shared.insert(key, profiles.clone());
-    }
-    profiles
-}
-
-/// All devices of a view.
-pub(crate) fn seen<'a>(
-    snapshot: &'a Snapshot,
-    view: &'a View,
-) -> impl Iterator<Item = &'a Arc<Entry>> {
-    let chunks = snapshot.chunks().iter().enumerate();
-    chunks.flat_map(|(index, chunk)| {
-        let mask = chunk.visible() & view.mask(index);
-        chunk
-            .iter()
-            .filter(move |(slot, _)| mask >> slot & 1 == 1)
-            .map(|(_, entry)| entry)
-    })
 }

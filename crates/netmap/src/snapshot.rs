@@ -20,14 +20,11 @@ use bowline_policy::{Compiled, Policy};
 use bowline_wire::derp_map::DerpMap;
 use imbl::{OrdMap, Vector};
 
-use crate::applied_policy::{self, AppliedPolicy, Pending};
+use crate::applied_policy::{self, AppliedPolicy, Pending, Perspective};
 use crate::chunk::{Chunk, Entry};
-use crate::delta::SharedDeltas;
 use crate::devices::Devices;
-use crate::full::SharedProfiles;
 use crate::table::Tables;
 use crate::users::Users;
-use crate::visibility::SharedViews;
 
 /// One tailnet at one moment.
 #[derive(Debug, Clone)]
@@ -51,21 +48,6 @@ pub struct Snapshot {
     pending: Pending,
     /// What it makes of this one, once somebody has asked.
     applied: OnceLock<Arc<AppliedPolicy>>,
-    pub(crate) shared: Shared,
-}
-
-/// Renderings of one publication that its viewers share. A changed copy starts empty.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    pub(crate) profiles: SharedProfiles,
-    pub(crate) deltas: SharedDeltas,
-    pub(crate) views: SharedViews,
-}
-
-impl Clone for Shared {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
 }
 
 impl Snapshot {
@@ -90,7 +72,6 @@ impl Snapshot {
             earlier,
             pending: Pending::default(),
             applied: OnceLock::new(),
-            shared: Shared::default(),
         }
     }
 
@@ -361,5 +342,12 @@ impl Snapshot {
         if self.devices.remove(id) {
             self.pending().devices.insert(id);
         }
+    }
+
+    /// How a device sees others; `None`: it sees nobody.
+    pub(crate) fn perspective(&self, viewer: &Entry) -> Option<Perspective> {
+        self.applied_policy()
+            .perspective(viewer.device.id)
+            .filter(|_| viewer.sees_peers())
     }
 }

@@ -16,7 +16,8 @@ use bowline_model::device::HostFacts;
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::record::{self, RawJson};
-use bowline_netmap::full::{Viewer, full};
+use bowline_netmap::full::full;
+use bowline_netmap::viewer::Viewer;
 use bowline_store::{Fault, Options, Point, Store};
 use bowline_wire::map_request::Encoding;
 use http::{HeaderMap, Request, StatusCode};
@@ -388,14 +389,14 @@ impl Server {
 
     /// What a device is told.
     pub(crate) fn map(&self, device: DeviceId) -> Value {
-        let snapshot = self.engine.snapshot(self.tailnet.id).unwrap();
+        let newest = self.engine.publication(self.tailnet.id).unwrap();
         let viewer = Viewer {
             device,
             version: 130,
             encoding: Encoding::Plain,
             log_upload: false,
         };
-        let message = full(viewer, &snapshot, self.engine.now()).unwrap();
+        let message = full(viewer, &newest, self.engine.now()).unwrap();
         serde_json::from_slice(&message.payload()).unwrap()
     }
 

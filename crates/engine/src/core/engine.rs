@@ -12,6 +12,7 @@ use bowline_model::key::NodeKey;
 use bowline_model::requirement::Denied;
 use bowline_model::waiting::CodeKey;
 use bowline_netmap::DerpMap;
+use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Owner, Row, Store};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -169,10 +170,13 @@ pub(crate) struct Subjects {
 /// One tailnet of this process.
 pub(crate) struct Handle {
     pub(crate) id: TailnetId,
-    pub(crate) snapshot: ArcSwap<Snapshot>,
-    pub(crate) jobs: mpsc::Sender<Job>,
-    pub(crate) publications: watch::Sender<Arc<Snapshot>>,
+    /// The newest state: what the writer goes on from, and what readers get.
+    pub(crate) newest: ArcSwap<Publication>,
+    /// Wakes who tells map streams of it.
     pub(crate) published: Notify,
+    /// The state that map streams were told of last: the newest of a moment ago.
+    pub(crate) told: watch::Sender<Arc<Publication>>,
+    pub(crate) jobs: mpsc::Sender<Job>,
     pub(crate) sessions: Sessions,
     /// Changes of devices that are not in the snapshot yet.
     pub(crate) pending: Arc<Pending>,
@@ -180,6 +184,19 @@ pub(crate) struct Handle {
     pub(crate) writer_lost: AtomicBool,
     /// What subjects keep of this tailnet.
     pub(crate) memory: Memory,
+}
+
+impl Handle {
+    /// The newest state.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.newest.load().snapshot().clone()
+    }
+
+    /// Replaces the newest state, and has map streams told of it.
+    pub(crate) fn publish(&self, publication: Arc<Publication>) {
+        self.newest.store(publication);
+        self.published.notify_one();
+    }
 }
 
 /// Why an engine could not be started.
@@ -231,8 +248,13 @@ impl Engine {
 
     /// The newest state of a tailnet.
     pub fn snapshot(&self, tailnet: TailnetId) -> Option<Arc<Snapshot>> {
-        self.handle(tailnet)
-            .map(|handle| handle.snapshot.load_full())
+        self.handle(tailnet).map(|handle| handle.snapshot())
+    }
+
+    /// The newest state of a tailnet with what was made of it for viewers. Map streams are told of it
+    /// a little later, unless another takes its place before.
+    pub fn publication(&self, tailnet: TailnetId) -> Option<Arc<Publication>> {
+        self.handle(tailnet).map(|handle| handle.newest.load_full())
     }
 
     /// A tailnet by id (`T…CNTRL` or decimal) or organisation name.

@@ -136,7 +136,7 @@ impl Engine {
                 }
                 continue;
             };
-            let since = handle.snapshot.load().seq;
+            let since = handle.snapshot().seq;
             let found = match self.0.store.catch_up(id, since).await {
                 Ok(found) => Box::new(found),
                 Err(error) => {

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -27,35 +28,35 @@ const QUEUE: usize = 4096;
 impl Engine {
     /// Starts the writer of a tailnet that was loaded or just made.
     pub(crate) fn add(&self, snapshot: Snapshot) {
-        // Before the first copy: later states follow from this one.
-        snapshot.apply_policy();
-        let newest = snapshot
+        let largest_id = snapshot
             .devices()
             .map(|entry| entry.device.id.get())
             .chain(snapshot.users().map(|user| user.id.get()))
             .chain(snapshot.credentials().map(|credential| credential.id.get()))
             .chain([snapshot.id().get()])
             .max();
-        self.0.ids.skip(newest.unwrap_or(0));
+        self.0.ids.skip(largest_id.unwrap_or(0));
         self.0.directory.add_all(&snapshot);
         let (jobs, receiver) = mpsc::channel(QUEUE);
-        let shared = Arc::new(snapshot);
-        tell_fault(&shared);
+        let first = Arc::new(Publication::new(snapshot));
+        tell_fault(first.snapshot());
         let handle = Arc::new(Handle {
-            id: shared.id(),
-            snapshot: ArcSwap::new(shared.clone()),
-            jobs,
-            publications: watch::Sender::new(shared.clone()),
+            id: first.snapshot().id(),
+            newest: ArcSwap::new(first.clone()),
             published: Notify::new(),
+            told: watch::Sender::new(first.clone()),
+            jobs,
             sessions: Sessions::default(),
             pending: Arc::default(),
             writer_lost: AtomicBool::new(false),
             memory: Memory::default(),
         });
         self.0.tailnets.pin().insert(handle.id, handle.clone());
-        let writer = supervise(self.0.clone(), handle.clone(), receiver, shared);
+        let writer = supervise(self.0.clone(), handle.clone(), receiver, first);
         self.0.tasks.spawn(writer);
-        self.0.tasks.spawn(publish(self.0.clone(), handle.clone()));
+        self.0
+            .tasks
+            .spawn(tell_streams(self.0.clone(), handle.clone()));
         for begin in self.0.subjects.begins {
             begin(self, &handle);
         }
@@ -67,26 +68,27 @@ impl Engine {
 /// [`Settings::publication_interval`] up to a time in which all streams can be served, so that a
 /// storm is told in few messages, and streams that keep up are at the same publication and share
 /// their deltas.
-async fn publish(engine: Arc<Inner>, handle: Arc<Handle>) {
+async fn tell_streams(engine: Arc<Inner>, handle: Arc<Handle>) {
     let shortest = engine.settings.publication_interval;
     let mut interval = shortest;
-    let mut told = 0;
+    let mut told = handle.told.borrow().snapshot().revision;
     loop {
         tokio::select! {
             () = handle.published.notified() => {}
             () = engine.stop.cancelled() => return,
         }
-        let snapshot = handle.snapshot.load_full();
-        let streams = u32::try_from(handle.publications.receiver_count()).unwrap_or(u32::MAX);
+        let newest = handle.newest.load_full();
+        let streams = u32::try_from(handle.told.receiver_count()).unwrap_or(u32::MAX);
         let longest = (PER_STREAM * streams).min(LONGEST_INTERVAL).max(shortest);
-        let waiting = snapshot.revision.saturating_sub(told);
+        let revision = newest.snapshot().revision;
+        let waiting = revision.saturating_sub(told);
         interval = if waiting >= STORM {
             (interval * 2).min(longest)
         } else {
             shortest
         };
-        told = snapshot.revision;
-        handle.publications.send_replace(snapshot);
+        told = revision;
+        handle.told.send_replace(newest);
         tokio::time::sleep(interval).await;
     }
 }

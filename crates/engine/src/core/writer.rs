@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
+use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use tokio::time::Instant;
@@ -53,8 +54,8 @@ pub(crate) struct Writer {
     engine: Arc<Inner>,
     handle: Arc<Handle>,
     jobs: Jobs,
-    /// What is published.
-    current: Snapshot,
+    /// What is published. Only the writer replaces it.
+    current: Arc<Publication>,
     due: due::Queue,
     /// Changes that wait for the next commit.
     waiting: VecDeque<Waiting>,
@@ -90,12 +91,12 @@ impl Writer {
         engine: Arc<Inner>,
         handle: Arc<Handle>,
         jobs: Jobs,
-        snapshot: &Snapshot,
+        current: Arc<Publication>,
     ) -> Self {
         let steps = engine.clock.steps();
         let due = due::Queue::of(
             engine.subjects.due,
-            snapshot,
+            current.snapshot(),
             engine.settings.ephemeral_timeout,
             engine.clock.now(),
         );
@@ -103,7 +104,7 @@ impl Writer {
             engine,
             handle,
             jobs,
-            current: snapshot.clone(),
+            current,
             due,
             waiting: VecDeque::new(),
             in_flight: None,
@@ -235,7 +236,7 @@ impl Writer {
         if soft.is_empty() {
             return;
         }
-        let published = self.soften(&self.current, soft);
+        let published = self.soften(self.current.snapshot(), soft);
         self.soften_ahead(soft);
         let Some((snapshot, changes)) = published else {
             return;
@@ -260,28 +261,33 @@ impl Writer {
         if steps != self.steps {
             self.steps = steps;
             let timeout = self.engine.settings.ephemeral_timeout;
-            self.due = due::Queue::of(self.engine.subjects.due, &self.current, timeout, now);
+            self.due = due::Queue::of(
+                self.engine.subjects.due,
+                self.current.snapshot(),
+                timeout,
+                now,
+            );
         }
     }
 
-    /// Replaces the snapshot and lets everybody know. When nothing in it differs, nobody is woken:
-    /// refused changes and repeated reports cost no stream anything.
+    /// Publishes a state: this is where it gets its revision. When nothing in it differs, nobody is
+    /// woken: refused changes and repeated reports cost no stream anything.
     fn publish(&mut self, mut snapshot: Snapshot, changes: &Changes) {
         let plan = self.due.plan(&snapshot, changes);
         self.due.follow(plan);
         if changes.is_idle() {
-            if snapshot.seq != self.current.seq {
+            if snapshot.seq != self.current.snapshot().seq {
                 // Reported facts, seen before, are stored now.
-                self.handle.snapshot.store(Arc::new(snapshot.clone()));
-                self.current = snapshot;
+                self.current = Arc::new(self.current.at_seq(snapshot.seq));
+                self.handle.newest.store(self.current.clone());
             }
             return;
         }
-        snapshot.revision = self.current.revision + 1;
-        snapshot.apply_policy();
-        self.engine
-            .directory
-            .follow(&self.current, &snapshot, changes);
+        let before = self.current.snapshot().clone();
+        snapshot.revision = before.revision + 1;
+        let publication = Arc::new(Publication::new(snapshot));
+        let snapshot = publication.snapshot();
+        self.engine.directory.follow(&before, snapshot, changes);
         if !changes.soft.is_empty() {
             self.soft.extend(&changes.soft);
             self.soft_at
@@ -293,10 +299,9 @@ impl Writer {
                 self.reported.remove(&device);
             }
         }
-        let ended = changes.ended_node_keys(&self.current, &snapshot);
-        self.handle.snapshot.store(Arc::new(snapshot.clone()));
-        self.current = snapshot;
-        self.handle.published.notify_one();
+        let ended = changes.ended_node_keys(&before, snapshot);
+        self.current = publication.clone();
+        self.handle.publish(publication);
         for key in ended {
             // Nobody listens in tests without a relay.
             let _ = self.engine.events.send(Event::NodeKeyRevoked(key));

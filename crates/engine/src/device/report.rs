@@ -47,7 +47,7 @@ impl Engine {
             return;
         };
         let has_no_pending_reports = handle.pending.has_no_pending_reports(device); // before the snapshot is looked at
-        let snapshot = handle.snapshot.load_full();
+        let snapshot = handle.snapshot();
         // Clients repeat themselves often: most reports end here, unless an earlier report that
         // says otherwise may still be on its way.
         let Some(entry) = snapshot.device(device) else {
@@ -105,7 +105,7 @@ impl Engine {
     async fn take_in(&self, handle: &Arc<Handle>, device: DeviceId, mut report: Report) {
         let tailnet = handle.id;
         let has_no_pending_reports = handle.pending.has_no_pending_reports(device);
-        let snapshot = handle.snapshot.load_full();
+        let snapshot = handle.snapshot();
         let Some(entry) = snapshot.device(device) else {
             return;
         };

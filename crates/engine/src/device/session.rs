@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bowline_model::device::Live;
 use bowline_model::id::{DeviceId, TailnetId};
-use bowline_model::key::MachineKey;
-use bowline_netmap::snapshot::Snapshot;
+use bowline_model::key::{MachineKey, NodeKey};
+use bowline_netmap::publication::Publication;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,42 +34,42 @@ pub struct Stream {
     /// Its session; none when it only watches.
     counter: Option<u64>,
     replaced: CancellationToken,
-    publications: watch::Receiver<Arc<Snapshot>>,
+    /// The node key that the device had when it was opened; `None`: there was no such device.
+    node_key: Option<NodeKey>,
+    told: watch::Receiver<Arc<Publication>>,
 }
 
 impl Stream {
-    /// The state to begin with.
-    pub fn first(&mut self) -> Arc<Snapshot> {
-        let published = self.publications.borrow_and_update().clone();
-        // The one that others are at, so that deltas are shared, unless it lacks this device or
-        // has another node key for it.
-        let newest = self.handle.snapshot.load_full();
-        let key = |snapshot: &Snapshot| {
-            snapshot
-                .device(self.device)
-                .map(|entry| entry.device.node_key)
-        };
-        if key(&published).is_some() && key(&published) == key(&newest) {
-            published
+    /// The state to begin with: the one that other streams are at, so that what follows is made once
+    /// for all of them. Where the device came in, or got its node key, too lately to be in it, the
+    /// newest, in which it is.
+    pub fn first(&mut self) -> Arc<Publication> {
+        let told = self.told.borrow_and_update().clone();
+        let is_in_it = self
+            .node_key
+            .is_some_and(|key| told.snapshot().device_by_node_key(&key).is_some());
+        if is_in_it {
+            told
         } else {
-            newest
+            self.handle.newest.load_full()
         }
     }
 
     /// Waits for a publication after `seen`. `None`: the stream is to end, because another has
     /// replaced it or the server stops.
-    pub async fn next(&mut self, seen: &Snapshot) -> Option<Arc<Snapshot>> {
+    pub async fn next(&mut self, seen: &Publication) -> Option<Arc<Publication>> {
         let stop = self.engine.0.streams.clone();
         loop {
             tokio::select! {
                 biased;
                 () = self.replaced.cancelled() => return None,
                 () = stop.cancelled() => return None,
-                changed = self.publications.changed() => {
+                changed = self.told.changed() => {
                     changed.ok()?;
-                    let snapshot = self.publications.borrow_and_update().clone();
-                    if snapshot.revision > seen.revision {
-                        return Some(snapshot);
+                    let told = self.told.borrow_and_update().clone();
+                    // One that began at the newest state was ahead of the others.
+                    if told.snapshot().revision > seen.snapshot().revision {
+                        return Some(told);
                     }
                 }
             }
@@ -91,11 +91,15 @@ impl Drop for Stream {
     }
 }
 
+fn node_key(handle: &Handle, device: DeviceId) -> Option<NodeKey> {
+    let newest = handle.snapshot();
+    newest.device(device).map(|entry| entry.device.node_key)
+}
+
 /// After a start: devices that were online are expected back within a grace period.
 pub(crate) fn expect_back(engine: &Engine, handle: &Arc<Handle>) {
     let online: Vec<DeviceId> = handle
-        .snapshot
-        .load()
+        .snapshot()
         .devices()
         .filter(|entry| entry.live.online)
         .map(|entry| entry.device.id)
@@ -149,7 +153,8 @@ impl Engine {
             device,
             counter: None,
             replaced: CancellationToken::new(),
-            publications: handle.publications.subscribe(),
+            node_key: node_key(&handle, device),
+            told: handle.told.subscribe(),
             handle,
         })
     }
@@ -185,18 +190,18 @@ impl Engine {
             );
             Self::set_rivals(&handle, device, true).await;
         }
-        let publications = handle.publications.subscribe();
         let stream = Stream {
             engine: self.clone(),
             handle: handle.clone(),
             device,
             counter: Some(counter),
             replaced,
-            publications,
+            node_key: node_key(&handle, device),
+            told: handle.told.subscribe(),
         };
         // An older stream's end may be on its way to the snapshot: the draft knows better then.
         let has_no_pending_reports = handle.pending.has_no_pending_reports(device);
-        let entry = handle.snapshot.load().device(device).cloned();
+        let entry = handle.snapshot().device(device).cloned();
         let is_known = entry.is_some_and(|entry| entry.live.online && entry.device.seen);
         if !has_no_pending_reports || !is_known {
             Self::soften(&handle, Some(device), move |draft| {
@@ -231,7 +236,7 @@ impl Engine {
         let Some(handle) = self.handle(tailnet) else {
             return;
         };
-        let entry = handle.snapshot.load().device(device).cloned();
+        let entry = handle.snapshot().device(device).cloned();
         let is_silent = entry.is_some_and(|entry| entry.device.ephemeral);
         if !is_silent || handle.sessions.is_open(device) {
             return;
@@ -294,7 +299,7 @@ impl Engine {
             return false; // without looking through all tailnets
         }
         self.0.tailnets.pin().values().any(|handle| {
-            let snapshot = handle.snapshot.load();
+            let snapshot = handle.snapshot();
             snapshot
                 .devices_by_machine_key(machine)
                 .any(|entry| is_mobile(&entry.device.facts.os))

@@ -118,7 +118,7 @@ impl Engine {
         let Some(handle) = self.handle(tailnet) else {
             return false;
         };
-        let snapshot = handle.snapshot.load();
+        let snapshot = handle.snapshot();
         let newest = snapshot
             .devices_by_machine_key(request.machine_key)
             .map(|entry| &entry.device)

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{Link, Report, Settings, Stream};
-use bowline_netmap::snapshot::Snapshot;
+use bowline_netmap::publication::Publication;
 use bowline_store::Options;
 use jiff::SignedDuration;
 
 use crate::net::{Net, quick, request, until};
 
 /// Waits for a publication; fails after ten seconds.
-async fn next(stream: &mut Stream, seen: &Arc<Snapshot>) -> Option<Arc<Snapshot>> {
+async fn next(stream: &mut Stream, seen: &Arc<Publication>) -> Option<Arc<Publication>> {
     tokio::time::timeout(Duration::from_secs(10), stream.next(seen))
         .await
         .expect("a publication in time")
@@ -104,11 +104,36 @@ async fn a_stream_begins_at_a_state_that_has_what_was_just_written() {
             "written, then read"
         );
         let mut stream = net.engine.open_stream(net.tailnet, device).await.unwrap();
-        assert!(stream.first().device(device).is_some());
+        assert!(stream.first().snapshot().device(device).is_some());
     }
     let mut seen = first.first();
-    while seen.device_count() < 5 {
+    while seen.snapshot().device_count() < 5 {
         seen = next(&mut first, &seen).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn streams_begin_and_go_on_at_the_same_publications() {
+    let net = Net::new().await;
+    let (one, two) = (net.join(1).await, net.join(2).await);
+    let mut streams = [net.stream(one).await, net.stream(two).await];
+    net.settle().await;
+    let newest = || net.engine.publication(net.tailnet).unwrap();
+    until("the newest state is told", || {
+        Arc::ptr_eq(&streams[0].first(), &newest()).then_some(())
+    })
+    .await;
+    let [mut seen, other] = [0, 1].map(|index| streams[index].first());
+    assert!(Arc::ptr_eq(&seen, &other));
+    // What is told later is the newest state of then, whatever came in between.
+    net.join(3).await;
+    let last = newest();
+    for stream in &mut streams {
+        seen = other.clone();
+        while seen.snapshot().revision < last.snapshot().revision {
+            seen = next(stream, &seen).await.unwrap();
+        }
+        assert!(Arc::ptr_eq(&seen, &last));
     }
 }
 
@@ -179,7 +204,7 @@ async fn a_deleted_device_and_the_end_of_the_server_end_streams() {
     let seen = gone.first();
     net.engine.delete_device(&net.admin, one).await.unwrap();
     let mut state = seen;
-    while state.device(one).is_some() {
+    while state.snapshot().device(one).is_some() {
         state = next(&mut gone, &state).await.unwrap();
     }
     drop(gone);
@@ -236,7 +261,7 @@ async fn a_stream_that_only_watches_changes_nothing() {
     // Nor does it take the place of the device's own stream, which it sees come.
     let stream = net.stream(device).await;
     let mut seen = watcher.first();
-    while !seen.device(device).unwrap().live.online {
+    while !seen.snapshot().device(device).unwrap().live.online {
         seen = next(&mut watcher, &seen).await.unwrap();
     }
     drop(watcher);

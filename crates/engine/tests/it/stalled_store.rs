@@ -10,8 +10,10 @@ use bowline_model::record::RawJson;
 use bowline_modelclient::{ModelClient, Rules};
 use bowline_netmap::Encoding;
 use bowline_netmap::delta;
-use bowline_netmap::full::{self, Viewer};
+use bowline_netmap::full;
 use bowline_netmap::message::Message;
+use bowline_netmap::publication::Publication;
+use bowline_netmap::viewer::Viewer;
 use bowline_store::{Options, Point};
 use futures_util::future::join_all;
 use jiff::SignedDuration;
@@ -159,13 +161,62 @@ async fn while_the_store_hangs_soft_state_reconnects_and_reads_go_on() {
         "nothing that came meanwhile is lost"
     );
     let told = peer.next(&seen).await.unwrap();
-    assert_eq!(told.device(renamed).unwrap().device.name, "other");
+    assert_eq!(
+        told.snapshot().device(renamed).unwrap().device.name,
+        "other"
+    );
     let net = net.restart(SignedDuration::ZERO).await;
     assert_eq!(net.device(renamed).name, "other");
 }
 
-fn port_in(snapshot: &bowline_netmap::snapshot::Snapshot, device: DeviceId) -> Option<u16> {
-    let entry = snapshot.device(device)?;
+/// Facts that everybody was told of are stored afterwards, which is no news; and what is told while
+/// that goes on is not taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_revision_never_falls_when_facts_are_stored_that_were_told_before() {
+    let (net, gate) = net(Duration::from_mins(1)).await;
+    let key = net.reusable().await;
+    let mut devices = Vec::new();
+    for number in 0..2 {
+        devices.push(net.register(request(number, &key)).await);
+    }
+    let mut stream = net.stream(devices[0]).await;
+    net.settle().await;
+    gate.shut();
+    let facts = HostFacts {
+        os: "plan9".to_owned(),
+        ..HostFacts::default()
+    };
+    let said = Report {
+        hostinfo: Some((RawJson::empty_object(), facts)),
+        ..Report::default()
+    };
+    net.engine.report(net.tailnet, devices[1], said).await;
+    gate.until_somebody_waits().await;
+    assert_eq!(net.device(devices[1]).facts.os, "plan9", "told at once");
+    net.engine
+        .report(net.tailnet, devices[1], report(2000))
+        .await;
+    let mut seen = stream.first();
+    while port_in(&seen, devices[1]) != Some(2000) {
+        seen = stream.next(&seen).await.unwrap();
+    }
+    let told = net.snapshot();
+    gate.open();
+    until("the facts are stored", || {
+        (net.snapshot().seq > told.seq).then_some(())
+    })
+    .await;
+    assert_eq!(net.snapshot().revision, told.revision, "no news");
+    net.engine
+        .report(net.tailnet, devices[1], report(2001))
+        .await;
+    let next = tokio::time::timeout(Duration::from_secs(10), stream.next(&seen));
+    let next = next.await.expect("told of what came afterwards").unwrap();
+    assert_eq!(port_in(&next, devices[1]), Some(2001));
+}
+
+fn port_in(told: &Publication, device: DeviceId) -> Option<u16> {
+    let entry = told.snapshot().device(device)?;
     entry.live.endpoints.first().map(std::net::SocketAddr::port)
 }
 
@@ -268,7 +319,8 @@ async fn what_is_published_around_a_commit_follows_from_what_was_told() {
         devices.push(net.register(request(number, &key)).await);
     }
     for round in 0..12_u16 {
-        let before = net.snapshot();
+        let newest = || net.engine.publication(net.tailnet).unwrap();
+        let before = newest();
         gate.shut();
         let (engine, admin) = (net.engine.clone(), net.admin.clone());
         let device = devices[usize::from(round) % 8];
@@ -297,13 +349,13 @@ async fn what_is_published_around_a_commit_follows_from_what_was_told() {
             }
         }
         until("soft state is published", || {
-            (net.snapshot().revision > before.revision).then_some(())
+            (net.snapshot().revision > before.snapshot().revision).then_some(())
         })
         .await;
-        let between = net.snapshot();
+        let between = newest();
         gate.open();
         change.await.unwrap().unwrap();
-        let after = net.snapshot();
+        let after = newest();
         for viewer in &devices {
             for (from, to) in [(&before, &between), (&between, &after), (&before, &after)] {
                 check_law(&net, *viewer, from, to);
@@ -312,12 +364,7 @@ async fn what_is_published_around_a_commit_follows_from_what_was_told() {
     }
 }
 
-fn check_law(
-    net: &Net,
-    device: DeviceId,
-    from: &bowline_netmap::snapshot::Snapshot,
-    to: &bowline_netmap::snapshot::Snapshot,
-) {
+fn check_law(net: &Net, device: DeviceId, from: &Publication, to: &Publication) {
     let viewer = Viewer {
         device,
         version: 141,

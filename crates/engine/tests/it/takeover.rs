@@ -180,7 +180,12 @@ async fn a_server_that_has_the_database_again_reads_before_it_answers() {
     // Map streams are told.
     let mut stream = first.open_stream(admin.tailnet, kept).await.unwrap();
     until("the stream has it", || {
-        stream.first().device(removed).is_none().then_some(())
+        stream
+            .first()
+            .snapshot()
+            .device(removed)
+            .is_none()
+            .then_some(())
     })
     .await;
     drop(seen);

@@ -6,6 +6,7 @@ use bowline_model::device::{Attribute, AttributeValue, Device, Live};
 use bowline_model::dns::{Dns, Resolver};
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::user::{Role, User};
+use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use proptest::prelude::*;
 
@@ -359,21 +360,27 @@ impl World {
     }
 }
 
+impl World {
+    /// Publishes the state of now, from which the next one is made.
+    fn publish(&mut self) -> Publication {
+        let publication = Publication::new(self.snapshot.clone());
+        self.snapshot = (**publication.snapshot()).clone();
+        publication
+    }
+}
+
 impl History {
     /// Every publication, and the world at the end.
-    pub(crate) fn play(&self) -> (Vec<Snapshot>, World) {
+    pub(crate) fn play(&self) -> (Vec<Publication>, World) {
         let mut world = World::new(self.devices);
-        // Snapshots that are published have the policy applied, and each follows from the last.
-        world.snapshot.apply_policy();
-        let mut snapshots = vec![world.snapshot.clone()];
+        let mut publications = vec![world.publish()];
         for group in &self.groups {
             for step in group {
                 world.apply(step);
             }
             world.snapshot.revision += 1;
-            world.snapshot.apply_policy();
-            snapshots.push(world.snapshot.clone());
+            publications.push(world.publish());
         }
-        (snapshots, world)
+        (publications, world)
     }
 }

@@ -7,12 +7,13 @@
 
 use std::collections::BTreeSet;
 
+use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_wire::map_request::Encoding;
 use proptest::prelude::*;
 
 use crate::history::history;
-use crate::records::{advance, apply, client, decode, device, id, next, snapshot, viewer};
+use crate::records::{advance, apply, client, decode, device, id, next, publication, viewer};
 
 const BOTH: [Encoding; 2] = [Encoding::Plain, Encoding::Zstd];
 
@@ -36,15 +37,15 @@ proptest! {
 
     #[test]
     fn a_full_map_with_its_delta_is_the_later_full_map(history in history(), p: prop::sample::Index, n: prop::sample::Index) {
-        let (snapshots, _) = history.play();
-        let (p, n) = (p.index(snapshots.len()), n.index(snapshots.len()));
-        let (from, to) = (&snapshots[p.min(n)], &snapshots[p.max(n)]);
-        for number in viewers(from) {
+        let (publications, _) = history.play();
+        let (p, n) = (p.index(publications.len()), n.index(publications.len()));
+        let (from, to) = (&publications[p.min(n)], &publications[p.max(n)]);
+        for number in viewers(from.snapshot()) {
             for encoding in BOTH {
                 let viewer = viewer(number, encoding);
                 let mut client = client(viewer, from);
                 if advance(&mut client, viewer, from, to).is_err() {
-                    prop_assert!(to.device(id(number)).is_none());
+                    prop_assert!(to.snapshot().device(id(number)).is_none());
                     continue;
                 }
                 prop_assert_eq!(client.state(), self::client(viewer, to).state(), "viewer {}", number);
@@ -54,12 +55,12 @@ proptest! {
 
     #[test]
     fn so_it_is_through_every_publication_between(history in history(), skip in 1usize..4) {
-        let (snapshots, _) = history.play();
-        for number in viewers(&snapshots[0]) {
+        let (publications, _) = history.play();
+        for number in viewers(publications[0].snapshot()) {
             let viewer = viewer(number, Encoding::Zstd);
-            let mut at = &snapshots[0];
+            let mut at = &publications[0];
             let mut client = client(viewer, at);
-            for to in snapshots.iter().skip(1).step_by(skip) {
+            for to in publications.iter().skip(1).step_by(skip) {
                 if advance(&mut client, viewer, at, to).is_err() {
                     break;
                 }
@@ -71,8 +72,9 @@ proptest! {
 
     #[test]
     fn applying_changes_one_by_one_equals_building_from_rows(history in history()) {
-        let (_, world) = history.play();
-        let grown = &world.snapshot;
+        let (publications, world) = history.play();
+        let last = &publications[publications.len() - 1];
+        let grown = &**last.snapshot();
         let mut built = Snapshot::new((**grown.tailnet()).clone(), grown.derp_map().clone());
         built.set_dns((**grown.dns()).clone());
         world.users.values().for_each(|user| built.put_user(user.clone()));
@@ -109,18 +111,20 @@ proptest! {
                 prop_assert!(grown.devices_by_machine_key(gone.machine_key).next().is_none());
             }
         }
+        let built = Publication::new(built);
         for number in viewers(grown) {
             let viewer = viewer(number, Encoding::Plain);
-            prop_assert_eq!(client(viewer, grown).state(), client(viewer, &built).state());
+            prop_assert_eq!(client(viewer, last).state(), client(viewer, &built).state());
         }
     }
 
     #[test]
     fn no_view_shows_what_the_policy_forbids(history in history()) {
-        let (snapshots, _) = history.play();
-        let snapshot = &snapshots[snapshots.len() - 1];
+        let (publications, _) = history.play();
+        let publication = &publications[publications.len() - 1];
+        let snapshot = publication.snapshot();
         for number in viewers(snapshot) {
-            let client = client(viewer(number, Encoding::Plain), snapshot);
+            let client = client(viewer(number, Encoding::Plain), publication);
             let own = snapshot.device(id(number)).unwrap();
             for entry in snapshot.devices() {
                 let peer = entry.device.id;
@@ -135,7 +139,7 @@ proptest! {
 
 #[test]
 fn of_ten_devices_that_join_in_one_commit_each_gets_the_nine_others() {
-    let before = snapshot(3);
+    let before = publication(3);
     let after = next(&before, |draft| {
         (4..=13).for_each(|n| draft.put_device(device(n)));
     });
@@ -154,7 +158,7 @@ fn of_ten_devices_that_join_in_one_commit_each_gets_the_nine_others() {
 
 #[test]
 fn a_slot_that_is_used_again_removes_the_one_and_adds_the_other() {
-    let before = snapshot(70);
+    let before = publication(70);
     let after = next(&before, |draft| {
         draft.remove_device(id(5));
         draft.put_device(device(71));
@@ -168,7 +172,7 @@ fn a_slot_that_is_used_again_removes_the_one_and_adds_the_other() {
 
 #[test]
 fn nothing_that_a_viewer_sees_changed_is_no_message() {
-    let before = snapshot(5);
+    let before = publication(5);
     let own = next(&before, |draft| {
         let mut live = (*draft.device(id(2)).unwrap().live).clone();
         live.endpoints = vec!["192.0.2.1:41641".parse().unwrap()];
@@ -209,7 +213,7 @@ fn nothing_that_a_viewer_sees_changed_is_no_message() {
 
 #[test]
 fn when_a_device_was_seen_last_is_told_also_beside_a_new_key() {
-    let before = snapshot(2);
+    let before = publication(2);
     // Between two publications that the viewer gets, it came, got another key, and went.
     let after = next(&before, |draft| {
         let mut device = device(1);

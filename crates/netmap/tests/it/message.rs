@@ -4,12 +4,12 @@ use bowline_netmap::full;
 use bowline_netmap::message::Message;
 use bowline_wire::map_request::Encoding;
 
-use crate::records::{at, snapshot, viewer};
+use crate::records::{at, publication, viewer};
 
 #[test]
 fn the_length_counts_the_payload_and_small_parts_travel_together() {
     for encoding in [Encoding::Plain, Encoding::Zstd] {
-        let message = full::full(viewer(1, encoding), &snapshot(300), at(5)).unwrap();
+        let message = full::full(viewer(1, encoding), &publication(300), at(5)).unwrap();
         let payload = message.payload();
         let buffers: Vec<_> = message.into_buffers().unwrap().collect();
         let wire = buffers.concat();

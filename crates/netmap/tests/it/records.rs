@@ -10,9 +10,11 @@ use bowline_model::tailnet::{Settings, Tailnet};
 use bowline_model::user::{Role, Status, User};
 use bowline_modelclient::{ModelClient, Rules};
 use bowline_netmap::delta::{self, Gone};
-use bowline_netmap::full::{self, Viewer};
+use bowline_netmap::full;
 use bowline_netmap::message::Message;
+use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
+use bowline_netmap::viewer::Viewer;
 use bowline_netmap::{DerpMap, Region, Relay};
 use bowline_wire::map_request::Encoding;
 use jiff::{SignedDuration, Timestamp};
@@ -181,14 +183,17 @@ pub(crate) fn snapshot(devices: u64) -> Snapshot {
     snapshot
 }
 
-/// A changed copy with the next publication number.
-pub(crate) fn next(snapshot: &Snapshot, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
-    snapshot.apply_policy();
-    let mut next = snapshot.clone();
+/// The same, published.
+pub(crate) fn publication(devices: u64) -> Publication {
+    Publication::new(snapshot(devices))
+}
+
+/// A changed copy as the next publication.
+pub(crate) fn next(publication: &Publication, change: impl FnOnce(&mut Snapshot)) -> Publication {
+    let mut next = (**publication.snapshot()).clone();
     next.revision += 1;
     change(&mut next);
-    next.apply_policy();
-    next
+    Publication::new(next)
 }
 
 pub(crate) fn viewer(number: u64, encoding: Encoding) -> Viewer {
@@ -215,8 +220,8 @@ pub(crate) fn decode(message: &Message, encoding: Encoding) -> Vec<u8> {
 }
 
 /// A client that has got the full map.
-pub(crate) fn client(viewer: Viewer, snapshot: &Snapshot) -> ModelClient {
-    let message = full::full(viewer, snapshot, at(5)).expect("the viewer is there");
+pub(crate) fn client(viewer: Viewer, publication: &Publication) -> ModelClient {
+    let message = full::full(viewer, publication, at(5)).expect("the viewer is there");
     let mut client = ModelClient::new(Rules {
         both_addresses: false,
         ..Rules::default()
@@ -235,8 +240,8 @@ pub(crate) fn apply(client: &mut ModelClient, json: &[u8]) {
 pub(crate) fn advance(
     client: &mut ModelClient,
     viewer: Viewer,
-    from: &Snapshot,
-    to: &Snapshot,
+    from: &Publication,
+    to: &Publication,
 ) -> Result<bool, Gone> {
     let message = delta::delta(viewer, from, to, at(6))?;
     let Some(message) = message else {

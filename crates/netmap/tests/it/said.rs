@@ -7,7 +7,7 @@ use bowline_wire::map_request::{Encoding, MapRequest};
 use bowline_wire::register::RegisterRequest;
 use proptest::prelude::*;
 
-use crate::records::{advance, client, device, id, next, snapshot, viewer};
+use crate::records::{advance, client, device, id, next, publication, viewer};
 
 /// Names that mean something in host info, NetInfo, services and places, in several spellings.
 const NAMES: &[&str] = &[
@@ -134,7 +134,7 @@ fn members(value: impl Strategy<Value = String>) -> impl Strategy<Value = String
 
 /// Every peer, and the device itself, gets a full map with `said` in it, a delta to it, and one back.
 fn everybody_reads(change: impl Fn(&mut Device, &mut Live)) {
-    let before = snapshot(3);
+    let before = publication(3);
     let after = next(&before, |draft| {
         let (mut said, mut live) = (device(2), Live::default());
         change(&mut said, &mut live);
@@ -156,7 +156,7 @@ fn everybody_reads(change: impl Fn(&mut Device, &mut Live)) {
                 advance(&mut told, viewer, from, to).unwrap();
                 let whole = client(viewer, to);
                 // What is no longer said, a client may go on knowing: its home, when it was seen.
-                if to.revision > from.revision {
+                if to.snapshot().revision > from.snapshot().revision {
                     assert_eq!(told.state(), whole.state(), "viewer {number}");
                 }
             }
@@ -245,7 +245,7 @@ fn the_host_info_that_cut_peers_off_reaches_nobody() {
 
 #[test]
 fn a_devices_own_user_is_told_what_is_wrong_for_as_long_as_it_is() {
-    let before = snapshot(2);
+    let before = publication(2);
     let wrong = next(&before, |draft| {
         let mut said = device(1);
         said.facts.shortened.insert("Services".to_owned());

@@ -2,8 +2,9 @@
 
 use bowline_model::device::Live;
 use bowline_modelclient::{ModelClient, Rules};
-use bowline_netmap::full::{self, Viewer};
-use bowline_netmap::snapshot::Snapshot;
+use bowline_netmap::full;
+use bowline_netmap::publication::Publication;
+use bowline_netmap::viewer::Viewer;
 use bowline_wire::map_request::Encoding;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -11,11 +12,11 @@ use serde_json::Value;
 use crate::history::history;
 use crate::records::{
     PIN, advance, apply, at, client, decode, derp_map, device, id, machine_key, next, node_key,
-    region, snapshot, user_id, viewer,
+    publication, region, snapshot, user_id, viewer,
 };
 
-fn text(viewer: Viewer, snapshot: &Snapshot) -> String {
-    let message = full::full(viewer, snapshot, at(5)).unwrap();
+fn text(viewer: Viewer, publication: &Publication) -> String {
+    let message = full::full(viewer, publication, at(5)).unwrap();
     String::from_utf8(decode(&message, viewer.encoding)).unwrap()
 }
 
@@ -24,11 +25,12 @@ proptest! {
 
     #[test]
     fn views_show_exactly_what_may_be_shown(history in history()) {
-        let (_, world) = history.play();
-        let snapshot = &world.snapshot;
+        let (publications, world) = history.play();
+        let publication = &publications[publications.len() - 1];
+        let snapshot = publication.snapshot();
         for entry in snapshot.devices().take(4).chain(snapshot.devices().skip(63).take(3)) {
             let number = entry.device.id.get();
-            let client = client(viewer(number, Encoding::Zstd), snapshot);
+            let client = client(viewer(number, Encoding::Zstd), publication);
             let shown: Vec<u64> = client.peers().map(|(id, _)| id).collect();
             let sees = entry.device.authorized && !entry.device.expired;
             let expected: Vec<u64> = world.devices.iter()
@@ -52,7 +54,7 @@ proptest! {
 
 #[test]
 fn a_device_that_waits_for_approval_and_its_owner_are_shown_to_nobody() {
-    let snapshot = next(&snapshot(2), |draft| {
+    let snapshot = next(&publication(2), |draft| {
         let mut waiting = device(3);
         waiting.authorized = false;
         draft.put_device(waiting);
@@ -68,7 +70,7 @@ fn a_device_that_waits_for_approval_and_its_owner_are_shown_to_nobody() {
 
 #[test]
 fn who_loses_its_key_loses_its_peers_and_who_renews_it_gets_them_back() {
-    let before = snapshot(66);
+    let before = publication(66);
     let expired = next(&before, |draft| {
         let mut device = device(2);
         device.expired = true;
@@ -87,7 +89,7 @@ fn who_loses_its_key_loses_its_peers_and_who_renews_it_gets_them_back() {
 
 #[test]
 fn a_rename_of_its_owner_reaches_also_who_sees_nobody() {
-    let before = next(&snapshot(2), |draft| {
+    let before = next(&publication(2), |draft| {
         let mut waiting = device(2);
         waiting.authorized = false;
         draft.put_device(waiting);
@@ -106,11 +108,11 @@ fn a_rename_of_its_owner_reaches_also_who_sees_nobody() {
 
 #[test]
 fn a_deleted_device_is_told_that_its_key_has_expired() {
-    let before = snapshot(3);
+    let before = publication(3);
     for encoding in [Encoding::Plain, Encoding::Zstd] {
         let viewer = viewer(2, encoding);
         let mut client = client(viewer, &before);
-        let message = full::farewell(viewer, &before, at(1000)).unwrap();
+        let message = full::farewell(viewer, before.snapshot(), at(1000)).unwrap();
         apply(&mut client, &decode(&message, encoding));
         let node = client.node().unwrap();
         assert_eq!(node["Expired"], true);
@@ -146,12 +148,13 @@ fn the_derp_map_is_one_that_the_clients_version_can_use() {
         region(901, &[]),
         region(902, &["relay.example.com"]),
     ]));
+    let publication = Publication::new(snapshot);
     let relay = |version, region: &str| -> Option<Value> {
         let viewer = Viewer {
             version,
             ..viewer(1, Encoding::Plain)
         };
-        let map: Value = serde_json::from_str(&text(viewer, &snapshot)).unwrap();
+        let map: Value = serde_json::from_str(&text(viewer, &publication)).unwrap();
         map["DERPMap"]["Regions"]
             .get(region)
             .map(|region| region["Nodes"][0].clone())
@@ -198,6 +201,7 @@ fn a_subnet_route_goes_to_who_is_online_and_an_exit_route_to_everybody_who_offer
             },
         );
     }
+    let before = Publication::new(before);
     let after = next(&before, |draft| {
         draft.set_live(
             id(1),

@@ -61,7 +61,7 @@ impl Writer {
         is_due: bool,
         each: bool,
     ) -> Attempt<'a> {
-        let mut draft = Self::new_draft(engine, self.current.clone());
+        let mut draft = Self::new_draft(engine, (**self.current.snapshot()).clone());
         let mut total = Changes::default();
         // Noticed just now, a step of the clock is for the next round.
         if is_due && engine.clock.steps() == self.steps {

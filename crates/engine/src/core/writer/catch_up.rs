@@ -31,7 +31,7 @@ impl Writer {
     /// Brings the snapshot to a newer state of the database, with our soft state. What stopped
     /// being good is revoked as if it had been changed here.
     pub(super) fn catch_up(&mut self, found: &CatchUp) -> Result<(), OpenError> {
-        if found.seq <= self.current.seq {
+        if found.seq <= self.current.snapshot().seq {
             return Ok(());
         }
         if found.whole {
@@ -50,7 +50,7 @@ impl Writer {
     fn followed(&self, found: &CatchUp) -> Result<(Snapshot, Changes), OpenError> {
         let engine = Arc::clone(&self.engine);
         let mut draft = Draft::new(
-            self.current.clone(),
+            (**self.current.snapshot()).clone(),
             engine.clock.now(),
             &engine.ids,
             &*engine.random,
@@ -77,13 +77,13 @@ impl Writer {
             presence: Vec::new(),
         };
         let mut snapshot = load::build(self.handle.id, &loaded, self.engine.derp_map.clone())?;
-        for entry in self.current.devices() {
+        for entry in self.current.snapshot().devices() {
             snapshot.set_live(entry.device.id, (*entry.live).clone());
         }
         for row in &found.rows {
             self.engine.ids.skip(row.id);
         }
-        let changes = Changes::all_of(&self.current, &snapshot);
+        let changes = Changes::all_of(self.current.snapshot(), &snapshot);
         self.reported.clear();
         self.publish(snapshot, &changes);
         Ok(())

@@ -12,6 +12,7 @@ use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
 use bowline_model::kind::ObjectId;
 use bowline_model::record::BodyError;
+use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_store::{Batch, CatchUp, Column, CommitError, Condition, Kind, Owner, Trouble};
 use tokio::task::JoinHandle;
@@ -44,7 +45,7 @@ pub(super) struct InFlight {
     ahead: Snapshot,
     changes: Changes,
     /// The state that it was made from.
-    base: Snapshot,
+    base: Arc<Publication>,
     /// Devices whose reported facts are in it.
     reported: BTreeSet<DeviceId>,
     /// Devices whose soft state or reported facts changed since.
@@ -271,18 +272,19 @@ impl Writer {
         if self.report_at.is_none() && !self.reported.is_empty() {
             self.report_at = Some(Instant::now() + super::REPORT_DELAY);
         }
-        if self.current.revision != base.revision {
+        let (current, base) = (self.current.snapshot(), base.snapshot());
+        if current.revision != base.revision {
             // Others were told of soft state meanwhile, and what they are told next must follow from
             // that. What the policy says of two states can be compared only where one was made from
             // the other, or under two policies.
-            let is_comparable = self.current.has_policy_state_of(&base)
+            let is_comparable = current.has_policy_state_of(base)
                 || changes.rows.keys().any(|id| id.kind == Kind::Policy);
             if is_comparable {
-                for entry in softened.iter().filter_map(|id| self.current.device(*id)) {
+                for entry in softened.iter().filter_map(|id| current.device(*id)) {
                     ahead.share(entry);
                 }
             } else {
-                ahead = rebase::onto(&self.current, &ahead, &changes, &softened);
+                ahead = rebase::onto(current, &ahead, &changes, &softened);
             }
             changes
                 .touched

@@ -67,7 +67,7 @@ impl Writer {
         }
         let mut rows = Vec::with_capacity(devices.len());
         for device in &devices {
-            let Some(entry) = self.current.device(*device) else {
+            let Some(entry) = self.current.snapshot().device(*device) else {
                 continue;
             };
             if let Ok(body) = record::encode(&*entry.live) {

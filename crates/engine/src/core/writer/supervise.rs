@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bowline_netmap::snapshot::Snapshot;
+use bowline_netmap::publication::Publication;
 use tokio::sync::{Mutex, mpsc};
 
 use super::Writer;
@@ -25,16 +25,15 @@ pub(crate) async fn supervise(
     engine: Arc<Inner>,
     handle: Arc<Handle>,
     jobs: mpsc::Receiver<Job>,
-    snapshot: Arc<Snapshot>,
+    first: Arc<Publication>,
 ) {
     let jobs = Arc::new(Mutex::new(jobs));
     let mut wait = FIRST_WAIT;
-    let mut state = snapshot;
+    let mut state = first;
     loop {
         let queue = jobs.clone().lock_owned().await;
-        let writer = Writer::new(engine.clone(), handle.clone(), queue, &state);
+        let writer = Writer::new(engine.clone(), handle.clone(), queue, state);
         let ended = tokio::spawn(writer.run()).await;
-        drop(state);
         let Err(died) = ended else { return };
         handle.writer_lost.store(true, Ordering::Release);
         tracing::error!(
@@ -83,20 +82,21 @@ async fn refuse_for(engine: &Inner, jobs: &Mutex<mpsc::Receiver<Job>>, wait: Dur
 }
 
 /// The state as it is stored, with the soft state that was published.
-async fn reload(engine: &Arc<Inner>, handle: &Handle) -> Result<Arc<Snapshot>, String> {
+async fn reload(engine: &Arc<Inner>, handle: &Handle) -> Result<Arc<Publication>, String> {
     let loaded = engine.store.load(handle.id).await;
     let loaded = loaded.map_err(|error| crate::core::health::causes(&error))?;
-    let published = handle.snapshot.load_full();
-    let build = || -> Result<Snapshot, String> {
+    let published = handle.snapshot();
+    let build = || -> Result<Publication, String> {
         let mut state = load::build(handle.id, &loaded, engine.derp_map.clone())
             .map_err(|error| crate::core::health::causes(&error))?;
         for entry in published.devices() {
             state.set_live(entry.device.id, (*entry.live).clone());
         }
         state.revision = published.revision + 1;
-        state.apply_policy();
-        let changes = Changes::all_of(&published, &state);
-        engine.directory.follow(&published, &state, &changes);
+        let publication = Publication::new(state);
+        let state = publication.snapshot();
+        let changes = Changes::all_of(&published, state);
+        engine.directory.follow(&published, state, &changes);
         let is_good = |key| {
             state
                 .device_by_node_key(key)
@@ -108,12 +108,11 @@ async fn reload(engine: &Arc<Inner>, handle: &Handle) -> Result<Arc<Snapshot>, S
                 let _ = engine.events.send(Event::NodeKeyRevoked(*key));
             }
         }
-        Ok(state)
+        Ok(publication)
     };
     let state = catch_unwind(AssertUnwindSafe(build))
         .unwrap_or_else(|_| Err("what is stored cannot be put into force: it panics".to_owned()))?;
     let state = Arc::new(state);
-    handle.snapshot.store(state.clone());
-    handle.published.notify_one();
+    handle.publish(state.clone());
     Ok(state)
 }

@@ -1,8 +1,7 @@
 //! Who sees whom, and in which rendering: what the policy says, without devices that wait for
 //! approval, and for nobody whose key has expired.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bowline_model::id::DeviceId;
 use bowline_policy::DeviceSet;
@@ -11,9 +10,6 @@ use crate::applied_policy::{Perspective, Special};
 use crate::chunk::{Entry, SIZE};
 use crate::snapshot::Snapshot;
 use crate::variant::Variant;
-
-/// The most views that one snapshot remembers; there is one for each class of devices.
-const REMEMBERED: usize = 4096;
 
 /// What all viewers of one perspective see of one snapshot.
 #[derive(Debug)]
@@ -25,10 +21,6 @@ pub(crate) struct View {
     /// Peers that are shown in another way than most, by slot; without IPv4 aside.
     pub(crate) special: Arc<Special>,
 }
-
-/// Views of one snapshot.
-#[derive(Debug, Default)]
-pub(crate) struct SharedViews(Mutex<HashMap<Perspective, Arc<View>>>);
 
 impl View {
     /// Bit per slot of a chunk: the devices in it that are seen.
@@ -74,7 +66,8 @@ impl View {
         slots
     }
 
-    fn make(perspective: Perspective, viewer: DeviceId, snapshot: &Snapshot) -> Self {
+    /// What is seen of a snapshot. `viewer` is one of the perspective.
+    pub(crate) fn of(perspective: Perspective, viewer: DeviceId, snapshot: &Snapshot) -> Self {
         let policy = snapshot.applied_policy();
         Self {
             seen: policy.visible_to(perspective.class),
@@ -82,37 +75,19 @@ impl View {
             special: policy.special_of(perspective.class, viewer, snapshot.devices_by_slot()),
         }
     }
-}
 
-impl Snapshot {
-    /// How a device sees others; `None`: it sees nobody.
-    pub(crate) fn perspective(&self, viewer: &Entry) -> Option<Perspective> {
-        self.applied_policy()
-            .perspective(viewer.device.id)
-            .filter(|_| viewer.sees_peers())
-    }
-
-    /// What a viewer sees, shared by all viewers of its class.
-    pub(crate) fn view(&self, perspective: Perspective, viewer: DeviceId) -> Arc<View> {
-        if let Ok(views) = self.shared.views.0.lock()
-            && let Some(view) = views.get(&perspective)
-        {
-            return view.clone();
-        }
-        let view = Arc::new(View::make(perspective, viewer, self));
-        if let Ok(mut views) = self.shared.views.0.lock() {
-            if views.len() >= REMEMBERED {
-                views.clear();
-            }
-            views.insert(perspective, view.clone());
-        }
-        view
-    }
-
-    /// Whether one device is told of another.
-    pub fn is_visible(&self, viewer: DeviceId, peer: DeviceId) -> bool {
-        let shown = self.device(peer).is_some_and(|entry| entry.is_shown());
-        let sees = self.device(viewer).is_some_and(|entry| entry.sees_peers());
-        shown && sees && self.compiled().visible(viewer.get(), peer.get())
+    /// All devices that are seen.
+    pub(crate) fn entries<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+    ) -> impl Iterator<Item = &'a Arc<Entry>> {
+        let chunks = snapshot.chunks().iter().enumerate();
+        chunks.flat_map(|(index, chunk)| {
+            let mask = chunk.visible() & self.mask(index);
+            chunk
+                .iter()
+                .filter(move |(slot, _)| mask >> slot & 1 == 1)
+                .map(|(_, entry)| entry)
+        })
     }
 }
