@@ -95,49 +95,57 @@ struct Head {
 }
 
 /// A JSON value kept as the text it came in, so that nothing a client sent is lost.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RawJson(std::sync::Arc<str>);
+#[derive(Clone)]
+pub struct RawJson(std::sync::Arc<RawValue>);
+
+impl PartialEq for RawJson {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for RawJson {}
 
 impl RawJson {
     /// The empty object, `{}`.
     pub fn empty_object() -> Self {
-        Self("{}".into())
+        let empty = std::collections::BTreeMap::<String, bool>::new();
+        // Writing it cannot fail.
+        Self::of(&empty).unwrap_or_else(|_| Self::from(RawValue::NULL))
     }
 
     /// Writes a value as JSON text.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        Ok(Self(serde_json::to_string(value)?.into()))
+        Ok(Self(serde_json::value::to_raw_value(value)?.into()))
     }
 
     /// The JSON text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.get()
     }
 }
 
 impl From<&RawValue> for RawJson {
     fn from(raw: &RawValue) -> Self {
-        Self(raw.get().into())
+        Self(raw.to_owned().into())
     }
 }
 
 impl std::fmt::Debug for RawJson {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RawJson({} bytes)", self.0.len())
+        write!(f, "RawJson({} bytes)", self.as_str().len())
     }
 }
 
 impl Serialize for RawJson {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
-        raw.serialize(serializer)
+        self.0.serialize(serializer)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for RawJson {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        Ok(Self::from(&*raw))
+        Ok(Self(Box::<RawValue>::deserialize(deserializer)?.into()))
     }
 }
 
