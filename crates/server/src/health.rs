@@ -43,6 +43,15 @@ fn problems(engine: &Engine) -> Vec<Problem> {
             value: json!(out_of_order),
         });
     }
+    if engine.is_server_out_of_order() {
+        // Devices that are in are served.
+        problems.push(Problem {
+            check: "server",
+            is_failure: false,
+            output: "logins cannot begin; the log says why".to_owned(),
+            value: json!("out of order"),
+        });
+    }
     let clock = engine.clock();
     if clock.is_held {
         // Everybody is served by the time that has passed.

@@ -318,6 +318,12 @@ impl Engine {
         ids
     }
 
+    /// Whether the writer of the server's own records has died and was not started again yet: no
+    /// login or SSH session can begin to wait, and no tailnet be made.
+    pub fn is_server_out_of_order(&self) -> bool {
+        self.0.server.writer_lost.load(Ordering::Acquire)
+    }
+
     /// What is known of the database: whether changes can be stored, how many were, how long it took.
     pub fn store_report(&self) -> StoreReport {
         self.0.health.report()

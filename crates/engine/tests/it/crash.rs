@@ -31,6 +31,8 @@ enum Acknowledged {
     Joined(KeyId, DeviceId),
     Renamed(DeviceId, String),
     Deleted(DeviceId),
+    /// A login waits, under this code.
+    Waits(String),
 }
 
 impl Acknowledged {
@@ -40,6 +42,7 @@ impl Acknowledged {
             Self::Joined(key, device) => format!("\njoined {key} {device} ok\n"),
             Self::Renamed(device, name) => format!("\nrenamed {device} {name} ok\n"),
             Self::Deleted(device) => format!("\ndeleted {device} ok\n"),
+            Self::Waits(code) => format!("\nwaits {code} ok\n"),
         };
         // One write call: the line is whole, or it is not there.
         std::io::stdout().write_all(line.as_bytes()).unwrap();
@@ -56,6 +59,7 @@ impl Acknowledged {
                 Self::Renamed(DeviceId::parse(device)?, name.to_owned())
             }
             ["deleted", device, "ok"] => Self::Deleted(DeviceId::parse(device)?),
+            ["waits", code, "ok"] => Self::Waits(code.to_owned()),
             _ => return None,
         })
     }
@@ -105,6 +109,11 @@ async fn write_until_killed(directory: &Path) {
                 let name = format!("name{device}");
                 engine.rename_device(&admin, device, &name).await.unwrap();
                 Acknowledged::Renamed(device, name).say();
+                // One of each address, so that none loses its place to another.
+                let source = std::net::Ipv6Addr::from(u128::from(number) << 80);
+                let request = request(number + (1 << 62), "");
+                let code = engine.begin_login(request, source.into()).await;
+                Acknowledged::Waits(code.unwrap()).say();
                 if number % 4 == 0 {
                     engine.delete_device(&admin, device).await.unwrap();
                     Acknowledged::Deleted(device).say();
@@ -208,6 +217,7 @@ async fn check(directory: &Path, acknowledged: &[Acknowledged]) {
                 }
             }
             Acknowledged::Deleted(device) => assert!(snapshot.device(*device).is_none()),
+            Acknowledged::Waits(code) => assert!(engine.login(code).is_some(), "{one:?}"),
         }
     }
     // Only those are missing whose delete was asked for: the last thing that each task does.
@@ -273,4 +283,8 @@ async fn twenty_kills_under_writes_lose_nothing_acknowledged_and_give_nothing_tw
         deleted.count() >= 5,
         "the rounds deleted too little to show anything"
     );
+    let waits = acknowledged
+        .iter()
+        .filter(|one| matches!(one, Acknowledged::Waits(_)));
+    assert!(waits.count() >= 20, "too few logins waited");
 }

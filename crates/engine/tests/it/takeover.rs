@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{
-    Actor, Engine, Event, Freshness, Refusal, Registered, SystemClock, SystemRandom,
+    Actor, Engine, Event, Followed, Freshness, LoginState, Refusal, Registered, SystemClock,
+    SystemRandom,
 };
 use bowline_model::id::DeviceId;
 use bowline_store::{Batch, Condition, Delete, Kind, Options, Store, StoreUrl};
@@ -128,6 +129,13 @@ async fn a_server_that_has_the_database_again_reads_before_it_answers() {
         .unwrap();
     let kept = join(&first, &admin, 1).await;
     let removed = join(&first, &admin, 2).await;
+    let source: std::net::IpAddr = [192, 0, 2, 1].into();
+    let code = first.begin_login(request(7, ""), source).await.unwrap();
+    let follows = {
+        let (first, code) = (first.clone(), code.clone());
+        async move { first.follow_login(&code, request(7, ""), source).await }
+    };
+    let waits = tokio::spawn(follows);
     let mut events = first.events();
     let mut stream = first.open_stream(admin.tailnet, kept).await.unwrap();
     let seen = stream.first();
@@ -151,6 +159,10 @@ async fn a_server_that_has_the_database_again_reads_before_it_answers() {
         .create_tailnet("bob@example.net", Some("example.net"))
         .await
         .unwrap();
+    // What waits is known to the next one, which decides about it.
+    let confirmed = second.confirm_login(&admin, &code, Some("ann@example.com"), None);
+    let device = confirmed.await.unwrap();
+    let later = second.begin_login(request(8, ""), source).await.unwrap();
     // The first learns of it by its next write, and answers nothing from memory any more.
     let refused = first.rename_device(&admin, kept, "lost").await;
     assert!(
@@ -177,6 +189,13 @@ async fn a_server_that_has_the_database_again_reads_before_it_answers() {
     assert_eq!(snapshot.device(kept).unwrap().device.name, "renamed");
     assert!(first.authenticate(more.token.expose()).is_some());
     revoked(&mut events, 2).await;
+    // So is who waits for a login that another process confirmed.
+    let told = waits.await.unwrap().unwrap();
+    let tailnet = admin.tailnet;
+    assert_eq!(told, Followed::In { tailnet, device });
+    let state = first.login(&code).unwrap().state;
+    assert_eq!(state, LoginState::Confirmed { tailnet, device });
+    assert_eq!(first.login(&later).unwrap().state, LoginState::Waiting);
     // Map streams are told.
     let mut stream = first.open_stream(admin.tailnet, kept).await.unwrap();
     until("the stream has it", || {

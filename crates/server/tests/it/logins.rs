@@ -2,9 +2,10 @@
 
 use bowline_testkit::client::{Client, Identity};
 use http::Method;
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::home::Home;
+use crate::home::{Home, Serving};
 
 #[tokio::test]
 async fn a_device_shows_a_page_whose_command_lets_it_in() {
@@ -108,4 +109,70 @@ async fn a_device_that_is_denied_is_told() {
         home.prints_json(&["ssh", "list"]).await,
         serde_json::json!({"sshChecks": []})
     );
+}
+
+/// The code in a text that ends with an address of a page.
+fn code(text: &str) -> String {
+    text.trim().rsplit('/').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_login_waits_on_though_the_server_is_killed() {
+    let home = Home::new();
+    let serving = home.serve().await;
+    let client = Client::new(serving.server().await, Identity::numbered(1), "laptop");
+    let mut request = client.register_request();
+    let connection = client.connect().await.unwrap();
+    let answer = connection.register(&request).await.unwrap();
+    let begun = code(answer["AuthURL"].as_str().unwrap());
+    request["Followup"] = answer["AuthURL"].clone();
+    serving.signal(Signal::KILL);
+    serving.end().await;
+    let serving = home.serve().await;
+    // The device comes back with the address that it was shown: it is good.
+    let client = Client::new(serving.server().await, Identity::numbered(1), "laptop");
+    let connection = client.connect().await.unwrap();
+    let again = connection.register(&client.register_request()).await;
+    assert_eq!(code(again.unwrap()["AuthURL"].as_str().unwrap()), begun);
+    let waits = tokio::spawn(async move { connection.register(&request).await });
+    home.prints(&["user", "create", "bob@example.com"]).await;
+    let approve = ["login", "approve", &begun, "--user", "bob@example.com"];
+    home.prints(&approve).await;
+    let answer = waits.await.unwrap().unwrap();
+    assert_eq!(answer["Login"]["LoginName"], "bob@example.com");
+    assert_eq!(answer["MachineAuthorized"], true);
+}
+
+#[tokio::test]
+async fn an_ssh_session_waits_on_though_the_server_is_killed_and_so_does_its_confirmation() {
+    let home = Home::new();
+    let serving = home.serve().await;
+    // By the default policy people confirm sessions between their own devices.
+    serving.device(&home, 1, "laptop").await;
+    serving.device(&home, 2, "desk").await;
+    let devices = home.prints_json(&["device", "list"]).await;
+    let id = |name: &str| {
+        let devices = devices["devices"].as_array().unwrap();
+        let device = devices.iter().find(|device| device["hostname"] == name);
+        device.unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let path = format!("/machine/ssh/action/{}/to/{}", id("laptop"), id("desk"));
+    let ask = async |serving: &Serving| -> Value {
+        let desk = Client::new(serving.server().await, Identity::numbered(2), "desk");
+        let connection = desk.connect().await.unwrap();
+        let path = format!("{path}?local_user=ann");
+        let answer = connection.request(Method::GET, &path, "").await.unwrap();
+        answer.json().unwrap()
+    };
+    let held = code(ask(&serving).await["message"].as_str().unwrap());
+    let kill = async |serving: Serving| {
+        serving.signal(Signal::KILL);
+        serving.end().await;
+        home.serve().await
+    };
+    let serving = kill(serving).await;
+    assert_eq!(code(ask(&serving).await["message"].as_str().unwrap()), held);
+    home.prints(&["ssh", "approve", &held]).await;
+    let serving = kill(serving).await;
+    assert_eq!(ask(&serving).await["accept"], true);
 }

@@ -364,6 +364,8 @@ impl ServerWriter {
             ..
         } = in_flight;
         self.misses = 0;
+        #[cfg(test)]
+        tests::panic_on_purpose(&state, &touched);
         for mut birth in births {
             birth.snapshot.seq = 1;
             Engine(self.engine.clone()).add(birth.snapshot);

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 
 use crate::core::server::draft::ServerDraft;
 use crate::core::server::room::Limits;
+use crate::core::server::state::ServerState;
 use crate::{Engine, Refusal, Settings, StoreFailure, SystemClock, SystemRandom};
 
 async fn engine() -> (Engine, tempfile::TempDir) {
@@ -21,6 +22,20 @@ async fn engine() -> (Engine, tempfile::TempDir) {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let engine = Engine::open(store, Settings::default(), clock, random);
     (engine.await.unwrap(), directory)
+}
+
+/// The device of a session that the writer dies of, once, when it was stored.
+const POISON: u64 = 666;
+
+pub(super) fn panic_on_purpose(state: &ServerState, touched: &[(Kind, u64)]) {
+    let is_poison = |number: u64| {
+        let body = state.sessions.body(number);
+        body.is_some_and(|body| body.record.session.target.get() == POISON)
+    };
+    assert!(
+        !touched.iter().any(|(_, number)| is_poison(*number)),
+        "on purpose"
+    );
 }
 
 /// Lets a session in, to the device of this number.
@@ -155,5 +170,31 @@ async fn a_flood_of_changes_is_a_few_commits() {
     let most = began.elapsed().as_millis() / super::PACE.as_millis() + 2;
     assert!(u128::from(seq) <= most, "{seq} commits, at most {most}");
     assert_eq!(targets(&engine).len(), 400);
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_writer_that_dies_is_started_again_with_what_is_stored() {
+    let (engine, _directory) = engine().await;
+    let write = |number| {
+        engine.write_server(ActorRef::System, move |draft| {
+            enter(draft, number);
+            Ok::<_, StoreFailure>(())
+        })
+    };
+    write(1).await.unwrap();
+    let lost = write(POISON).await;
+    assert!(matches!(lost, Err(StoreFailure::WriterLost)), "{lost:?}");
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    // Refused for a moment, and said so; then it goes on, with what was stored before it died.
+    let mut was_said = false;
+    while let Err(refused) = write(2).await {
+        assert!(matches!(refused, StoreFailure::WriterLost), "{refused:?}");
+        was_said |= engine.is_server_out_of_order();
+        assert!(tokio::time::Instant::now() < deadline, "in vain");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(was_said && !engine.is_server_out_of_order());
+    assert_eq!(targets(&engine), [1, POISON, 2]);
     engine.close().await;
 }
