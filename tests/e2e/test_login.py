@@ -101,18 +101,23 @@ def test_a_device_that_is_refused_says_so(tailnet: Tailnet, version: str) -> Non
     assert tailnet.api.ok("GET", "/tailnet/-/logins")["logins"] == []
 
 
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_device_waits_through_a_restart_of_the_server(tailnet: Tailnet, version: str) -> None:
+def test_a_device_waits_through_a_restart_of_the_server(tailnet: Tailnet, version: str, end: str) -> None:
     client, server = tailnet.client(version, "laptop"), tailnet.server
     with going_up(client, server.url, "laptop") as up:
         found = code(client, server.url)
-        server.stop()
+        server.stop() if end == "SIGTERM" else server.kill()
         server.start()
-        # The server has forgotten it: the device shows another address by itself.
-        again = code(client, server.url, other_than=found)
-        tailnet.api.ok("POST", f"/tailnet/-/logins/{again}", {"user": OWNER})
+        # The address that its user was shown is good: nobody has to look at the device again.
+        waiting = tailnet.api.ok("GET", "/tailnet/-/logins")["logins"]
+        assert [(login["code"], login["hostname"]) for login in waiting] == [(found, "laptop")]
+        tailnet.api.ok("POST", f"/tailnet/-/logins/{found}", {"user": OWNER})
         client.wait_for_state("Running")
-        assert up.wait(20) == 0
+        output, _ = up.communicate(timeout=20)
+        assert up.returncode == 0, output
+        assert output.count("/login/") == 1, output
+    assert client.status()["AuthURL"] == ""
 
 
 @pytest.mark.parametrize("version", VERSIONS)

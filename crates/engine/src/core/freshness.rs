@@ -109,9 +109,6 @@ impl Engine {
 
     /// Reads what differs in every tailnet and of the server. Whether that was possible.
     async fn read_again(&self) -> bool {
-        if !self.follow_server().await {
-            return false;
-        }
         let found = match self.0.store.tailnets().await {
             Ok(found) => found,
             Err(error) => {
@@ -152,6 +149,7 @@ impl Engine {
                 return false;
             }
         }
-        true
+        // Last: who waited for a login finds its device in a tailnet.
+        self.follow_server().await
     }
 }

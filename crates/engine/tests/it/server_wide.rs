@@ -1,12 +1,15 @@
 //! Records of the server: what waits survives a restart, a crash and a hand-over.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
-use bowline_engine::{Followed, LoginState, Refusal, Registered, SshAnswer};
+use bowline_engine::{
+    Followed, LoginState, Refusal, Registered, RegistrationRefused, Settings, SshAnswer,
+};
 use bowline_store::{Kind, Options, Owner};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::net::{Net, quick, request, until};
+use crate::net::{Net, quick, request};
 use crate::ssh_check::Pair;
 
 /// Where logins come from.
@@ -203,24 +206,38 @@ async fn a_tailnet_and_the_servers_audit_event_are_made_in_one_change() {
 }
 
 #[tokio::test]
-async fn a_login_that_cannot_be_stored_does_not_begin() {
-    let directory = tempfile::tempdir().unwrap();
-    let net = Net::new().await;
+async fn while_nothing_can_be_stored_no_login_begins_and_what_waits_is_found() {
+    let settings = Settings {
+        commit_timeout: Duration::from_millis(300),
+        ..quick()
+    };
+    let net = Net::with(settings, Options::default()).await;
     let code = begin(&net, 1).await;
     // Somebody else has locked the database, for longer than a change waits.
     let path = net.directory.path().join("bowline.db");
     let other = rusqlite::Connection::open(path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    drop(directory);
-    let begun = tokio::spawn({
-        let engine = net.engine.clone();
-        async move { engine.begin_login(request(2, ""), SOURCE).await }
-    });
+    let begun = net.engine.begin_login(request(2, ""), SOURCE).await;
+    assert!(
+        matches!(begun, Err(RegistrationRefused::Store(_))),
+        "{begun:?}"
+    );
+    let made = net.engine.create_tailnet("eve@example.org", None).await;
+    assert!(matches!(made, Err(Refusal::Store(_))), "{made:?}");
+    assert_eq!(net.engine.logins_waiting(), 1);
     // What is asked for again needs no write.
     assert_eq!(begin(&net, 1).await, code);
     other.execute_batch("ROLLBACK").unwrap();
-    let second = begun.await.unwrap().unwrap();
-    until("it is there", || net.engine.login(&second)).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while net
+        .engine
+        .begin_login(request(2, ""), SOURCE)
+        .await
+        .is_err()
+    {
+        assert!(tokio::time::Instant::now() < deadline, "in vain");
+    }
+    assert_eq!(net.engine.logins_waiting(), 2);
 }
 
 #[tokio::test]

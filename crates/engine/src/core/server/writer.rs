@@ -168,7 +168,9 @@ impl ServerWriter {
         let sweep = expiry.map(|at| {
             let wait = at.duration_since(self.engine.clock.now());
             let wait = Duration::try_from(wait).unwrap_or_default();
-            (now + wait.min(LONGEST_SLEEP) + Duration::from_millis(1)).max(self.next_sweep)
+            (now + wait.min(LONGEST_SLEEP) + Duration::from_millis(1))
+                .max(self.next_sweep)
+                .max(self.next_start)
         });
         [start, sweep, self.next_overdue()]
             .into_iter()
