@@ -116,6 +116,48 @@ impl Right {
         Self::ReadOauthApps,
     ];
 
+    /// What it allows, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::UseApi => "call the API at all",
+            Self::ReadDevices => "see devices",
+            Self::WriteDevices => {
+                "approve, rename, expire, renumber and delete devices; decide about logins"
+            }
+            Self::SetDeviceTags => "replace the tags of devices by tags that the user may assign",
+            Self::PostureAttributes => "see and change posture attributes of devices",
+            Self::ReadNetwork => "see DNS settings and routes",
+            Self::WriteNetwork => "change DNS settings, routes and HTTPS",
+            Self::ReadPolicyFile => "see the policy file, and ask what it or another one does",
+            Self::WritePolicyFile => "change the policy file",
+            Self::ReadUsers => "see users and invitations of users",
+            Self::WriteUsers => {
+                "make users, change their roles, suspend and delete them, and act for members"
+            }
+            Self::ReadSettings => "see settings and posture integrations",
+            Self::WriteSettings => "change settings and posture integrations",
+            Self::WriteUserApproval => "change whether new users wait for approval",
+            Self::WriteFlowLogging => "change whether network flows are logged",
+            Self::AuthKeys => "see, make and revoke auth keys",
+            Self::ApiCredentials => {
+                "see, make and revoke API access tokens, OAuth clients, federated identities and OAuth apps"
+            }
+            Self::ReadDeviceInvites => "see invitations to use a device",
+            Self::ShareDevices => "share devices, and accept such an invitation",
+            Self::ReadAuditLog => "read the audit log",
+            Self::ReadFlowLogs => "read network flow logs",
+            Self::ReadLogStreaming => "see where logs are sent",
+            Self::WriteLogStreaming => "change where logs are sent",
+            Self::ReadWebhooks => "see webhooks",
+            Self::WriteWebhooks => "make, change and delete webhooks",
+            Self::ReadContacts => "see contacts",
+            Self::WriteContacts => "change contacts",
+            Self::ReadServices => "see services",
+            Self::WriteServices => "define services and approve their hosts",
+            Self::ReadOauthApps => "see OAuth apps",
+        }
+    }
+
     /// The roles that have it. Where two pages of the official documentation differ (user approval,
     /// flow logs), whoever has it on one of them.
     pub const fn roles(self) -> &'static [Role] {

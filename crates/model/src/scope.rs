@@ -145,8 +145,41 @@ impl Area {
         }
     }
 
+    /// What it covers, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::All => "everything, also what comes with later versions",
+            Self::AccountSettings => "contacts",
+            Self::ApiAccessTokens => "users' API access tokens",
+            Self::AuthKeys => "keys that register devices",
+            Self::DeviceInvites => "invitations to use a device",
+            Self::DevicesCore => "devices and everything of them that has no scope of its own",
+            Self::DevicesPostureAttributes => "posture attributes of devices",
+            Self::DevicesRoutes => "subnet routes and exit nodes",
+            Self::Dns => "nameservers, search paths, split DNS and MagicDNS",
+            Self::FeatureSettings => "most settings of the tailnet, and posture integrations",
+            Self::FederatedKeys => "federated identities",
+            Self::LogStreaming => "where logs are sent",
+            Self::LogsConfiguration => "the audit log",
+            Self::LogsNetwork => "network flow logs, and the setting that turns them on",
+            Self::NetworkingSettings => "the setting for HTTPS certificates",
+            Self::OauthApps => "OAuth apps",
+            Self::OauthKeys => "OAuth clients and the access tokens made from them",
+            Self::PolicyFile => "the policy file",
+            Self::Services => "services of the tailnet",
+            Self::Tailnets => "tailnets of an organisation",
+            Self::Users => "users and invitations of users",
+            Self::Webhooks => "webhook endpoints",
+            Self::LegacyAcl => "an old name for the policy file and posture attributes",
+            Self::LegacyDevices => "an old name for everything of devices, and for auth keys",
+            Self::LegacyLogs => "an old name for the audit log",
+            Self::LegacyNetworkLogs => "an old name for network flow logs",
+            Self::LegacyRoutes => "an old name for `devices:routes`",
+        }
+    }
+
     /// Whether there is only a scope to read it.
-    const fn is_read_only(self) -> bool {
+    pub const fn is_read_only(self) -> bool {
         matches!(
             self,
             Self::LogsConfiguration | Self::LegacyLogs | Self::LegacyNetworkLogs

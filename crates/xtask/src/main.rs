@@ -11,6 +11,7 @@ const HELP: &str = "\
 cargo run -p bowline-xtask -- <command>
   settings            write docs/settings.md from the settings' documentation
   openapi             write openapi/api-v2.json from the API's handlers
+  access              write the tables of docs/access.md and crates/api/tests/data/access.txt
   deny                check licences, versions and sources of dependencies
   release-migrations  note all migrations as released; they may not change after it
 ";
@@ -25,6 +26,14 @@ fn main() -> Result<ExitCode> {
             "settings_reference_is_current",
         ),
         Some("openapi") => generate(&workspace, "bowline-api", "openapi_document_is_current"),
+        Some("access") => {
+            generate(&workspace, "bowline-model", "access_page_is_current")?;
+            generate(
+                &workspace,
+                "bowline-api",
+                "access_table_is_the_reviewed_one",
+            )
+        }
         Some("release-migrations") => {
             let path = workspace.root().join(migrations::released_list());
             std::fs::write(&path, migrations::release(&workspace)?)

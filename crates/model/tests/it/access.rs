@@ -1,0 +1,77 @@
+//! The tables of `docs/access.md`: what roles and scopes may.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use bowline_model::right::Right;
+use bowline_model::scope::{Area, Scope};
+use bowline_model::user::Role;
+
+/// Set it to write the tables in place of comparing them.
+const WRITE: &str = "BOWLINE_WRITE";
+
+const ROLES: [Role; 7] = [
+    Role::Owner,
+    Role::Admin,
+    Role::NetworkAdmin,
+    Role::ItAdmin,
+    Role::BillingAdmin,
+    Role::Auditor,
+    Role::Member,
+];
+
+fn roles() -> String {
+    let names = ROLES.map(|role| format!("`{}`", role.as_str()));
+    let mut table = format!("| may | {} |\n", names.join(" | "));
+    writeln!(table, "| --- |{}", " :-: |".repeat(ROLES.len())).unwrap();
+    for right in Right::EVERY {
+        let cells = ROLES.map(|role| if role.has(right) { "yes" } else { "–" });
+        writeln!(table, "| {} | {} |", right.words(), cells.join(" | ")).unwrap();
+    }
+    table
+}
+
+fn scopes() -> String {
+    let mut table = "| scope | covers | tags |\n| --- | --- | --- |\n".to_owned();
+    for area in Area::EVERY {
+        let of_area = Scope::every().filter(|scope| scope.area() == area);
+        let names: Vec<String> = of_area.map(|scope| format!("`{scope}`")).collect();
+        let needs_tags = Scope::every().any(|scope| scope.area() == area && scope.needs_tags());
+        let tags = if needs_tags { "needed to write" } else { "" };
+        writeln!(
+            table,
+            "| {} | {} | {tags} |",
+            names.join(", "),
+            area.words()
+        )
+        .unwrap();
+    }
+    table
+}
+
+/// Replaces what stands between the marks of a table.
+fn with_table(text: &str, name: &str, table: &str) -> String {
+    let (begin, end) = (
+        format!("<!-- {name}: generated -->\n"),
+        format!("<!-- {name}: end -->"),
+    );
+    let (before, rest) = text.split_once(&begin).expect("the page has the mark");
+    let (_, after) = rest.split_once(&end).expect("the page has the mark");
+    format!("{before}{begin}\n{table}\n{end}{after}")
+}
+
+#[test]
+fn access_page_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/access.md");
+    let committed = std::fs::read_to_string(&path).unwrap();
+    let text = with_table(&committed, "roles", &roles());
+    let text = with_table(&text, "scopes", &scopes());
+    if std::env::var_os(WRITE).is_some() {
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    assert!(
+        committed == text,
+        "docs/access.md is not current: run `cargo run -p bowline-xtask -- access`"
+    );
+}
