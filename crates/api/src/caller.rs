@@ -9,10 +9,12 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bowline_admission::{Origin, Shown};
-use bowline_engine::credential::{READ_KEYS, WRITE_KEYS};
+use bowline_engine::credential::{CHANGE_KEYS, READ_KEYS, WRITE_KEYS};
+use bowline_engine::login::ssh_check::REFUSE_SESSIONS;
+use bowline_engine::settings::{CHANGED_SETTINGS, SHOWN_SETTINGS};
 use bowline_engine::{Actor, StoreFailure};
 use bowline_model::id::{DeviceId, TailnetId};
-use bowline_model::requirement::{self as model, Requirement};
+use bowline_model::requirement::Requirement;
 use bowline_model::right::Right;
 use bowline_model::scope::Scope;
 use http::StatusCode;
@@ -66,13 +68,14 @@ need! {
     KeysList = Requirement::any(READ_KEYS);
     /// Reads a key.
     KeysRead = Requirement::any_or_own(READ_KEYS);
-    /// Changes or revokes a key.
-    KeysWrite = Requirement::any_or_own(WRITE_KEYS);
-    /// Decides about an SSH session.
-    SessionsWrite = Requirement::any_or_own(&[model::Need {
-        scopes: &[Scope::DEVICES_CORE],
-        right: Right::WriteDevices,
-    }]);
+    /// Changes a key: an OAuth client or a federated identity.
+    KeysChange = Requirement::any(CHANGE_KEYS);
+    /// Revokes a key.
+    KeysRevoke = Requirement::any_or_own(WRITE_KEYS);
+    /// Confirms an SSH session: a person's word about a person.
+    SessionsConfirm = Requirement::any_or_own(REFUSE_SESSIONS).people_only();
+    /// Refuses an SSH session.
+    SessionsRefuse = Requirement::any_or_own(REFUSE_SESSIONS);
     /// Reads the policy file.
     PolicyRead = Requirement::all(&[Scope::POLICY_FILE_READ], Right::ReadPolicyFile);
     /// Changes the policy file.
@@ -86,9 +89,9 @@ need! {
     /// Changes users. Not hidden: of a change it is told that it was refused.
     UsersWrite = Requirement::all(&[Scope::USERS], Right::WriteUsers);
     /// Reads settings.
-    SettingsRead = Requirement::all(&[Scope::FEATURE_SETTINGS_READ], Right::ReadSettings);
+    SettingsRead = Requirement::shown(SHOWN_SETTINGS);
     /// Changes settings.
-    SettingsWrite = Requirement::all(&[Scope::FEATURE_SETTINGS], Right::WriteSettings);
+    SettingsWrite = Requirement::fields(CHANGED_SETTINGS);
 }
 
 /// A caller who has what the operation needs, in the tailnet that the path names.

@@ -55,6 +55,9 @@ pub const WRITE_KEYS: &[Need] = &[
     WRITE_FEDERATED_KEYS,
 ];
 
+/// What each kind of key needs that can be changed.
+pub const CHANGE_KEYS: &[Need] = &[WRITE_OAUTH_KEYS, WRITE_FEDERATED_KEYS];
+
 const fn keys(scopes: &'static [Scope], right: Right) -> Need {
     Need { scopes, right }
 }
@@ -267,7 +270,7 @@ impl Engine {
         .await
     }
 
-    /// A credential that the actor may see, valid or not. Everybody may see the one that they showed.
+    /// A credential that the actor may see, valid or not. Everybody may see their own.
     ///
     /// # Errors
     /// `NotFound` also for another user's API access token, unless the actor may see all;
@@ -356,7 +359,17 @@ fn check(actor: &Actor, credential: &Credential, access: Access) -> Result<(), R
     if !may_see(actor, credential) {
         return Err(Refusal::NotFound);
     }
-    let is_own = access == Access::Read && actor.credential == Some(credential.id);
+    let is_own = match &actor.principal {
+        // Whoever has a key may revoke it, whatever their role has become.
+        Principal::User { id, .. } => credential.user == Some(*id),
+        Principal::OAuthClient(own) | Principal::FederatedIdentity(own) => {
+            access == Access::Read && credential.id == own.id
+        }
+        Principal::AuthKey { .. }
+        | Principal::Device { .. }
+        | Principal::Operator
+        | Principal::System => false,
+    };
     if is_own || actor.may(&need_of(credential, access)) {
         Ok(())
     } else {

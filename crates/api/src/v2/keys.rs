@@ -9,7 +9,9 @@ use bowline_model::id::{KeyId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::Api;
-use crate::caller::{AuthKeysWrite, Caller, KeysList, KeysRead, KeysWrite, TokensWrite};
+use crate::caller::{
+    AuthKeysWrite, Caller, KeysChange, KeysList, KeysRead, KeysRevoke, TokensWrite,
+};
 use crate::error::ApiError;
 use crate::extract::{Integer, Json, Object, empty_object, json, pairs};
 use crate::text::time;
@@ -247,7 +249,7 @@ pub(crate) async fn get(
 ///
 /// Source: official OpenAPI document, `deleteKey`.
 pub(crate) async fn delete(
-    caller: Caller<KeysWrite>,
+    caller: Caller<KeysRevoke>,
     State(api): State<Api>,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
@@ -262,7 +264,7 @@ pub(crate) async fn delete(
 ///
 /// Source: official OpenAPI document, `setKey`.
 pub(crate) async fn update(
-    caller: Caller<KeysWrite>,
+    caller: Caller<KeysChange>,
     State(api): State<Api>,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {

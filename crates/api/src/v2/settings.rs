@@ -2,7 +2,9 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use bowline_engine::settings::SettingsEdit;
+use bowline_engine::Actor;
+use bowline_engine::settings::{SHOWN_SETTINGS, SettingsEdit};
+use bowline_model::requirement::Requirement;
 use bowline_model::tailnet::Settings;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,7 +42,16 @@ pub(crate) async fn get(
         .engine
         .snapshot(caller.actor.tailnet)
         .ok_or_else(ApiError::not_found)?;
-    json(&settings_json(&snapshot.tailnet().settings))
+    json(&shown(&caller.actor, &snapshot.tailnet().settings))
+}
+
+/// The settings that the caller may see.
+fn shown(actor: &Actor, settings: &Settings) -> Value {
+    let mut shown = settings_json(settings);
+    if let Some(members) = shown.as_object_mut() {
+        members.retain(|name, _| actor.may_field(name));
+    }
+    shown
 }
 
 /// Body of "update settings". `null` and absent: unchanged.
@@ -115,6 +126,9 @@ pub(crate) async fn update(
         let Some(value) = body.others.0.get(name).filter(|value| !value.is_null()) else {
             continue;
         };
+        if !caller.actor.may_field(name) {
+            return Err(ApiError::forbidden());
+        }
         // What makes no sense is the caller's fault, whether or not the setting is served.
         form.check(value)
             .map_err(|wrong| ApiError::bad_request(format!("{name} {wrong}")))?;
@@ -137,7 +151,8 @@ pub(crate) async fn update(
         device_approval_on: body.devices_approval_on,
         devices_key_duration_days,
     };
-    json(&settings_json(
-        &api.engine.edit_settings(&caller.actor, edit).await?,
-    ))
+    let settings = api.engine.edit_settings(&caller.actor, edit).await?;
+    // Who may change a setting may see it, and no other is told of here.
+    let reading = caller.actor.asking(Requirement::shown(SHOWN_SETTINGS));
+    json(&shown(&reading, &settings))
 }

@@ -3,13 +3,13 @@
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use bowline_engine::SshCheck;
+use bowline_engine::{Actor, SshCheck};
 use bowline_model::id::DeviceId;
 use bowline_netmap::snapshot::Snapshot;
 use serde::Serialize;
 
 use crate::Api;
-use crate::caller::{Caller, DevicesRead, SessionsWrite};
+use crate::caller::{Caller, DevicesRead, SessionsConfirm, SessionsRefuse};
 use crate::error::ApiError;
 use crate::extract::{empty_object, json};
 use crate::lists::MANY;
@@ -93,30 +93,23 @@ pub(crate) async fn list(
 /// `POST /tailnet/{tailnet}/ssh-checks/{code}`: confirm a session: its own user, an administrator
 /// who may act for them, or the operator.
 pub(crate) async fn confirm(
-    caller: Caller<SessionsWrite>,
+    caller: Caller<SessionsConfirm>,
     State(api): State<Api>,
     Path((_, code)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    decide(&api, &caller, &code, true).await
+    decide(&api, &caller.actor, &code, true).await
 }
 
 /// `DELETE /tailnet/{tailnet}/ssh-checks/{code}`: refuse a session.
 pub(crate) async fn refuse(
-    caller: Caller<SessionsWrite>,
+    caller: Caller<SessionsRefuse>,
     State(api): State<Api>,
     Path((_, code)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    decide(&api, &caller, &code, false).await
+    decide(&api, &caller.actor, &code, false).await
 }
 
-async fn decide(
-    api: &Api,
-    caller: &Caller<SessionsWrite>,
-    code: &str,
-    accept: bool,
-) -> Result<Response, ApiError> {
-    api.engine
-        .decide_ssh_check(&caller.actor, code, accept)
-        .await?;
+async fn decide(api: &Api, actor: &Actor, code: &str, accept: bool) -> Result<Response, ApiError> {
+    api.engine.decide_ssh_check(actor, code, accept).await?;
     Ok(empty_object())
 }

@@ -171,11 +171,18 @@ impl Actor {
         self.group
     }
 
-    /// Whether the actor may do what they are about to do, as far as their credential and role say.
+    /// Whether the actor may do what they are about to do, as far as their credential and role say
+    /// and as far as is known yet what it is about.
     ///
     /// # Errors
     /// How they are refused. Nobody may who has not said what they are about to do.
     pub fn check(&self) -> Result<(), Denied> {
+        self.requirement.check(&self.principal)
+    }
+
+    /// The same where a change is made: of members that have needs of their own, all that the change
+    /// did not leave out.
+    pub(crate) fn check_change(&self) -> Result<(), Denied> {
         self.requirement
             .check_fields(&self.principal, self.fields.as_deref())
     }

@@ -320,7 +320,7 @@ impl<'a> Draft<'a> {
     /// How they are refused.
     pub(crate) fn let_in(&mut self, asked: &Actor) -> Result<(), Denied> {
         let actor = asked.resolve(&self.snapshot, self.now)?;
-        actor.check()?;
+        actor.check_change()?;
         self.actor = actor;
         if let Some(group) = asked.group() {
             self.group = group;

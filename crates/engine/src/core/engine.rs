@@ -348,7 +348,7 @@ impl Engine {
         F: FnMut(&mut Draft<'_>) -> Result<T, E> + Send + 'static,
     {
         // A quick answer; the one that counts is given in the draft.
-        actor.check()?;
+        actor.check_change()?;
         if actor.requirement().only_reads() {
             return Err(StoreFailure::Defect("an operation that only reads made a change").into());
         }

@@ -60,7 +60,10 @@ pub enum SshAnswer {
     Ask(String),
 }
 
-/// What lets somebody refuse a session that they may not confirm: the right to change devices.
+/// What lets somebody refuse a session that is not their own: the right to change devices. Who may
+/// confirm one, `acting::check_session` says.
+pub const REFUSE_SESSIONS: &[Need] = &[MAY_REFUSE];
+
 const MAY_REFUSE: Need = Need {
     scopes: &[Scope::DEVICES_CORE],
     right: Right::WriteDevices,

@@ -18,6 +18,7 @@ use crate::core::draft::Draft;
 use crate::credential::{NewAuthKey, READ_KEYS, WRITE_KEYS};
 use crate::login::LoginState;
 use crate::people::acting;
+use crate::settings::{CHANGED_SETTINGS, SettingsEdit};
 use crate::{
     Engine, Refusal, Registered, Registration, Settings, StoreFailure, SystemClock, SystemRandom,
 };
@@ -324,6 +325,34 @@ async fn who_has_not_said_what_they_do_and_who_only_reads_change_nothing() {
         written,
         Err(Refusal::Store(StoreFailure::Defect(_)))
     ));
+}
+
+#[tokio::test]
+async fn each_setting_is_changed_by_those_who_may_change_it() {
+    let net = Net::new().await;
+    let changing = Requirement::fields(CHANGED_SETTINGS);
+    let edit = SettingsEdit {
+        device_approval_on: Some(true),
+        ..SettingsEdit::default()
+    };
+    let (_, network) = net.user("nat@example.com", Role::NetworkAdmin).await;
+    let network = network.asking(changing);
+    // There are settings that they may change; this is not one of them.
+    assert_eq!(network.check(), Ok(()));
+    let refused = net.engine.edit_settings(&network, edit).await;
+    assert!(matches!(refused, Err(Refusal::NotPermitted)));
+    let (_, it) = net.user("ida@example.com", Role::ItAdmin).await;
+    let it = it.asking(changing);
+    net.engine.edit_settings(&it, edit).await.unwrap();
+    // A change that does not say which settings it is about may be about any of them.
+    let unsaid = net.engine.write(&it, |_| Ok::<_, Refusal>(())).await;
+    assert!(matches!(unsaid, Err(Refusal::NotPermitted)));
+    let client = net.client(&["networking_settings"], &[]).await;
+    let refused = net
+        .engine
+        .edit_settings(&client.asking(changing), edit)
+        .await;
+    assert!(matches!(refused, Err(Refusal::NotPermitted)));
 }
 
 #[tokio::test]
