@@ -29,7 +29,7 @@ pub const SHOWN_SETTINGS: &[Field] = &[
 ];
 
 /// The settings as the API names them, each with what is needed to change it. Source: official
-/// OpenAPI document, `updateTailnetSettings`; `docs/protocol/api-behaviour.md`, sections 4.3 and 5.9.
+/// OpenAPI document, `updateTailnetSettings`; `docs/protocol/api-behaviour.md`, section 4.3.
 pub const CHANGED_SETTINGS: &[Field] = &[
     field("aclsExternallyManagedOn", WRITE_POLICY),
     field("aclsExternalLink", WRITE_POLICY),

@@ -1,7 +1,7 @@
 //! Credentials: auth keys, API access tokens, OAuth clients, federated identities.
 //! The access tokens that are made from the last two are records of their own ([`crate::access_token`]).
 //!
-//! Source: `docs/protocol/api-behaviour.md`, sections 2.1 to 2.4.
+//! Source: `docs/protocol/api-behaviour.md`, section 2.4.
 
 use std::collections::{BTreeMap, BTreeSet};
 
