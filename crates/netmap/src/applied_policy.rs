@@ -12,8 +12,8 @@ use bowline_model::id::{DeviceId, UserId};
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::user::{Role, User};
 use bowline_policy::{
-    self as policy, Budget, Change, ClassId, Compiled, DEFAULT_POLICY, DeviceSet, Limits, Policy,
-    RelayMap, RelayNode, RelayRegion, Topology,
+    self as policy, Budget, ClassId, Compiled, DEFAULT_POLICY, DeviceSet, Limits, Policy, RelayMap,
+    RelayNode, RelayRegion, Topology, TopologyChange,
 };
 use bowline_wire::derp_map::{DerpMap, Region, Relay};
 use imbl::{HashMap, OrdSet};
@@ -247,9 +247,12 @@ impl AppliedPolicy {
             .copied()
             .partition(|id| tailnet.users.get(*id).is_some());
         // A user who leaves makes room for one who comes with the same login name.
-        changes.extend(gone.into_iter().map(|id| Change::UserGone(id.get())));
+        changes.extend(
+            gone.into_iter()
+                .map(|id| TopologyChange::UserGone(id.get())),
+        );
         for user in here.into_iter().filter_map(|id| tailnet.users.get(id)) {
-            changes.push(Change::User(topology_user(user)));
+            changes.push(TopologyChange::User(topology_user(user)));
         }
         let mut here = Vec::new();
         let mut routers_changed = false;
@@ -271,9 +274,9 @@ impl AppliedPolicy {
             let stays = |device: &policy::Device| known.is_none_or(|old| old.slot == device.slot);
             // Removals come first: they make room for what is added.
             if device.as_ref().is_none_or(|device| !stays(device)) {
-                changes.push(Change::DeviceGone(id.get()));
+                changes.push(TopologyChange::DeviceGone(id.get()));
             }
-            here.extend(device.map(|device| Change::Device(Box::new(device))));
+            here.extend(device.map(|device| TopologyChange::Device(Box::new(device))));
         }
         changes.append(&mut here);
         let impact = self.net.apply_all(changes);

@@ -11,7 +11,7 @@
 )]
 
 use bowline_policy::{
-    Attributes, Change, Compiled, Device, Impact, Owner, Policy, Role, Topology, User,
+    Attributes, Compiled, Device, Impact, Owner, Policy, Role, Topology, TopologyChange, User,
 };
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -192,22 +192,22 @@ fn scale(devices: u64) -> Vec<String> {
     let mut on_user = newcomer.clone();
     on_user.owner = Owner::User(1);
     let (copy, _) = timed(|| next.clone());
-    let (join, impact) = timed(|| next.apply(Change::Device(Box::new(on_user))));
+    let (join, impact) = timed(|| next.apply(TopologyChange::Device(Box::new(on_user))));
     let (join_views, join_classes) = timed(|| touched(&next, &impact));
     let mut tagged = newcomer;
     tagged.id += 1;
     tagged.owner = Owner::Tags(vec!["tag:t5".to_owned()]);
     tagged.addresses = vec!["100.127.0.1".parse().unwrap()];
-    let (tagged_join, impact) = timed(|| next.apply(Change::Device(Box::new(tagged))));
+    let (tagged_join, impact) = timed(|| next.apply(TopologyChange::Device(Box::new(tagged))));
     let (tagged_views, tagged_classes) = timed(|| touched(&next, &impact));
     let mut member = User {
         id: 3,
         login: "user3@example.com".to_owned(),
         role: Role::Admin,
     };
-    let (role, _) = timed(|| next.apply(Change::User(member.clone())));
+    let (role, _) = timed(|| next.apply(TopologyChange::User(member.clone())));
     member.role = Role::Member;
-    next.apply(Change::User(member));
+    next.apply(TopologyChange::User(member));
     // One rule more, for many devices at both ends.
     let rule =
         r#"{"action": "accept", "src": ["autogroup:tagged"], "dst": ["autogroup:member:60000"]},"#;

@@ -31,13 +31,13 @@ pub use explain::{
 pub use filter::{CapGrant, DstPorts, FilterRule};
 pub use preview::{Match, PreviewTarget};
 pub use ssh::{SshAction, SshDecision, SshPolicyRule};
-pub use tags::Principal;
+pub use tags::TagAssigner;
 
 use crate::budget::{Budget, Exhausted};
 use crate::policy::Policy;
 use crate::program::{AtomId, Program, RuleId, SourceId};
 use crate::set::{DeviceSet, Slot};
-use crate::topology::{Change, Device, DeviceId, Owner, Topology, User, UserId};
+use crate::topology::{Device, DeviceId, Owner, Topology, TopologyChange, User, UserId};
 use class::{Class, ClassKey};
 use imbl::{HashMap, OrdMap, Vector};
 use ipnet::IpNet;
@@ -233,31 +233,33 @@ impl Compiled {
     }
 
     /// Applies a change, and says what it may have touched.
-    pub fn apply(&mut self, change: Change) -> Impact {
+    pub fn apply(&mut self, change: TopologyChange) -> Impact {
         self.apply_all([change])
     }
 
     /// Applies several changes as one.
-    pub fn apply_all(&mut self, changes: impl IntoIterator<Item = Change>) -> Impact {
+    pub fn apply_all(&mut self, changes: impl IntoIterator<Item = TopologyChange>) -> Impact {
         let budget = Budget::unlimited();
         let mut touched = Touched::new(&budget);
         for change in changes {
             match change {
-                Change::Device(device) => self.put_device(*device, &mut touched),
-                Change::DeviceGone(id) => self.remove_device(id, &mut touched),
-                Change::User(user) => self.put_user(user, &mut touched),
-                Change::UserGone(id) => self.remove_user(id, &mut touched),
-                Change::Group { name, members } => self.put_group(&name, &members, &mut touched),
-                Change::Service { name, addresses } => {
+                TopologyChange::Device(device) => self.put_device(*device, &mut touched),
+                TopologyChange::DeviceGone(id) => self.remove_device(id, &mut touched),
+                TopologyChange::User(user) => self.put_user(user, &mut touched),
+                TopologyChange::UserGone(id) => self.remove_user(id, &mut touched),
+                TopologyChange::Group { name, members } => {
+                    self.put_group(&name, &members, &mut touched);
+                }
+                TopologyChange::Service { name, addresses } => {
                     self.put_service(&name, &addresses, &mut touched);
                 }
-                Change::Https(enabled) => {
+                TopologyChange::Https(enabled) => {
                     self.https_enabled = enabled;
                     touched.devices.extend(self.slots.values().copied());
                 }
             }
         }
-        self.settle(&mut touched)
+        self.update_derived(&mut touched)
     }
 
     /// The policy.
@@ -385,7 +387,7 @@ impl Compiled {
     }
 
     /// Brings what is derived up to date after the sets have changed.
-    fn settle(&mut self, touched: &mut Touched<'_>) -> Impact {
+    fn update_derived(&mut self, touched: &mut Touched<'_>) -> Impact {
         self.refresh_subnets(touched);
         self.refresh_prints(touched);
         let moved = if touched.wires.is_empty() && !self.leaders.by_rule.is_empty() {

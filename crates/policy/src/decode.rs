@@ -5,7 +5,7 @@
 
 use crate::budget::Budget;
 use crate::diagnostic::{Diagnostic, Place, Warning};
-use crate::hujson::{Index, Kind, LineIndex, Outline, quote};
+use crate::hujson::{CompositeKind, Index, LineIndex, Outline, quote};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -130,15 +130,15 @@ impl<'a> Part<'a> {
         self.reading.outline.literal(self.at)
     }
 
-    fn kind(self) -> Option<Kind> {
+    fn kind(self) -> Option<CompositeKind> {
         self.reading.outline.kind(self.at)
     }
 
     /// What the value is, for messages.
     fn found(self) -> &'static str {
         match (self.kind(), self.literal().and_then(<[u8]>::first)) {
-            (Some(Kind::Object), _) => "an object",
-            (Some(Kind::Array), _) => "an array",
+            (Some(CompositeKind::Object), _) => "an object",
+            (Some(CompositeKind::Array), _) => "an array",
             (None, Some(b'"')) => "a string",
             (None, Some(b't' | b'f')) => "a boolean",
             (None, Some(b'n')) => "null",
@@ -155,7 +155,7 @@ impl<'a> Part<'a> {
     }
 
     pub(crate) fn is_list(self) -> bool {
-        self.kind() == Some(Kind::Array)
+        self.kind() == Some(CompositeKind::Array)
     }
 
     pub(crate) fn is_null(self) -> bool {
@@ -225,7 +225,7 @@ impl<'a> Part<'a> {
     /// The elements of an array.
     pub(crate) fn list(self) -> Result<impl Iterator<Item = Part<'a>>, Diagnostic> {
         match self.kind() {
-            Some(Kind::Array) => {}
+            Some(CompositeKind::Array) => {}
             None if self.is_null() => {}
             _ => return self.expected("an array"),
         }
@@ -242,7 +242,7 @@ impl<'a> Part<'a> {
     /// The entries of a map, keys as written. Of a repeated key the last value counts.
     pub(crate) fn map(self) -> Result<Vec<(Text, Part<'a>)>, Diagnostic> {
         match self.kind() {
-            Some(Kind::Object) => {}
+            Some(CompositeKind::Object) => {}
             None if self.is_null() => return Ok(Vec::new()),
             _ => return self.expected("an object"),
         }
@@ -306,7 +306,7 @@ impl<'a> Part<'a> {
         mut take: impl FnMut(&'static str, Part<'a>) -> Result<(), Diagnostic>,
     ) -> Result<(), Diagnostic> {
         match self.kind() {
-            Some(Kind::Object) => {}
+            Some(CompositeKind::Object) => {}
             None if self.is_null() => return Ok(()),
             _ => return self.expected("an object"),
         }
@@ -357,12 +357,12 @@ impl<'a> Part<'a> {
             return;
         };
         let (open, close) = match kind {
-            Kind::Object => (b'{', b'}'),
-            Kind::Array => (b'[', b']'),
+            CompositeKind::Object => (b'{', b'}'),
+            CompositeKind::Array => (b'[', b']'),
         };
         out.push(open);
         for (index, at) in self.reading.outline.children(self.at).enumerate() {
-            if kind == Kind::Object && index % 2 == 1 {
+            if kind == CompositeKind::Object && index % 2 == 1 {
                 out.push(b':');
             } else if index > 0 {
                 out.push(b',');

@@ -79,7 +79,7 @@ pub enum Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Composite {
     /// Which of the two.
-    pub kind: Kind,
+    pub kind: CompositeKind,
     /// Members in file order. Names may repeat.
     pub members: Vec<Member>,
     /// Extra before the closing bracket.
@@ -90,7 +90,7 @@ pub struct Composite {
 
 /// Kind of a composite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum CompositeKind {
     /// `{ … }`
     Object,
     /// `[ … ]`
@@ -132,7 +132,7 @@ impl Member {
 }
 
 impl Composite {
-    const fn new(kind: Kind) -> Self {
+    const fn new(kind: CompositeKind) -> Self {
         Self {
             kind,
             members: Vec::new(),
@@ -209,8 +209,8 @@ impl Value {
             Node::Literal(text) => out.extend_from_slice(text),
             Node::Composite(composite) => {
                 let (open, close) = match composite.kind {
-                    Kind::Object => (b'{', b'}'),
-                    Kind::Array => (b'[', b']'),
+                    CompositeKind::Object => (b'{', b'}'),
+                    CompositeKind::Array => (b'[', b']'),
                 };
                 out.push(open);
                 let count = composite.members.len();
@@ -326,7 +326,7 @@ impl Value {
 ///
 /// # Errors
 /// A syntax error, or what the budget lacks.
-pub fn kind(text: &str, budget: &crate::Budget) -> Result<Option<Kind>, Unreadable> {
+pub fn kind(text: &str, budget: &crate::Budget) -> Result<Option<CompositeKind>, Unreadable> {
     let outline = Outline::parse(text.as_bytes(), budget)?;
     budget.give_back(outline.bytes());
     Ok(outline.kind(0))

@@ -59,8 +59,8 @@ pub use budget::{Budget, Cancel, Exhausted, Limits};
 pub use compiled::{
     AccessChange, AttributeChange, CapGrant, CapabilityMap, ClassId, Compiled, Connection,
     Described, Diff, Direction, DstPorts, End, Explanation, FailedPosture, FilterRule, Impact,
-    Match, Named, Pair, PreviewTarget, Principal, Question, Reason, RouteChange, SshAction,
-    SshChange, SshDecision, SshPolicyRule, Unanswered, Verdict,
+    Match, Named, Pair, PreviewTarget, Question, Reason, RouteChange, SshAction, SshChange,
+    SshDecision, SshPolicyRule, TagAssigner, Unanswered, Verdict,
 };
 pub use diagnostic::{Diagnostic, Failure, Place, Warning};
 pub use policy::Policy;
@@ -68,11 +68,11 @@ pub use port::PortRange;
 pub use section::attr_config::AttributeConfig;
 pub use section::derp_map::{RelayMap, RelayNode, RelayRegion};
 pub use section::postures::{AttributeValue, Attributes};
-pub use section::settings::Settings;
+pub use section::settings::PolicySettings;
 pub use section::ssh::CheckPeriod;
 pub use selector::{Role, check_tag};
 pub use set::DeviceSet;
-pub use topology::{Change, Device, DeviceId, Owner, Topology, User, UserId};
+pub use topology::{Device, DeviceId, Owner, Topology, TopologyChange, User, UserId};
 
 /// The policy of a new tailnet: every device may reach every other, and people may open SSH
 /// sessions on their own devices. It is in canonical layout, so its `ETag` is the hash of this text.

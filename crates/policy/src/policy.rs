@@ -14,7 +14,7 @@ use crate::section::hosts;
 use crate::section::ipsets;
 use crate::section::node_attrs::{self, NodeAttrs};
 use crate::section::postures::{self, Postures};
-use crate::section::settings::{self, Settings};
+use crate::section::settings::{self, PolicySettings};
 use crate::section::ssh::{self, SshRule, SshUser};
 use crate::section::tag_owners;
 use crate::section::tests::{self, AccessTest, SshTest};
@@ -41,7 +41,7 @@ pub struct Policy {
     pub(crate) attr_config: Vec<AttributeConfig>,
     pub(crate) tests: Vec<AccessTest>,
     pub(crate) ssh_tests: Vec<SshTest>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: PolicySettings,
     warnings: Vec<Warning>,
 }
 
@@ -189,7 +189,7 @@ impl Policy {
     }
 
     /// Settings of the whole tailnet that stand in the file.
-    pub const fn settings(&self) -> &Settings {
+    pub const fn settings(&self) -> &PolicySettings {
         &self.settings
     }
 
@@ -402,7 +402,7 @@ fn read_names(sections: &Sections<'_>, budget: &Budget) -> Result<NameSections, 
     Ok((names, ipsets, owner_texts, postures))
 }
 
-fn read_settings(sections: &Sections<'_>) -> Result<Settings, Diagnostic> {
+fn read_settings(sections: &Sections<'_>) -> Result<PolicySettings, Diagnostic> {
     if let Some(part) = sections.get("nodeVisibility") {
         // Ignoring it would show devices that the file means to hide.
         return Err(Diagnostic::new(
@@ -410,7 +410,7 @@ fn read_settings(sections: &Sections<'_>) -> Result<Settings, Diagnostic> {
             "nodeVisibility is not supported",
         ));
     }
-    Ok(Settings {
+    Ok(PolicySettings {
         derp_map: sections.read("derpMap", |part| derp_map::read(part).map(Some))?,
         disable_ipv4: sections.read("disableIPv4", Part::bool)?,
         one_cgnat_route: sections.read("OneCGNATRoute", settings::one_cgnat_route)?,

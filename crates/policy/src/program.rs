@@ -49,7 +49,7 @@ pub(crate) enum Origin {
 
 /// A destination of a raw rule.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct Destination {
     pub(crate) atom: AtomId,
     /// Empty in rules about capabilities.
     pub(crate) ports: Arc<[PortRange]>,
@@ -68,7 +68,7 @@ pub(crate) struct RawRule {
     pub(crate) origin: Origin,
     pub(crate) source: SourceId,
     pub(crate) allows: Allows,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Destination>,
     /// Tags of routers; the rule concerns only what goes through them.
     pub(crate) via: Vec<AtomId>,
     /// The destination is `autogroup:self`; `entries` has its ports alone.

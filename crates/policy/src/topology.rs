@@ -77,7 +77,7 @@ pub struct Device {
 
 /// A change of the tailnet.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub enum TopologyChange {
     /// A device came, or something about it changed.
     Device(Box<Device>),
     /// A device left.

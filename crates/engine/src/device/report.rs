@@ -17,7 +17,7 @@ use bowline_model::name;
 use bowline_model::tag::Tag;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_policy::Principal;
+use bowline_policy::TagAssigner;
 
 use crate::core::actor::Actor;
 use crate::core::draft::Draft;
@@ -319,8 +319,8 @@ fn refused_tags(snapshot: &Snapshot, device: &Device, asked: &[String]) -> Vec<S
     }
     let own: Vec<String> = device.tags.iter().map(ToString::to_string).collect();
     let principal = match device.user {
-        _ if device.is_tagged() => Principal::Tags(&own),
-        Some(user) => Principal::User(user.get()),
+        _ if device.is_tagged() => TagAssigner::Tags(&own),
+        Some(user) => TagAssigner::User(user.get()),
         None => return asked.iter().take(REFUSED_MAX).cloned().collect(),
     };
     let judged = snapshot

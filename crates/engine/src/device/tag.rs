@@ -8,7 +8,7 @@ use bowline_model::principal::Principal;
 use bowline_model::scope::Scope;
 use bowline_model::tag::Tag;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_policy::Principal as Asking;
+use bowline_policy::TagAssigner;
 
 use crate::core::actor::Actor;
 use crate::core::failure::Refusal;
@@ -53,23 +53,23 @@ pub(crate) fn permitted(
     }
     let own;
     let asking = match &actor.principal {
-        Principal::User { id, .. } => Asking::User(id.get()),
+        Principal::User { id, .. } => TagAssigner::User(id.get()),
         Principal::OAuthClient(credential) | Principal::FederatedIdentity(credential) => {
             if credential.scopes.grant(Scope::ALL) {
-                Asking::Unlimited
+                TagAssigner::Unlimited
             } else {
                 own = credential
                     .tags
                     .iter()
                     .map(ToString::to_string)
                     .collect::<Vec<_>>();
-                Asking::Tags(&own)
+                TagAssigner::Tags(&own)
             }
         }
-        Principal::Operator => Asking::Unlimited,
+        Principal::Operator => TagAssigner::Unlimited,
         // What a device may have that asks by itself, or by an auth key, registration says.
         Principal::AuthKey { .. } | Principal::Device { .. } | Principal::System => {
-            Asking::Tags(&[])
+            TagAssigner::Tags(&[])
         }
     };
     let tags: Vec<Option<Tag>> = texts.iter().map(|text| text.parse().ok()).collect();

@@ -15,7 +15,7 @@ use bowline_model::key::NodeKey;
 use bowline_model::name;
 use bowline_model::record::RawJson;
 use bowline_model::tag::Tag;
-use bowline_policy::{Owner, Principal};
+use bowline_policy::{Owner, TagAssigner};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 
@@ -97,10 +97,10 @@ pub(crate) fn granted(
     };
     let principal = match by {
         Asking::AuthKey(credential, key) if key.tags.is_empty() => {
-            credential.user.map(|user| Principal::User(user.get()))
+            credential.user.map(|user| TagAssigner::User(user.get()))
         }
-        Asking::AuthKey(..) => Some(Principal::Tags(&own)),
-        Asking::User(user) => Some(Principal::User(user.get())),
+        Asking::AuthKey(..) => Some(TagAssigner::Tags(&own)),
+        Asking::User(user) => Some(TagAssigner::User(user.get())),
     };
     let refused = |tags: &[String]| RegistrationRefused::Tags(tags.join(" "));
     // A key that is nobody's and has no tags owns none.
@@ -110,7 +110,7 @@ pub(crate) fn granted(
         Asking::AuthKey(_, key) if key.tags.is_empty() => key.maker,
         Asking::AuthKey(..) | Asking::User(_) => None,
     };
-    let maker = maker.map(|user| Principal::User(user.get()));
+    let maker = maker.map(|user| TagAssigner::User(user.get()));
     let net = draft.view().compiled_for_people();
     for principal in [Some(principal), maker].into_iter().flatten() {
         net.may_assign_tags(principal, &asked)

@@ -4,7 +4,7 @@ use super::Compiled;
 use super::class::concerns;
 use super::membership::{DeviceState, is_identity};
 use crate::port::PortRange;
-use crate::program::{Allows, Entry, KUBERNETES, RawRule, RuleId, recorder_tags, touch};
+use crate::program::{Allows, Destination, KUBERNETES, RawRule, RuleId, recorder_tags, touch};
 use crate::range;
 use crate::section::grants::Capabilities;
 use crate::selector::{Autogroup, Selector, tag_name};
@@ -326,7 +326,7 @@ impl Compiled {
         slot: Slot,
         state: &DeviceState,
         rule: &RawRule,
-        entry: &Entry,
+        entry: &Destination,
         out: &mut Vec<DstPorts>,
     ) {
         let mut push = |ip: &Arc<str>| {
@@ -377,7 +377,7 @@ impl Compiled {
         &self,
         slot: Slot,
         state: &DeviceState,
-        entry: &Entry,
+        entry: &Destination,
         push: &mut impl FnMut(&Arc<str>),
     ) {
         let subnets = &state.standing.subnets;
@@ -410,7 +410,7 @@ impl Compiled {
         &self,
         state: &DeviceState,
         rule: &RawRule,
-        entry: &Entry,
+        entry: &Destination,
         capabilities: &Capabilities,
     ) -> Option<CapGrant> {
         // Through a router nothing but packets goes.

@@ -308,7 +308,7 @@ impl Compiled {
                 class,
             })
         });
-        let changes = Changes {
+        let changes = DeviceChange {
             slot,
             old: old.as_deref(),
             new: state.as_deref(),
@@ -348,7 +348,7 @@ impl Compiled {
         }
     }
 
-    fn move_between_sources(&mut self, changes: &Changes<'_>, touched: &mut Touched<'_>) {
+    fn move_between_sources(&mut self, changes: &DeviceChange<'_>, touched: &mut Touched<'_>) {
         if !changes.everything {
             return;
         }
@@ -632,7 +632,7 @@ fn tag_count(state: Option<&DeviceState>) -> usize {
 }
 
 /// A device before and after a change.
-struct Changes<'a> {
+struct DeviceChange<'a> {
     slot: Slot,
     old: Option<&'a DeviceState>,
     new: Option<&'a DeviceState>,

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 
 /// Who asks for tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Principal<'a> {
+pub enum TagAssigner<'a> {
     /// A user.
     User(UserId),
     /// A credential or a device with these tags.
@@ -28,7 +28,7 @@ impl Compiled {
     /// The tags that may not be applied, in the order given.
     pub fn may_assign_tags(
         &self,
-        principal: Principal<'_>,
+        principal: TagAssigner<'_>,
         tags: &[String],
     ) -> Result<(), Vec<String>> {
         let sorted = |tags: &[String]| {
@@ -37,9 +37,9 @@ impl Compiled {
                 .collect::<BTreeSet<String>>()
         };
         let whole_set = match principal {
-            Principal::Tags(own) => !own.is_empty() && sorted(own) == sorted(tags),
-            Principal::Unlimited => true,
-            Principal::User(id) => self.users.get(&id).is_some_and(|user| {
+            TagAssigner::Tags(own) => !own.is_empty() && sorted(own) == sorted(tags),
+            TagAssigner::Unlimited => true,
+            TagAssigner::User(id) => self.users.get(&id).is_some_and(|user| {
                 matches!(user.role, Role::Owner | Role::Admin | Role::NetworkAdmin)
             }),
         };
@@ -73,13 +73,13 @@ impl Compiled {
     /// Those of the wanted tags that a principal owns.
     fn owned(
         &self,
-        principal: Principal<'_>,
+        principal: TagAssigner<'_>,
         wanted: impl IntoIterator<Item = u32>,
     ) -> HashSet<u32> {
         let ownership = &self.program.ownership;
         match principal {
-            Principal::Unlimited => HashSet::new(),
-            Principal::Tags(own) => {
+            TagAssigner::Unlimited => HashSet::new(),
+            TagAssigner::Tags(own) => {
                 let own: HashSet<u32> = own
                     .iter()
                     .filter_map(|tag| ownership.number(&tag_name(tag)))
@@ -88,7 +88,7 @@ impl Compiled {
                     owners.tags.iter().any(|tag| own.contains(tag))
                 })
             }
-            Principal::User(id) => {
+            TagAssigner::User(id) => {
                 let mut atoms = Vec::new();
                 if let Some(user) = self.users.get(&id) {
                     self.user_atoms(&user.login, user.role, &mut atoms);

@@ -6,7 +6,8 @@
 
 use super::literal::{decode_string, encode_string};
 use super::{
-    Composite, Kind, Node, Value, comment_len, count_newlines, has_comment, has_newline, space_len,
+    Composite, CompositeKind, Node, Value, comment_len, count_newlines, has_comment, has_newline,
+    space_len,
 };
 
 /// Lines longer than this, in bytes and without indentation, make their composite expand.
@@ -383,7 +384,7 @@ fn align(value: &mut Value) {
     let Node::Composite(composite) = &mut value.node else {
         return;
     };
-    if composite.kind == Kind::Object {
+    if composite.kind == CompositeKind::Object {
         let mut block: Vec<(usize, usize)> = Vec::new();
         for index in 0..composite.members.len() {
             let Some(member) = composite.members.get(index) else {

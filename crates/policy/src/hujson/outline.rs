@@ -4,7 +4,7 @@
 //! white space and comments takes some hundred, and texts of several megabytes come from outside.
 
 use super::literal::{decode_string, is_printable, is_valid};
-use super::{Error, Kind, LineIndex, comment_len, space_len};
+use super::{CompositeKind, Error, LineIndex, comment_len, space_len};
 use crate::budget::{Budget, Exhausted};
 
 /// How deep objects and arrays may be nested. The official library has no limit of its own; a
@@ -15,7 +15,7 @@ pub const MAX_DEPTH: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Literal,
-    Composite(Kind),
+    Composite(CompositeKind),
 }
 
 /// A value: members' names are values too, in front of theirs.
@@ -117,7 +117,7 @@ impl<'a> Outline<'a> {
     }
 
     /// The kind of a value that is an object or an array.
-    pub(crate) fn kind(&self, at: Index) -> Option<Kind> {
+    pub(crate) fn kind(&self, at: Index) -> Option<CompositeKind> {
         match self.node(at)?.what {
             What::Literal => None,
             What::Composite(kind) => Some(kind),
@@ -268,8 +268,8 @@ impl Parser<'_, '_> {
         let start = self.at;
         let number = self.nodes.len();
         let what = match self.peek() {
-            Some(b'{') => What::Composite(Kind::Object),
-            Some(b'[') => What::Composite(Kind::Array),
+            Some(b'{') => What::Composite(CompositeKind::Object),
+            Some(b'[') => What::Composite(CompositeKind::Array),
             _ => What::Literal,
         };
         self.budget.elements(1, NODE).map_err(Failure::Exhausted)?;
@@ -292,7 +292,7 @@ impl Parser<'_, '_> {
         self.extra()
     }
 
-    fn composite(&mut self, kind: Kind) -> Result<(), Failure> {
+    fn composite(&mut self, kind: CompositeKind) -> Result<(), Failure> {
         if self.depth == MAX_DEPTH {
             let reason = format!("nested deeper than {MAX_DEPTH} levels");
             return Err(Failure::Syntax(self.at, reason));
@@ -300,12 +300,12 @@ impl Parser<'_, '_> {
         self.depth += 1;
         self.at += 1;
         let (close, after_value, expecting) = match kind {
-            Kind::Object => (
+            CompositeKind::Object => (
                 b'}',
                 "object after value",
                 "after object value (expecting ',' or '}')",
             ),
-            Kind::Array => (
+            CompositeKind::Array => (
                 b']',
                 "array after value",
                 "after array value (expecting ',' or ']')",
@@ -318,7 +318,7 @@ impl Parser<'_, '_> {
             }
             let start = self.at;
             self.value_here()?;
-            if kind == Kind::Object {
+            if kind == CompositeKind::Object {
                 self.named_value(start)?;
             }
             match self.peek() {

@@ -1,7 +1,7 @@
 //! From outline to tree: what stands between the values goes to the values.
 
 use super::outline::{Index, Outline, Unreadable, behind_extra};
-use super::{Composite, Error, Extra, Kind, Member, Node, Value};
+use super::{Composite, CompositeKind, Error, Extra, Member, Node, Value};
 use crate::budget::Budget;
 
 pub(super) fn document(text: &[u8]) -> Result<Value, Error> {
@@ -49,7 +49,7 @@ fn value(outline: &Outline<'_>, at: Index, before: Extra) -> Value {
     }
 }
 
-fn composite(outline: &Outline<'_>, at: Index, kind: Kind) -> Composite {
+fn composite(outline: &Outline<'_>, at: Index, kind: CompositeKind) -> Composite {
     let text = outline.text();
     let (start, end) = outline.span(at);
     let mut composite = Composite::new(kind);
@@ -70,11 +70,11 @@ fn composite(outline: &Outline<'_>, at: Index, kind: Kind) -> Composite {
     while let Some(first) = children.next() {
         let (first, mut stop) = read(first);
         let member = match kind {
-            Kind::Array => Member {
+            CompositeKind::Array => Member {
                 name: None,
                 value: first,
             },
-            Kind::Object => {
+            CompositeKind::Object => {
                 let Some(inner) = children.next() else {
                     break;
                 };

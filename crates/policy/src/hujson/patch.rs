@@ -5,7 +5,7 @@
 
 use super::literal::{encode_string, quote};
 use super::{
-    Composite, Extra, Kind, Member, Node, PatchError, Value, comment_len, count_newlines,
+    Composite, CompositeKind, Extra, Member, Node, PatchError, Value, comment_len, count_newlines,
     has_comment, space_len,
 };
 
@@ -36,7 +36,10 @@ pub(super) fn apply(document: &mut Value, patch: &[u8]) -> Result<(), PatchError
 
 fn read(patch: &[u8]) -> Result<Vec<Operation>, PatchError> {
     let value = Value::parse(patch).map_err(|error| PatchError(error.to_string()))?;
-    let Some(list) = value.as_composite().filter(|list| list.kind == Kind::Array) else {
+    let Some(list) = value
+        .as_composite()
+        .filter(|list| list.kind == CompositeKind::Array)
+    else {
         return Err(PatchError("hujson: patch must be a JSON array".to_owned()));
     };
     let elements = list.members.iter().enumerate();
@@ -51,7 +54,7 @@ fn read(patch: &[u8]) -> Result<Vec<Operation>, PatchError> {
 fn read_operation(value: &Value) -> Result<Operation, String> {
     let Some(object) = value
         .as_composite()
-        .filter(|object| object.kind == Kind::Object)
+        .filter(|object| object.kind == CompositeKind::Object)
     else {
         return Err("must be a JSON object".to_owned());
     };
@@ -177,7 +180,7 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
     match locate(document, path)? {
         None => *document = value,
         Some((parent, index)) => {
-            if parent.kind == Kind::Object && index < parent.members.len() {
+            if parent.kind == CompositeKind::Object && index < parent.members.len() {
                 replace_at(parent, index, value);
             } else {
                 insert_at(parent, index, &name, value);
@@ -204,7 +207,7 @@ fn is_inside(inner: &str, outer: &str) -> bool {
 fn index_of(composite: &Composite, part: &str) -> Result<usize, String> {
     let count = composite.members.len();
     match composite.kind {
-        Kind::Object => {
+        CompositeKind::Object => {
             let name = unescape(part);
             let found = composite
                 .members
@@ -212,8 +215,8 @@ fn index_of(composite: &Composite, part: &str) -> Result<usize, String> {
                 .position(|member| member.key() == name);
             Ok(found.unwrap_or(count))
         }
-        Kind::Array if part == "-" => Ok(count),
-        Kind::Array => {
+        CompositeKind::Array if part == "-" => Ok(count),
+        CompositeKind::Array => {
             let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
             match part.parse::<usize>() {
                 Ok(0) if part != "0" => Err(format!("invalid array index: {part}")),
@@ -341,7 +344,7 @@ fn replace_at(parent: &mut Composite, index: usize, value: Value) {
 }
 
 fn insert_at(parent: &mut Composite, index: usize, name: &str, value: Value) {
-    let name = (parent.kind == Kind::Object).then(|| Value {
+    let name = (parent.kind == CompositeKind::Object).then(|| Value {
         node: Node::Literal(encode_string(name)),
         ..Value::default()
     });

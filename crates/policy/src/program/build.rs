@@ -1,8 +1,8 @@
 //! From a policy to its program.
 
 use super::{
-    Allows, AtomId, Entry, Matchers, Origin, Owners, Ownership, Prefixes, Program, RawRule, RuleId,
-    SourceDef, SourceId, SshProgram,
+    Allows, AtomId, Destination, Matchers, Origin, Owners, Ownership, Prefixes, Program, RawRule,
+    RuleId, SourceDef, SourceId, SshProgram,
 };
 use crate::budget::Budget;
 use crate::policy::Policy;
@@ -230,16 +230,16 @@ impl<'a> Builder<'a> {
         self.program.rules.push(rule);
     }
 
-    fn entries(&mut self, selector: &Selector, ports: &Arc<[PortRange]>) -> Vec<Entry> {
+    fn entries(&mut self, selector: &Selector, ports: &Arc<[PortRange]>) -> Vec<Destination> {
         let atoms = self.atoms(selector);
         if self
             .budget
-            .elements(atoms.len(), size_of::<Entry>())
+            .elements(atoms.len(), size_of::<Destination>())
             .is_err()
         {
             return Vec::new();
         }
-        let entry = |atom: &AtomId| Entry {
+        let entry = |atom: &AtomId| Destination {
             atom: *atom,
             ports: Arc::clone(ports),
         };
@@ -390,7 +390,7 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let no_ports: Arc<[PortRange]> = Arc::from([]);
-            let entries: Vec<Entry> = targets
+            let entries: Vec<Destination> = targets
                 .iter()
                 .flat_map(|target| self.entries(&target.selector, &no_ports))
                 .collect();

@@ -7,7 +7,7 @@ use crate::hujson::quote;
 
 /// Settings of the whole tailnet that stand in the policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct PolicySettings {
     /// `derpMap`; `None` if absent.
     pub derp_map: Option<RelayMap>,
     /// Devices get no IPv4 addresses.

@@ -1,7 +1,7 @@
 //! Every chain of references that the language allows, with 100,000 links: the stack must not
 //! follow what a user wrote, since a stack overflow ends the whole process.
 
-use bowline_policy::{Compiled, Policy, Principal, Topology};
+use bowline_policy::{Compiled, Policy, TagAssigner, Topology};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -35,13 +35,13 @@ fn a_chain_of_tags_that_own_tags_is_followed_to_its_end() {
         let net = compiled(&tag_chain("\"tag:zz\""));
         let (first, other) = (["tag:t0".to_owned()], ["tag:t1".to_owned()]);
         let zz = ["tag:zz".to_owned()];
-        assert_eq!(net.may_assign_tags(Principal::Tags(&zz), &first), Ok(()));
+        assert_eq!(net.may_assign_tags(TagAssigner::Tags(&zz), &first), Ok(()));
         // Nobody owns the beginning of the chain by being asked for it.
         assert!(
-            net.may_assign_tags(Principal::Tags(&first), &other)
+            net.may_assign_tags(TagAssigner::Tags(&first), &other)
                 .is_err()
         );
-        assert!(net.may_assign_tags(Principal::User(1), &first).is_err());
+        assert!(net.may_assign_tags(TagAssigner::User(1), &first).is_err());
     });
 }
 
@@ -50,9 +50,9 @@ fn a_circle_of_tags_ends() {
     on_a_small_stack(|| {
         let net = compiled(&tag_chain("\"tag:t0\""));
         let (first, zz) = (["tag:t0".to_owned()], ["tag:zz".to_owned()]);
-        assert!(net.may_assign_tags(Principal::Tags(&zz), &first).is_err());
+        assert!(net.may_assign_tags(TagAssigner::Tags(&zz), &first).is_err());
         let far = [format!("tag:t{}", LINKS / 2)];
-        assert_eq!(net.may_assign_tags(Principal::Tags(&first), &far), Ok(()));
+        assert_eq!(net.may_assign_tags(TagAssigner::Tags(&first), &far), Ok(()));
     });
 }
 
@@ -61,7 +61,7 @@ fn many_tags_at_once_follow_a_chain_once() {
     let net = compiled(&tag_chain("\"tag:zz\""));
     let all: Vec<String> = (0..LINKS).map(|link| format!("tag:t{link}")).collect();
     let zz = ["tag:zz".to_owned()];
-    assert_eq!(net.may_assign_tags(Principal::Tags(&zz), &all), Ok(()));
+    assert_eq!(net.may_assign_tags(TagAssigner::Tags(&zz), &all), Ok(()));
 }
 
 /// `"ipset:s0": ["ipset:s1"], "ipset:s1": ["ipset:s2"], …`, the last one with `last`.

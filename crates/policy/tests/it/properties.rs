@@ -1,8 +1,8 @@
 //! Properties of compiled policies, over random tailnets and changes.
 
 use bowline_policy::{
-    AttributeValue, Attributes, Change, Compiled, Device, Owner, Policy, Role, Topology, User,
-    hujson,
+    AttributeValue, Attributes, Compiled, Device, Owner, Policy, Role, Topology, TopologyChange,
+    User, hujson,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,7 +125,7 @@ fn device() -> impl Strategy<Value = Device> {
         )
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn change() -> impl Strategy<Value = TopologyChange> {
     let role = prop_oneof![
         Just(Role::Owner),
         Just(Role::Admin),
@@ -133,37 +133,37 @@ fn change() -> impl Strategy<Value = Change> {
         Just(Role::Shared)
     ];
     prop_oneof![
-        6 => device().prop_map(|device| Change::Device(Box::new(device))),
-        2 => (1..12u64).prop_map(Change::DeviceGone),
-        1 => (1..=USERS, role).prop_map(|(id, role)| Change::User(user(id, role))),
-        1 => proptest::collection::btree_set(1..=USERS, 0..3).prop_map(|members| Change::Group {
+        6 => device().prop_map(|device| TopologyChange::Device(Box::new(device))),
+        2 => (1..12u64).prop_map(TopologyChange::DeviceGone),
+        1 => (1..=USERS, role).prop_map(|(id, role)| TopologyChange::User(user(id, role))),
+        1 => proptest::collection::btree_set(1..=USERS, 0..3).prop_map(|members| TopologyChange::Group {
             name: "group:dir@example.com".to_owned(),
             members: members.iter().map(|id| format!("u{id}@example.com")).collect(),
         }),
-        1 => any::<bool>().prop_map(Change::Https),
+        1 => any::<bool>().prop_map(TopologyChange::Https),
     ]
 }
 
 /// The tailnet after the changes, kept without any policy.
-fn follow(topology: &mut Topology, change: &Change) {
+fn follow(topology: &mut Topology, change: &TopologyChange) {
     match change {
-        Change::Device(device) => {
+        TopologyChange::Device(device) => {
             topology.devices.retain(|known| known.id != device.id);
             topology.devices.push((**device).clone());
         }
-        Change::DeviceGone(id) => topology.devices.retain(|known| known.id != *id),
-        Change::User(user) => {
+        TopologyChange::DeviceGone(id) => topology.devices.retain(|known| known.id != *id),
+        TopologyChange::User(user) => {
             topology.users.retain(|known| known.id != user.id);
             topology.users.push(user.clone());
         }
-        Change::UserGone(id) => topology.users.retain(|known| known.id != *id),
-        Change::Group { name, members } => {
+        TopologyChange::UserGone(id) => topology.users.retain(|known| known.id != *id),
+        TopologyChange::Group { name, members } => {
             topology.groups.insert(name.clone(), members.clone());
         }
-        Change::Service { name, addresses } => {
+        TopologyChange::Service { name, addresses } => {
             topology.services.insert(name.clone(), addresses.clone());
         }
-        Change::Https(enabled) => topology.https_enabled = *enabled,
+        TopologyChange::Https(enabled) => topology.https_enabled = *enabled,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bowline_policy::{
     AttributeValue, Attributes, Budget, Compiled, Connection, Device, Diff, Direction, Exhausted,
-    Explanation, Limits, Owner, Policy, PreviewTarget, Principal, Question, Role, Topology, User,
+    Explanation, Limits, Owner, Policy, PreviewTarget, Question, Role, TagAssigner, Topology, User,
     Verdict,
 };
 use std::sync::Arc;
@@ -426,26 +426,26 @@ fn tags_are_applied_by_their_owners() {
     let refused = |principal, list: &[&str]| net.may_assign_tags(principal, &tags(list)).err();
     // Through the group, and through the tag that owns the other one.
     assert_eq!(
-        refused(Principal::User(1), &["tag:server", "tag:router"]),
+        refused(TagAssigner::User(1), &["tag:server", "tag:router"]),
         None
     );
     assert_eq!(
-        refused(Principal::User(2), &["tag:server"]),
+        refused(TagAssigner::User(2), &["tag:server"]),
         Some(tags(&["tag:server"]))
     );
     assert_eq!(
-        refused(Principal::User(3), &["tag:server", "tag:no"]),
+        refused(TagAssigner::User(3), &["tag:server", "tag:no"]),
         Some(tags(&["tag:no"]))
     );
     let server = tags(&["tag:server"]);
-    assert_eq!(refused(Principal::Tags(&server), &["tag:server"]), None);
-    assert_eq!(refused(Principal::Tags(&server), &["tag:router"]), None);
+    assert_eq!(refused(TagAssigner::Tags(&server), &["tag:server"]), None);
+    assert_eq!(refused(TagAssigner::Tags(&server), &["tag:router"]), None);
     let both = tags(&["tag:router", "tag:server"]);
     assert_eq!(
-        refused(Principal::Tags(&both), &["tag:server"]),
+        refused(TagAssigner::Tags(&both), &["tag:server"]),
         Some(tags(&["tag:server"]))
     );
-    assert_eq!(refused(Principal::Unlimited, &["tag:router"]), None);
+    assert_eq!(refused(TagAssigner::Unlimited, &["tag:router"]), None);
 }
 
 #[test]
@@ -542,14 +542,14 @@ fn the_case_of_tags_does_not_matter() {
     let net = Compiled::new(policy, &topology);
     let ids: Vec<u64> = topology.devices.iter().map(|device| device.id).collect();
     assert!(net.visible(ids[0], ids[1]));
-    let alice = Principal::User(topology.users[0].id);
+    let alice = TagAssigner::User(topology.users[0].id);
     let tags = |text: &str| vec![text.to_owned()];
     assert_eq!(net.may_assign_tags(alice, &tags("tag:ci")), Ok(()));
     assert_eq!(net.may_assign_tags(alice, &tags("tag:CI")), Ok(()));
     assert!(net.may_assign_tags(alice, &tags("tag:web")).is_err());
     let own = tags("tag:Web");
     assert_eq!(
-        net.may_assign_tags(Principal::Tags(&own), &tags("tag:web")),
+        net.may_assign_tags(TagAssigner::Tags(&own), &tags("tag:web")),
         Ok(())
     );
 }

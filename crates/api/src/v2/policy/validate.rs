@@ -54,11 +54,11 @@ fn verdict(
             let message = "invalid body: expected a policy or an array of tests";
             return Err(ApiError::bad_request(message));
         }
-        Ok(Some(hujson::Kind::Array)) => {
+        Ok(Some(hujson::CompositeKind::Array)) => {
             let outcome = snapshot.compiled().run_given_tests_within(text, budget);
             outcome.map(|()| Vec::new())
         }
-        Ok(Some(hujson::Kind::Object)) => parse(api, text, budget)
+        Ok(Some(hujson::CompositeKind::Object)) => parse(api, text, budget)
             .and_then(|policy| judge(snapshot, &policy, budget))
             .map(|compiled| {
                 if has_details {

@@ -88,11 +88,11 @@ struct Side<'a> {
     budget: &'a Budget,
 }
 
-type Changes = HashMap<(Direction, Through, u64), (Sources, BTreeMap<What, DeviceSet>)>;
+type AccessChanges = HashMap<(Direction, Through, u64), (Sources, BTreeMap<What, DeviceSet>)>;
 
 impl Compiled {
     pub(super) fn access_changes(&self, new: &Self, budget: &Budget) -> Vec<AccessChange> {
-        let mut changes: Changes = HashMap::new();
+        let mut changes: AccessChanges = HashMap::new();
         let (mine, theirs) = (Side::new(self, budget), Side::new(new, budget));
         for (slot, members) in self.groups_with(new) {
             if !budget.allows(8) {

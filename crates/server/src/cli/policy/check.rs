@@ -174,10 +174,10 @@ async fn in_force(
 }
 
 fn is_array(text: &str) -> bool {
-    use bowline_policy::hujson::{Kind, Value};
+    use bowline_policy::hujson::{CompositeKind, Value};
     Value::parse(text.as_bytes()).is_ok_and(|value| {
         let list = value.as_composite();
-        list.is_some_and(|list| list.kind == Kind::Array)
+        list.is_some_and(|list| list.kind == CompositeKind::Array)
     })
 }
 
