@@ -127,10 +127,11 @@ async fn actor(parts: &mut Parts, api: &Api) -> Result<Actor, ApiError> {
     // A credential may have been revoked, and what is read changed, by whoever took over.
     api.engine.ensure_current().await?;
     if api.options.operator {
-        return operator(parts, api, param("tailnet"), param("deviceId"));
+        let actor = operator(parts, api, param("tailnet"), param("deviceId"))?;
+        return Ok(actor.in_group(api.engine.new_group()));
     }
     let token = token(parts).ok_or_else(ApiError::unauthorized)?;
-    let actor = authenticate(api, &token)?;
+    let actor = authenticate(api, &token)?.in_group(api.engine.new_group());
     if let Some(origin) = parts.extensions.get::<Origin>() {
         origin.ticket.establish(Shown::Credential);
     }

@@ -221,18 +221,18 @@ impl Engine {
             let new = edited(&old, &edit, needs_nameserver)?;
             if *old != new {
                 let tailnet = TailnetRef::of(draft.view().tailnet());
+                draft.audit(Event::DnsConfig {
+                    tailnet: tailnet.clone(),
+                    old: Box::new((*old).clone()),
+                    new: Box::new(new.clone()),
+                });
                 if old.magic_dns != new.magic_dns {
                     draft.audit(Event::MagicDns {
-                        tailnet: tailnet.clone(),
+                        tailnet,
                         old: old.magic_dns,
                         new: new.magic_dns,
                     });
                 }
-                draft.audit(Event::DnsConfig {
-                    tailnet,
-                    old: Box::new((*old).clone()),
-                    new: Box::new(new.clone()),
-                });
                 draft.put(new.clone());
             }
             Ok(new)

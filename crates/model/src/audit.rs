@@ -134,6 +134,15 @@ impl AuditEvent {
             error: event.error(),
         }
     }
+
+    /// `TARGET.ACTION` or `TARGET.ACTION.PROPERTY`, as filters of the log have it.
+    pub fn name(&self) -> String {
+        let Target { kind, property, .. } = &self.target;
+        match property {
+            Some(property) => format!("{kind}.{}.{property}", self.action),
+            None => format!("{kind}.{}", self.action),
+        }
+    }
 }
 
 impl Record for AuditEvent {

@@ -15,6 +15,7 @@ mod devices;
 mod dns;
 mod document;
 mod errors;
+mod events;
 mod keys;
 mod largest;
 mod limits;

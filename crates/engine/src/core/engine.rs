@@ -371,8 +371,8 @@ impl Engine {
         answer.await.map_err(|_| self.gone())?
     }
 
-    /// A group for the events of one request.
-    pub(crate) fn new_group(&self) -> EventGroup {
+    /// A group for the events of one request. Its actor carries it: [`Actor::in_group`].
+    pub fn new_group(&self) -> EventGroup {
         let mut random = [0; 16];
         self.0.random.fill(&mut random);
         EventGroup::new(random)

@@ -115,7 +115,7 @@ impl Engine {
             || asks(&entry.device, &report)
             || may_have_refused(&snapshot, &entry.device, &report);
         let facts = report.hostinfo.take_if(|_| is_decided);
-        let capability_version = report.capability_version;
+        let (capability_version, group) = (report.capability_version, report.group);
         // First, so that it is not later than what a later report says.
         Self::soften(handle, Some(device), move |draft| {
             apply(draft, device, &report);
@@ -127,6 +127,7 @@ impl Engine {
         let asked = Report {
             capability_version,
             hostinfo: facts,
+            group,
             ..Report::default()
         };
         let on_its_way = OnItsWay::new(handle.pending.clone(), Some(device));
@@ -149,8 +150,13 @@ impl Engine {
     ) {
         let tailnet = handle.id;
         let again = asked.clone();
+        let actor = Actor::device(tailnet, device);
+        let actor = match asked.group {
+            Some(group) => actor.in_group(group),
+            None => actor,
+        };
         let decided: Result<(), Refusal> = self
-            .write(&Actor::device(tailnet, device), move |draft| {
+            .write(&actor, move |draft| {
                 let _until_the_end = &on_its_way;
                 decide(draft, device, &asked);
                 Ok(())

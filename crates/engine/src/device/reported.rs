@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bowline_model::audit::EventGroup;
 use bowline_model::device::HostFacts;
 use bowline_model::key::DiscoKey;
 use bowline_model::record::RawJson;
@@ -23,6 +24,9 @@ pub struct Report {
     pub hostinfo_too_large: bool,
     /// What it says of its network.
     pub net_info: Option<NetReport>,
+    /// The registration that it came with: what follows from it is an event of that. `None`: it came
+    /// by itself.
+    pub group: Option<EventGroup>,
 }
 
 /// What a device says of its network.
@@ -54,6 +58,7 @@ impl Report {
             self.hostinfo_too_large = false;
         }
         self.hostinfo_too_large |= newer.hostinfo_too_large;
+        self.group = newer.group;
         if newer.net_info.is_some() {
             self.net_info = newer.net_info;
         }

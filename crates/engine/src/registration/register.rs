@@ -90,11 +90,13 @@ impl Engine {
             return Err(RegistrationRefused::OtherMachine);
         }
         let keeps_hostinfo = self.says_too_often(tailnet, &request);
+        let group = self.new_group();
         let later = keeps_hostinfo.then(|| Report {
             hostinfo: Some((request.hostinfo.clone(), request.facts.clone())),
+            group: Some(group),
             ..Report::default()
         });
-        let actor = Actor::auth_key(tailnet, presented.id);
+        let actor = Actor::auth_key(tailnet, presented.id).in_group(group);
         let registered = self
             .write(&actor, move |draft| {
                 with_auth_key(draft, &request, presented, keeps_hostinfo)

@@ -7,6 +7,7 @@ mod change;
 mod clock;
 mod crash;
 mod due;
+mod events;
 mod full_store;
 mod login;
 mod names;
