@@ -1,3 +1,4 @@
 //! What was done, and what was refused.
 
 pub(crate) mod refused;
+pub(crate) mod retention;

@@ -7,12 +7,13 @@ use bowline_store::Store;
 use crate::core::clock::{Clock, Random};
 use crate::core::engine::Subjects;
 use crate::core::engine::{Engine, OpenError, Settings};
-use crate::{credential, device};
+use crate::{credential, device, logs};
 
 static SUBJECTS: Subjects = Subjects {
     due: &[device::due::RULE, credential::due::RULE],
     begins: &[device::session::expect_back],
     tasks: &[device::session::watch_rivalries],
+    jobs: &[logs::retention::ALL, logs::retention::OF_TAILNET],
 };
 
 impl Engine {

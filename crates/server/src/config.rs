@@ -26,6 +26,7 @@ mod metrics;
 mod reader;
 mod reference;
 mod report;
+mod retention;
 mod seal;
 mod secret;
 mod section;
@@ -49,6 +50,7 @@ pub use self::log::{Format, Level, Log};
 pub use self::metrics::Metrics;
 pub use self::reader::{Entry, Environment, Field};
 pub use self::reference::reference;
+pub use self::retention::Retention;
 pub use self::seal::Seal;
 pub use self::secret::{DatabaseUrl, SealKey, SecretText};
 pub use self::server::Server;
@@ -77,6 +79,8 @@ pub struct Settings {
     pub database: Database,
     /// The sealing key.
     pub seal: Seal,
+    /// How long logs are kept.
+    pub retention: Retention,
     /// What every tailnet starts with.
     pub tailnet: Tailnet,
     /// Limits on what one peer can take.
@@ -139,6 +143,7 @@ impl Settings {
             stun: Stun::read(&mut reader, &server),
             database: Database::read(&mut reader),
             seal: Seal::read(&mut reader),
+            retention: Retention::read(&mut reader),
             tailnet: Tailnet::read(&mut reader),
             limits: Limits::read(&mut reader),
             log: Log::read(&mut reader),
@@ -377,7 +382,7 @@ struct Section {
 }
 
 /// The sections in the order of the reference, which is that of reading.
-fn sections() -> [Section; 9] {
+fn sections() -> [Section; 10] {
     let section = |name, doc, fields| Section { name, doc, fields };
     [
         section("", Server::DOC, Server::FIELDS),
@@ -386,6 +391,7 @@ fn sections() -> [Section; 9] {
         section("stun", Stun::DOC, Stun::FIELDS),
         section("database", Database::DOC, Database::FIELDS),
         section("seal", Seal::DOC, Seal::FIELDS),
+        section("retention", Retention::DOC, Retention::FIELDS),
         section("tailnet", Tailnet::DOC, Tailnet::FIELDS),
         section("limits", Limits::DOC, Limits::FIELDS),
         section("log", Log::DOC, Log::FIELDS),

@@ -259,7 +259,23 @@ pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> bowline_engine
         report_burst: u32::try_from(settings.limits.report_burst.get()).unwrap_or(30),
         report_interval: settings.limits.report_seconds.duration(),
         start_patience: START_PATIENCE,
+        retention: retention(&settings.retention),
         ..bowline_engine::Settings::default()
+    }
+}
+
+fn retention(settings: &crate::config::Retention) -> bowline_engine::Retention {
+    let days = |days: u64| std::time::Duration::from_hours(24 * days);
+    bowline_engine::Retention {
+        audit: days(settings.audit_days.get()),
+        audit_events: settings.audit_events.get(),
+        changes: std::time::Duration::from_hours(settings.changes_hours.get()),
+        changes_kept: settings.changes.get(),
+        policy_versions: settings.policy_versions.get(),
+        policy_version_bytes: settings.policy_version_bytes.get(),
+        credentials: days(settings.credential_days.get()),
+        credentials_kept: settings.credentials.get(),
+        deliveries: days(settings.delivery_days.get()),
     }
 }
 

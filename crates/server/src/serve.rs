@@ -500,6 +500,7 @@ fn register_metrics(
         move || signed(open()),
     );
     telemetry::liveness::register(metrics, engine, control);
+    telemetry::jobs::register(metrics, engine);
     let streams = engine.clone();
     metrics.gauge("map_streams_open", "Map streams open", move || {
         i64::try_from(streams.stream_count()).unwrap_or(i64::MAX)

@@ -6,6 +6,7 @@
 
 mod admission;
 mod http;
+pub(crate) mod jobs;
 pub(crate) mod liveness;
 mod log;
 mod metrics;

@@ -114,6 +114,12 @@ async fn a_policy_is_kept_as_it_was_written_and_answered_as_it_is_accepted() {
     // By their versions: a log that kept each text would grow by it.
     let version = |text| json!(PolicyRef::of(text));
     assert_eq!((event.old, event.new), (version(&default), version(RULES)));
+    // The versions are kept beside the log.
+    for text in [&*default, RULES] {
+        let version = PolicyRef::of(text).version();
+        let kept = server.engine.store().text(server.tailnet.id, &version);
+        assert_eq!(&*kept.await.unwrap().unwrap().body, text);
+    }
 
     // The same again changes nothing, in whatever form it is asked for.
     let again = server

@@ -15,7 +15,7 @@ use bowline_model::requirement::Denied;
 use bowline_netmap::hot::{Hot, hot};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Policy;
-use bowline_store::{AuditRow, Delete, Put, Row};
+use bowline_store::{AuditRow, Delete, JobRow, Put, Row, Sealer, TextRow};
 use jiff::Timestamp;
 
 use crate::core::actor::Actor;
@@ -41,6 +41,12 @@ pub(crate) struct Changes {
     pub(crate) rows: BTreeMap<ObjectId, RowChange>,
     /// What was done, in order.
     pub(crate) events: Vec<Noted>,
+    /// What is to be done after the change.
+    pub(crate) jobs: Vec<JobRow>,
+    /// Large texts that events refer to.
+    pub(crate) texts: Vec<TextRow>,
+    /// Sealed secrets, by name.
+    pub(crate) secrets: BTreeMap<String, Option<Vec<u8>>>,
     /// Whose change it is that runs now.
     pub(crate) author: Author,
     /// Devices whose soft state changed.
@@ -90,6 +96,19 @@ pub(crate) enum Author {
     Nobody,
     /// The change in this place of its batch.
     Caller(usize),
+}
+
+/// A job that a change makes.
+#[derive(Debug, Clone)]
+pub(crate) struct Emitted {
+    /// What kind of work it is.
+    pub(crate) topic: &'static str,
+    /// Jobs of one lane are done one after the other.
+    pub(crate) lane: Option<String>,
+    /// One job of a name waits: a second one changes nothing.
+    pub(crate) name: Option<String>,
+    /// What is to be done.
+    pub(crate) body: serde_json::Value,
 }
 
 /// Rows of a draft for the store.
@@ -306,6 +325,57 @@ impl<'a> Draft<'a> {
     /// Begins another group of events.
     pub(crate) fn begin_group(&mut self, group: EventGroup) {
         self.group = group;
+    }
+
+    /// Lets a job be done after this change, which is made in its transaction: it is there when the
+    /// change is, and never without it.
+    pub(crate) fn emit(&mut self, job: Emitted) {
+        let row = JobRow {
+            id: self.new_id(),
+            topic: job.topic.to_owned(),
+            lane: job.lane,
+            name: job.name,
+            at: self.now,
+            due_at: self.now,
+            body: job.body.to_string().into(),
+        };
+        self.changes.jobs.push(row);
+    }
+
+    /// Keeps a large text, so that events can refer to it by its hash.
+    pub(crate) fn keep_text(&mut self, text: &str) {
+        self.changes.texts.push(TextRow::new(self.now, text));
+    }
+
+    /// Seals a secret that the server itself must use again, in the transaction of the object that it
+    /// belongs to.
+    ///
+    /// # Errors
+    /// When it is too long to be sealed.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no object has a secret of its own yet")
+    )]
+    pub(crate) fn put_secret(
+        &mut self,
+        sealer: &Sealer,
+        name: &str,
+        secret: &[u8],
+    ) -> Result<(), StoreFailure> {
+        let sealed = sealer
+            .seal(self.snapshot.id(), name, secret, self.random())
+            .map_err(|_| StoreFailure::Defect("a secret cannot be sealed"))?;
+        self.changes.secrets.insert(name.to_owned(), Some(sealed));
+        Ok(())
+    }
+
+    /// Removes a secret with the object that it belongs to.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no object has a secret of its own yet")
+    )]
+    pub(crate) fn remove_secret(&mut self, name: &str) {
+        self.changes.secrets.insert(name.to_owned(), None);
     }
 
     /// Who makes this change: with the role, the scopes and the name of this state.

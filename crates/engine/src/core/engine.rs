@@ -27,7 +27,9 @@ use crate::core::due;
 use crate::core::failure::StoreFailure;
 use crate::core::health::{StoreHealth, StoreReport};
 use crate::core::job::{Job, OnItsWay, Pending, Typed};
+use crate::core::jobs::{self, Jobs};
 use crate::core::memory::Memory;
+use crate::core::retention::Retention;
 use crate::core::server::handle::ServerHandle;
 use crate::core::sessions::Sessions;
 use crate::core::timekeeper::Timekeeper;
@@ -73,6 +75,8 @@ pub struct Settings {
     /// The key that codes of waiting logins and SSH sessions are made with. Absent: one is drawn at
     /// the start, and the next start has other codes for what waits.
     pub code_key: Option<CodeKey>,
+    /// How long logs are kept.
+    pub retention: Retention,
 }
 
 impl Default for Settings {
@@ -94,6 +98,7 @@ impl Default for Settings {
             report_interval: Duration::from_secs(5),
             commit_timeout: Duration::from_secs(10),
             code_key: None,
+            retention: Retention::default(),
         }
     }
 }
@@ -141,6 +146,7 @@ pub(crate) struct Inner {
     pub(crate) rivalries: AtomicU64,
     pub(crate) counters: Counters,
     pub(crate) subjects: &'static Subjects,
+    pub(crate) jobs: Jobs,
     /// What subjects keep of the whole server.
     pub(crate) memory: Memory,
 }
@@ -165,6 +171,8 @@ pub(crate) struct Subjects {
     pub(crate) begins: &'static [fn(&Engine, &Arc<Handle>)],
     /// Tasks that run for as long as the engine is open.
     pub(crate) tasks: &'static [fn(Engine) -> Task],
+    /// Background work, by topic.
+    pub(crate) jobs: &'static [jobs::Work],
 }
 
 /// One tailnet of this process.

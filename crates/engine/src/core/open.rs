@@ -13,6 +13,7 @@ use crate::core::directory::Directory;
 use crate::core::engine::Subjects;
 use crate::core::engine::{Counters, Engine, Inner, OpenError, Settings};
 use crate::core::health::StoreHealth;
+use crate::core::jobs::{self, Jobs};
 use crate::core::memory::Memory;
 use crate::core::server::handle::ServerHandle;
 use crate::core::server::run::{QUEUE, passing_key};
@@ -65,6 +66,7 @@ impl Engine {
             rivalries: AtomicU64::new(0),
             counters: Counters::default(),
             subjects,
+            jobs: Jobs::default(),
             memory: Memory::default(),
         }));
         engine.resume_clock().await?;
@@ -80,6 +82,7 @@ impl Engine {
             engine.0.tasks.spawn(task(engine.clone()));
         }
         engine.0.tasks.spawn(engine.clone().follow_epochs());
+        engine.0.tasks.spawn(jobs::run(engine.clone()));
         Ok(engine)
     }
 }

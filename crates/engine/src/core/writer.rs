@@ -321,6 +321,9 @@ impl Changes {
     fn merge(&mut self, other: Self) {
         self.rows.extend(other.rows);
         self.events.extend(other.events);
+        self.jobs.extend(other.jobs);
+        self.texts.extend(other.texts);
+        self.secrets.extend(other.secrets);
         self.soft.extend(other.soft);
         self.reported.extend(other.reported);
         self.touched.extend(other.touched);

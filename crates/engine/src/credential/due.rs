@@ -1,17 +1,14 @@
-//! What falls due of a credential: its expiry, and its removal some time after its end.
+//! What falls due of a credential: its expiry. Some time after its end retention removes it.
 
 use bowline_model::credential::Credential;
 use bowline_model::event::{CredentialRef, Event};
 use bowline_model::id::KeyId;
 use bowline_model::kind::Kind;
 use bowline_netmap::snapshot::Snapshot;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::core::draft::Draft;
 use crate::core::due::{Moments, Rule, Silence};
-
-/// How long a revoked or expired credential can still be read.
-const CREDENTIAL_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 pub(crate) const RULE: Rule = Rule {
     kind: Kind::Key,
@@ -32,10 +29,8 @@ fn moments(snapshot: &Snapshot, id: u64, _: Silence) -> Moments {
 }
 
 fn credential_due(credential: &Credential) -> Option<Timestamp> {
-    match credential.revoked.or(credential.expired) {
-        Some(ended) => ended.checked_add(CREDENTIAL_RETENTION).ok(),
-        None => credential.expires,
-    }
+    let has_ended = credential.revoked.is_some() || credential.expired.is_some();
+    credential.expires.filter(|_| !has_ended)
 }
 
 fn run(draft: &mut Draft<'_>, id: KeyId) {
@@ -45,11 +40,6 @@ fn run(draft: &mut Draft<'_>, id: KeyId) {
         return;
     };
     let is_expired = credential.is_expired(now);
-    let ended = credential.revoked.is_some() || credential.expired.is_some();
-    if ended && credential_due(&credential).is_some_and(|due| due <= now) {
-        draft.remove::<Credential>(id);
-        return;
-    }
     if credential.revoked.is_some() && is_expired || credential.expired.is_some() == is_expired {
         return;
     }

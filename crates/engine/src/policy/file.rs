@@ -18,6 +18,7 @@ use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::failure::StoreFailure;
 use crate::device::approval::approve_all_routes;
+use crate::logs::retention::clear_up_after;
 
 /// `If-Match` for a tailnet that still has its untouched default.
 const UNTOUCHED: &str = "ts-default";
@@ -343,6 +344,12 @@ fn replace(
         old: PolicyRef::of(text(&old)),
         new: PolicyRef::of(policy.text()),
     });
+    if old.text.is_none() {
+        // No change has kept the default yet.
+        draft.keep_text(text(&old));
+    }
+    draft.keep_text(policy.text());
+    clear_up_after(draft);
     // In the draft first, so that the tests, the routes and the publication share one
     // compilation. A refusal leaves no trace of it.
     draft.put_parsed_policy(new, policy.clone());

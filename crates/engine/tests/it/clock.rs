@@ -178,6 +178,7 @@ async fn what_a_confirmed_clock_ended_is_good_again_when_it_was_wrong_after_all(
     net.engine.confirm_clock(net.now()).await.unwrap();
     assert!(net.engine.authenticate(&all.token).is_none());
     net.pass(DAY * 50).await;
+    net.engine.run_jobs().await;
     assert!(net.device(all.person).expired && !net.engine.admits(&node_key(1)));
     assert!(net.device(all.person).attributes.is_empty());
     assert!(net.snapshot().credential(all.revoked).is_none());

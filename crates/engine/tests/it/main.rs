@@ -16,6 +16,7 @@ mod policy_file;
 mod presence;
 mod register;
 mod reports;
+mod retention;
 mod server_wide;
 mod ssh_check;
 mod stalled_store;

@@ -14,7 +14,9 @@ use bowline_model::kind::ObjectId;
 use bowline_model::record::BodyError;
 use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::{Batch, CatchUp, Column, CommitError, Condition, Kind, Owner, Trouble};
+use bowline_store::{
+    Batch, CatchUp, Column, CommitError, Condition, Kind, Owner, SecretRow, Trouble,
+};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -224,7 +226,14 @@ impl Writer {
             }
         }
         let audit = draft.audit_rows()?;
-        if puts.is_empty() && deletes.is_empty() && audit.is_empty() {
+        let changes = &draft.changes;
+        let is_empty = puts.is_empty()
+            && deletes.is_empty()
+            && audit.is_empty()
+            && changes.jobs.is_empty()
+            && changes.texts.is_empty()
+            && changes.secrets.is_empty();
+        if is_empty {
             return Ok(None);
         }
         let mut batch = Batch::new(
@@ -236,6 +245,19 @@ impl Writer {
         batch.puts = puts;
         batch.deletes = deletes;
         batch.audit = audit;
+        batch.jobs.clone_from(&changes.jobs);
+        batch.texts.clone_from(&changes.texts);
+        for (later, text) in (0..).zip(&mut batch.texts) {
+            // Closures of one draft share a moment, and the last text is the newest.
+            text.at += jiff::SignedDuration::from_micros(later);
+        }
+        let secrets = changes.secrets.iter();
+        batch.secrets = secrets
+            .map(|(name, sealed)| SecretRow {
+                name: name.clone(),
+                sealed: sealed.clone(),
+            })
+            .collect();
         Ok(Some((batch, authors)))
     }
 
@@ -269,6 +291,9 @@ impl Writer {
         } = in_flight;
         self.misses = 0;
         self.retry_at = None;
+        if !changes.jobs.is_empty() {
+            self.engine.jobs.wake();
+        }
         if self.report_at.is_none() && !self.reported.is_empty() {
             self.report_at = Some(Instant::now() + super::REPORT_DELAY);
         }
