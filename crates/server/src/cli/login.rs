@@ -9,8 +9,7 @@ use serde_json::json;
 use super::api::{Refused, segment};
 use super::output::{Session, list, table};
 
-/// What can be done with logins. They live in a running server: a restart forgets them, and the
-/// devices show another address.
+/// What can be done with logins. They wait for an hour, whether the server runs or not
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// List the devices that wait

@@ -8,8 +8,8 @@ use super::api::segment;
 use super::login::code;
 use super::output::{Session, list, table};
 
-/// What can be done with SSH sessions that the policy file wants checked. They live in a running
-/// server: a restart forgets them.
+/// What can be done with SSH sessions that the policy file wants checked. They wait for 20 minutes,
+/// whether the server runs or not
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// List the sessions that wait to be confirmed

@@ -128,6 +128,9 @@ async fn a_login_waits_on_though_the_server_is_killed() {
     request["Followup"] = answer["AuthURL"].clone();
     serving.signal(Signal::KILL);
     serving.end().await;
+    // It is there while nobody serves, too.
+    let list = home.prints_json(&["login", "list"]).await;
+    assert_eq!(list["logins"][0]["code"], *begun, "{list}");
     let serving = home.serve().await;
     // The device comes back with the address that it was shown: it is good.
     let client = Client::new(serving.server().await, Identity::numbered(1), "laptop");

@@ -47,7 +47,7 @@ pub(crate) struct Limits<G> {
 pub(crate) struct Room<T: Waits> {
     /// By id, and so by age.
     records: OrdMap<u64, Arc<Body<T>>>,
-    by_key: OrdMap<T::Key, u64>,
+    by_key: OrdSet<(T::Key, u64)>,
     by_expiry: OrdSet<(Timestamp, u64)>,
     by_code: OrdMap<Code, u64>,
 }
@@ -56,7 +56,7 @@ impl<T: Waits> Default for Room<T> {
     fn default() -> Self {
         Self {
             records: OrdMap::new(),
-            by_key: OrdMap::new(),
+            by_key: OrdSet::new(),
             by_expiry: OrdSet::new(),
             by_code: OrdMap::new(),
         }
@@ -85,13 +85,14 @@ impl<T: Waits> Room<T> {
 
     /// The newest record of a key.
     pub(crate) fn by_key(&self, key: &T::Key, now: Timestamp) -> Option<&T> {
-        let body = self.alive(*self.by_key.get(key)?, now)?;
-        Some(&body.record)
+        let of_key = (key.clone(), 0)..=(key.clone(), u64::MAX);
+        let (_, newest) = self.by_key.range(of_key).next_back()?;
+        Some(&self.alive(*newest, now)?.record)
     }
 
-    /// The newest record of each key from this one on, in their order.
+    /// The records of this key and of those after it, by key.
     pub(crate) fn keys_from(&self, key: T::Key, now: Timestamp) -> impl Iterator<Item = &T> {
-        let found = self.by_key.range(key..);
+        let found = self.by_key.range((key, 0)..);
         found.filter_map(move |(_, number)| Some(&self.alive(*number, now)?.record))
     }
 
@@ -126,7 +127,7 @@ impl<T: Waits> Room<T> {
         let number = body.record.number();
         self.remove(number);
         let record = &body.record;
-        self.by_key.insert(record.key(), number);
+        self.by_key.insert((record.key(), number));
         self.by_expiry.insert((record.expires(), number));
         if let Some(of) = record.code() {
             self.by_code.insert(codes.code(of), number);
@@ -139,9 +140,7 @@ impl<T: Waits> Room<T> {
             return;
         };
         let record = &body.record;
-        if self.by_key.get(&record.key()) == Some(&number) {
-            self.by_key.remove(&record.key());
-        }
+        self.by_key.remove(&(record.key(), number));
         self.by_expiry.remove(&(record.expires(), number));
     }
 

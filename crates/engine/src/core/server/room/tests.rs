@@ -145,3 +145,55 @@ fn what_came_and_went_in_one_draft_is_not_written() {
         assert_eq!((puts, deletes), (vec![8, 9], vec![1]));
     });
 }
+
+/// The law of the state: what is built from rows is what the changes made that wrote them.
+#[test]
+fn a_state_that_is_read_from_rows_is_the_one_that_changes_made() {
+    let mut state = empty();
+    let mut dice = 1_u64;
+    for number in 1..400 {
+        let mut next = |sides: u64| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (dice >> 33) % sides
+        };
+        // Few keys, so that several wait under one.
+        let entry = WaitingSession {
+            expires: at(60 + i64::try_from(number).unwrap()),
+            session: session(next(4) + 1, next(3) + 1).session,
+            ..session(number, 1)
+        };
+        let (now, older) = (at(i64::try_from(next(30) + number / 2).unwrap()), next(5));
+        state = with_draft(now, state, |made| {
+            let all = made.numbers();
+            match all.get(usize::try_from(older).unwrap()) {
+                Some(decided) if next(2) == 0 => made.decide(*decided),
+                Some(gone) => made.draft.remove::<WaitingSession>(*gone),
+                None => {}
+            }
+            made.draft.enter(
+                entry,
+                &Limits {
+                    records: 9,
+                    share: |_| 4,
+                    ..LIMITS
+                },
+            );
+        });
+        let mut read = empty();
+        for (kind, number) in state.all() {
+            let put = state.row(kind, number).unwrap().unwrap();
+            let row = bowline_store::Row {
+                kind,
+                id: number,
+                seq: 1,
+                body: put.body,
+            };
+            read.put_row(&row).unwrap();
+        }
+        let (ours, theirs) = (&state.sessions, &read.sessions);
+        assert_eq!(ours.records, theirs.records);
+        assert!(ours.by_key == theirs.by_key && ours.by_expiry == theirs.by_expiry);
+        assert!(ours.by_code == theirs.by_code, "{number}");
+    }
+    assert!(state.sessions.len() > 3);
+}
