@@ -293,3 +293,24 @@ async fn the_operator_may_call_every_operation() {
         assert!(is_accepted, "{}: {reply:?}", operation.id);
     }
 }
+
+#[tokio::test]
+async fn a_change_that_waits_behind_the_end_of_its_token_is_refused_as_the_next_request_is() {
+    let server = Server::start().await;
+    let keys = server.get("/tailnet/-/keys").await;
+    let own = keys["keys"][0]["id"].as_str().unwrap();
+    let revoke = format!("/tailnet/-/keys/{own}");
+    let path = "/tailnet/-/dns/searchpaths";
+    let late = json!({"searchPaths": ["late.example.com"]}).to_string();
+    // Both are let in at the door, and wait for the writer one behind the other.
+    let (revoked, late) = tokio::join!(
+        server.ask("DELETE", &revoke, Vec::new()),
+        server.ask("POST", path, late.into_bytes()),
+    );
+    assert_eq!((revoked.as_u16(), late.as_u16()), (200, 401));
+    let next = server.call("GET", path, Value::Null).await;
+    assert_eq!(next.message(401), "API token invalid");
+    let tailnet = format!("/tailnet/{}/dns/searchpaths", server.tailnet.name);
+    let kept = server.operate("GET", &tailnet, Value::Null).await.ok();
+    assert_eq!(kept, json!({"searchPaths": []}));
+}
