@@ -145,6 +145,7 @@ fn report(request: &MapRequest, peer: &Peer) -> Option<Report> {
         hostinfo: host.map(|host| (host.json.clone(), host.facts.clone())),
         hostinfo_too_large,
         net_info,
+        group: None,
     })
 }
 
