@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_engine::credential::NewAuthKey;
-use bowline_engine::{Link, Report, Settings, Stream};
+use bowline_engine::{Link, Registration, Report, Settings, Stream};
 use bowline_netmap::publication::Publication;
 use bowline_store::Options;
 use jiff::SignedDuration;
 
-use crate::net::{Net, quick, request, until};
+use crate::net::{Net, node_key, quick, request, until};
 
 /// Waits for a publication; fails after ten seconds.
 async fn next(stream: &mut Stream, seen: &Arc<Publication>) -> Option<Arc<Publication>> {
@@ -97,6 +97,7 @@ async fn a_stream_begins_at_a_state_that_has_what_was_just_written() {
         let device = net.join(1).await;
         net.stream(device).await
     };
+    let mut seen = net.engine.publication(net.tailnet).unwrap();
     for number in 2..6 {
         let device = net.join(number).await;
         assert!(
@@ -106,9 +107,23 @@ async fn a_stream_begins_at_a_state_that_has_what_was_just_written() {
         let mut stream = net.engine.open_stream(net.tailnet, device).await.unwrap();
         assert!(stream.first().snapshot().device(device).is_some());
     }
-    let mut seen = first.first();
+    // Until streams are told of all of them.
     while seen.snapshot().device_count() < 5 {
         seen = next(&mut first, &seen).await.unwrap();
+    }
+    // A device that everybody knows gets another node key.
+    let last = net.engine.find_device(&node_key(5)).unwrap().2.device.id;
+    for number in 6..10 {
+        let key = net.one_off().await;
+        let rotation = Registration {
+            node_key: node_key(number),
+            old_node_key: Some(node_key(number - 1)),
+            ..request(5, &key)
+        };
+        assert_eq!(net.register(rotation).await, last);
+        let mut stream = net.engine.open_stream(net.tailnet, last).await.unwrap();
+        let begins_with = stream.first().snapshot().device(last).cloned().unwrap();
+        assert_eq!(begins_with.device.node_key, node_key(number));
     }
 }
 
