@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::event::Event;
 use crate::id::{DeviceId, KeyId, UserId};
 use crate::record::Record;
 
@@ -118,23 +117,6 @@ pub struct AuditEvent {
 }
 
 impl AuditEvent {
-    /// The row of an event.
-    pub fn of(event: &Event, at: Timestamp, actor: &ActorRef, group: EventGroup) -> Self {
-        let (old, new) = event.values();
-        Self {
-            at,
-            origin: actor.origin(),
-            event_group_id: group,
-            actor: actor.clone(),
-            action: event.name().action().to_owned(),
-            target: event.target(),
-            old,
-            new,
-            details: event.details(),
-            error: event.error(),
-        }
-    }
-
     /// `TARGET.ACTION` or `TARGET.ACTION.PROPERTY`, as filters of the log have it.
     pub fn name(&self) -> String {
         let Target { kind, property, .. } = &self.target;

@@ -3,8 +3,7 @@
 //! A use case says what it did by one [`Event`] for each thing that it changed; everything that
 //! somebody is told of a change follows from that, here and nowhere else:
 //!
-//! - the audit row: [`Event::name`], [`Event::target`], [`Event::values`], [`Event::details`],
-//!   [`Event::error`];
+//! - the audit row: [`Event::row`];
 //! - the names that filters of the audit log use: [`Name`], the one table of them;
 //! - the webhook events: [`Event::webhooks`].
 //!
@@ -546,7 +545,7 @@ impl Event {
 
     /// The webhook events that it is told by.
     ///
-    /// Source: `docs/protocol/api.md`, "Webhook events".
+    /// Source: `docs/protocol/api-behaviour.md`, section 6.2.
     pub fn webhooks(&self) -> &'static [WebhookEvent] {
         match self {
             Self::UserCreated { .. } => &[WebhookEvent::UserCreated],

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bowline_model::audit::{ActorRef, AuditEvent, EventGroup};
+use bowline_model::audit::{ActorRef, EventGroup};
 use bowline_model::device::{Device, Live};
 use bowline_model::event::Event;
 use bowline_model::id::DeviceId;
@@ -431,7 +431,7 @@ impl<'a> Draft<'a> {
             .events
             .iter()
             .map(|noted| {
-                let event = AuditEvent::of(&noted.event, noted.at, &noted.actor, noted.group);
+                let event = noted.event.row(noted.at, &noted.actor, noted.group);
                 Ok(AuditRow {
                     id: self.new_id(),
                     at: noted.at,

@@ -527,7 +527,7 @@ fn every_event_has_a_name_of_the_table_and_a_row_that_reads_back() {
     for event in samples() {
         let name = event.name();
         written.insert(name);
-        let row = AuditEvent::of(&event, Timestamp::UNIX_EPOCH, &actor, group);
+        let row = event.row(Timestamp::UNIX_EPOCH, &actor, group);
         let property = row.target.property.as_deref();
         assert_eq!(
             (&*row.target.kind, &*row.action),

@@ -1,8 +1,10 @@
 //! Old and new values of events, as JSON. Never a secret.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Event;
+use crate::audit::{ActorRef, AuditEvent, EventGroup};
 use crate::credential::{Credential, Kind};
 use crate::device::{Attribute, Device};
 use crate::id::{KeyId, UserId};
@@ -83,6 +85,23 @@ fn attribute(key: &str, attribute: Option<&Attribute>) -> Value {
 }
 
 impl Event {
+    /// The row of the audit log: `actor` did it at that time, in a request with this group.
+    pub fn row(&self, at: Timestamp, actor: &ActorRef, group: EventGroup) -> AuditEvent {
+        let (old, new) = self.values();
+        AuditEvent {
+            at,
+            origin: actor.origin(),
+            event_group_id: group,
+            actor: actor.clone(),
+            action: self.name().action().to_owned(),
+            target: self.target(),
+            old,
+            new,
+            details: self.details(),
+            error: self.error(),
+        }
+    }
+
     /// The values before and after, as the audit log has them; `null` where there is none.
     pub fn values(&self) -> (Value, Value) {
         let none = Value::Null;

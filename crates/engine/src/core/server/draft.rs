@@ -194,7 +194,7 @@ impl<'a> ServerDraft<'a> {
     /// Notes in the server's own log what the actor did.
     pub(crate) fn audit(&mut self, event: &Event) {
         self.changes.touches += 1;
-        let row = AuditEvent::of(event, self.now, &self.actor, self.group);
+        let row = event.row(self.now, &self.actor, self.group);
         self.changes.audit.push(row);
     }
 
