@@ -194,6 +194,7 @@ impl Server {
     pub(crate) async fn advance(&self, seconds: i64) {
         *self.clock.0.lock().unwrap() += SignedDuration::from_secs(seconds);
         self.engine.tick().await;
+        self.engine.run_jobs().await;
     }
 
     /// Sets the wall clock so far away from the time that has passed, and lets it be looked at.
