@@ -122,9 +122,10 @@ pub struct AuthKey {
     pub preauthorized: bool,
     /// Its devices carry these tags, and belong to them.
     pub tags: BTreeSet<Tag>,
-    /// Who made it, where that is another user than the one it is for: a device may ask for tags
-    /// that both of them may assign. Absent: its user did, or the operator of the server, and its
-    /// user's rights alone count.
+    /// The user who made it, where that is another than the one it is for: a device may ask for tags
+    /// that both of them may assign. Absent: it was made by its own user, whose rights alone count, by
+    /// the operator of the server, or by an OAuth client, whose keys have tags. It only ever narrows
+    /// what the key is good for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maker: Option<UserId>,
     /// The one use of a key that is not reusable.
