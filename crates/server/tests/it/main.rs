@@ -12,6 +12,7 @@ mod devices;
 mod doctor;
 mod documents;
 mod elsewhere;
+mod events;
 mod home;
 mod logins;
 mod memory;
