@@ -1,8 +1,8 @@
 //! Holds what a change stored against the events that it noted: nothing that grants something changes
 //! unsaid. What must be told of each record stands in `bowline_model::event::told`.
 //!
-//! What devices report is not held against anything: it is written without an event, and what follows
-//! from it is a change with one.
+//! Not held against anything: what devices report, which is written without an event (what follows from
+//! it is a change with one), and cold objects, which are in no state that could be compared.
 
 use bowline_model::event::told::{Account, Untold};
 use bowline_netmap::hot::hot;
