@@ -14,6 +14,7 @@ pub(crate) mod failure;
 pub(crate) mod freshness;
 pub(crate) mod health;
 pub(crate) mod job;
+pub(crate) mod job_log;
 pub(crate) mod jobs;
 pub(crate) mod load;
 pub(crate) mod memory;

@@ -30,7 +30,7 @@ pub use crate::core::engine::{Counters, Engine, Event, OpenError, Settings};
 pub use crate::core::failure::{Refusal, StoreFailure};
 pub use crate::core::freshness::Freshness;
 pub use crate::core::health::{LATENCY_BOUNDS, StoreReport, Trouble};
-pub use crate::core::jobs::JobReport;
+pub use crate::core::job_log::JobReport;
 pub use crate::core::retention::Retention;
 pub use crate::core::sessions::Link;
 pub use crate::core::timekeeper::ClockStatus;

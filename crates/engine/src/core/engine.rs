@@ -14,7 +14,7 @@ use bowline_model::waiting::CodeKey;
 use bowline_netmap::DerpMap;
 use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::{Owner, Row, Store};
+use bowline_store::{Claim, Owner, Row, Store};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,7 +27,7 @@ use crate::core::due;
 use crate::core::failure::StoreFailure;
 use crate::core::health::{StoreHealth, StoreReport};
 use crate::core::job::{Job, OnItsWay, Pending, Typed};
-use crate::core::jobs::{self, Jobs};
+use crate::core::job_log::{JobFailed, Jobs};
 use crate::core::memory::Memory;
 use crate::core::retention::Retention;
 use crate::core::server::handle::ServerHandle;
@@ -163,6 +163,22 @@ pub struct Counters {
 /// Work that goes on until the engine stops.
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A kind of background work, as its subject registers it.
+pub(crate) struct Work {
+    /// What its rows are called.
+    pub(crate) topic: &'static str,
+    /// How long a claim holds. It is renewed while the work goes on, so it bounds how long a job waits
+    /// whose process died.
+    pub(crate) lease: Duration,
+    /// The time after which it is done again. `None`: only what changes emit is done.
+    pub(crate) every: Option<Duration>,
+    /// Does it. It may be given up wherever it waits.
+    pub(crate) run: fn(Engine, Claim) -> Running,
+}
+
+/// A job that is being done.
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), JobFailed>> + Send>>;
+
 /// Everything of the subjects that the engine runs by itself.
 pub(crate) struct Subjects {
     /// What falls due, by kind of record.
@@ -172,7 +188,7 @@ pub(crate) struct Subjects {
     /// Tasks that run for as long as the engine is open.
     pub(crate) tasks: &'static [fn(Engine) -> Task],
     /// Background work, by topic.
-    pub(crate) jobs: &'static [jobs::Work],
+    pub(crate) jobs: &'static [Work],
 }
 
 /// One tailnet of this process.

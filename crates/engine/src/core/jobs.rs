@@ -7,20 +7,19 @@
 //!
 //! [`Draft::emit`]: crate::core::draft::Draft::emit
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bowline_store::{Again, Claim, JobRow};
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::core::engine::Engine;
-use crate::core::failure::StoreFailure;
+use crate::core::engine::{Engine, Work};
+use crate::core::job_log::{JobFailed, JobReport};
 
 /// How many jobs run at once.
 const PLACES: usize = 8;
@@ -35,123 +34,6 @@ const BACK_OFF: Duration = Duration::from_secs(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_hours(1);
 /// The wait after the database did not answer.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// A kind of background work, as its subject registers it.
-pub(crate) struct Work {
-    /// What its rows are called.
-    pub(crate) topic: &'static str,
-    /// How long a claim holds. It is renewed while the work goes on, so it bounds how long a job waits
-    /// whose process died.
-    pub(crate) lease: Duration,
-    /// The time after which it is done again. `None`: only what changes emit is done.
-    pub(crate) every: Option<Duration>,
-    /// Does it. It may be given up wherever it waits.
-    pub(crate) run: fn(Engine, Claim) -> Running,
-}
-
-pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), JobFailed>> + Send>>;
-
-/// Why a job was not done. It is tried again later.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum JobFailed {
-    /// The database cannot be used.
-    #[error(transparent)]
-    Store(#[from] bowline_store::Error),
-    /// A change that it makes could not be stored.
-    #[error(transparent)]
-    Change(#[from] StoreFailure),
-    /// It panicked.
-    #[error("it panicked")]
-    Panicked,
-}
-
-/// What became of the jobs of one topic since the start, for metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct JobReport {
-    /// How often one was done.
-    pub done: u64,
-    /// How often one failed.
-    pub failed: u64,
-    /// How many failed when they were tried last, and wait to be tried again.
-    pub failing: u64,
-}
-
-/// The way to the runner.
-pub(crate) struct Jobs {
-    /// A change made a job.
-    wake: Notify,
-    looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
-    /// Taken by the runner when it starts.
-    requests: Mutex<Option<mpsc::UnboundedReceiver<oneshot::Sender<()>>>>,
-    log: Mutex<Log>,
-}
-
-#[derive(Default)]
-struct Log {
-    reports: BTreeMap<&'static str, JobReport>,
-    /// Jobs that failed when they were tried last.
-    failing: HashMap<u64, &'static str>,
-}
-
-impl Default for Jobs {
-    fn default() -> Self {
-        let (looks, requests) = mpsc::unbounded_channel();
-        Self {
-            wake: Notify::new(),
-            looks,
-            requests: Mutex::new(Some(requests)),
-            log: Mutex::default(),
-        }
-    }
-}
-
-impl Jobs {
-    /// A change that makes a job is stored.
-    pub(crate) fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn done(&self, claim: &Claim, topic: &'static str) {
-        let mut log = self.log();
-        log.reports.entry(topic).or_default().done += 1;
-        if log.failing.remove(&claim.job.id).is_some() {
-            drop(log);
-            tracing::info!(
-                job.topic = topic,
-                job.id = claim.job.id,
-                attempts = claim.attempts,
-                "a background job that had failed is done"
-            );
-        }
-    }
-
-    fn failed(&self, claim: &Claim, topic: &'static str, error: &JobFailed) {
-        let mut log = self.log();
-        log.reports.entry(topic).or_default().failed += 1;
-        let is_new = log.failing.insert(claim.job.id, topic).is_none();
-        drop(log);
-        let error = crate::core::health::causes(error);
-        if is_new {
-            tracing::warn!(
-                error,
-                job.topic = topic,
-                job.id = claim.job.id,
-                "a background job failed; it is tried again until it is done"
-            );
-        } else {
-            tracing::debug!(
-                error,
-                job.topic = topic,
-                job.id = claim.job.id,
-                "it failed again"
-            );
-        }
-    }
-}
 
 impl Engine {
     /// What became of background jobs since the start, by topic.

@@ -11,9 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::core::actor::Actor;
 use crate::core::draft::{Draft, Emitted};
-use crate::core::engine::Engine;
+use crate::core::engine::{Engine, Work};
 use crate::core::failure::{Refusal, StoreFailure};
-use crate::core::jobs::{JobFailed, Work};
+use crate::core::job_log::JobFailed;
 
 /// Rows that one transaction removes.
 const PORTION: usize = 500;

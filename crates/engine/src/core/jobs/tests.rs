@@ -9,10 +9,10 @@ use bowline_store::{Claim, JobRow, Options, Owner, Sealer, Store, Waiting};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{JobFailed, JobReport, Running, Work};
 use crate::core::draft::{Draft, Emitted};
-use crate::core::engine::{Engine, Subjects};
+use crate::core::engine::{Engine, Running, Subjects, Work};
 use crate::core::failure::StoreFailure;
+use crate::core::job_log::{JobFailed, JobReport};
 use crate::{Actor, Clock, Refusal, Settings, SystemRandom};
 
 struct TestClock(Mutex<Timestamp>);
