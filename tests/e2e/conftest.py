@@ -181,6 +181,10 @@ class Tailnet:
                 if other is not viewer:
                     viewer.wait_for_peer(other.device_id, f"{other.host.name} online", lambda p: p["Online"])
 
+    def close(self) -> None:
+        """Ends the clients."""
+        self._clients.close()
+
     def forget(self, *clients: Client) -> None:
         """Deletes the devices, so that later scenarios do not see them."""
         for client in clients:

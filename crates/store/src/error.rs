@@ -446,6 +446,15 @@ pub enum TransferError {
         /// Newest migration that this program has.
         known: u32,
     },
+    /// The file's server has it for itself.
+    #[error(
+        "the server has the database {place} for itself, since there was no space beside it when it \
+         started; free some, restart the server, and back up again"
+    )]
+    HeldAlone {
+        /// The file.
+        place: String,
+    },
     /// A restore goes only into a new database.
     #[error("the database is not empty; restore into a new one")]
     NotEmpty,

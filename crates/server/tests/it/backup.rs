@@ -302,6 +302,22 @@ async fn what_cannot_be_backed_up_or_restored_is_told_and_nothing_is_made() {
     assert_eq!(names(&empty), ["seal.key"]);
 }
 
+#[tokio::test]
+async fn a_damaged_row_stops_a_backup_and_is_named() {
+    let home = Home::new();
+    home.prints(&["init", "--owner", "ann@example.com"]).await;
+    let other = rusqlite::Connection::open(home.data().join("bowline.db")).unwrap();
+    let change = "UPDATE users SET body = replace(body, 'ann', 'eve')";
+    other.execute(change, []).unwrap();
+    drop(other);
+    let file = beside(&home, "backup");
+    let told = home.refuses(&["backup", text(&file)]).await;
+    assert!(told.starts_with("bowline: no backup was made"), "{told}");
+    assert!(told.contains("because: user "), "{told}");
+    assert!(told.contains("its checksum is wrong"), "{told}");
+    assert!(!file.exists() && !beside(&home, "backup.partial").exists());
+}
+
 fn flipped(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let at = bytes.len() / 2;

@@ -12,7 +12,7 @@ use super::fail::{self, Lost};
 use super::open::{self, beside};
 use super::read::broken;
 use crate::dump::{self, Lines, Record, Stopped};
-use crate::error::{Error, TransferError};
+use crate::error::{Error, OpenError, TransferError};
 use crate::options::Opening;
 use crate::table::{self, Table, Type, Value};
 
@@ -64,7 +64,11 @@ fn attach(path: &Path) -> Result<Connection, TransferError> {
         Err(error) => {
             let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
             match fail::opening(error, path) {
-                crate::OpenError::NotWritable { .. } if !has_log => Ok(Look::at(path)?.conn),
+                OpenError::NotWritable { .. } if !has_log => Ok(Look::at(path)?.conn),
+                // Others only write for moments: see `open`.
+                OpenError::InUse { .. } => Err(TransferError::HeldAlone {
+                    place: path.display().to_string(),
+                }),
                 error => Err(error.into()),
             }
         }
