@@ -160,6 +160,13 @@ async fn a_server_that_starts_on_a_full_disk_serves_what_there_is() {
     let refused = refused.expect("the disk is full");
     assert!(refused.err.contains("no space left"), "{refused:?}");
     assert_eq!(health(&server, "/health").await.0, 503);
+    // It has the database for itself, and a backup says so.
+    let file = home.data().with_file_name("backup");
+    let told = home.refuses(&["backup", file.to_str().unwrap()]).await;
+    assert!(
+        told.contains("has the database") && told.contains("for itself"),
+        "{told}"
+    );
     std::fs::remove_file(disk.ballast()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     while health(&server, "/health").await.0 != 200 {
