@@ -9,29 +9,17 @@
     reason = "a program for developers, which prints"
 )]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bowline_engine::credential::NewAuthKey;
-use bowline_engine::{
-    Engine, Registered, Registration, Report, Settings, SystemClock, SystemRandom,
-};
-use bowline_model::device::HostFacts;
+use bowline_engine::{Registered, Registration, Report, Settings};
 use bowline_model::id::DeviceId;
-use bowline_model::key::{MachineKey, NodeKey};
-use bowline_model::record::RawJson;
 use bowline_netmap::Encoding;
 use bowline_netmap::delta;
 use bowline_netmap::full;
 use bowline_netmap::viewer::Viewer;
-use bowline_store::{Options, Store};
+use bowline_store::Options;
+use bowline_testkit::net::{Net, request};
 use futures_util::future::join_all;
-
-fn key(kind: u8, number: u64) -> [u8; 32] {
-    let mut bytes = [kind; 32];
-    bytes[24..].copy_from_slice(&number.to_be_bytes());
-    bytes
-}
 
 fn row(devices: usize, what: &str, count: usize, took: Duration) {
     let each = took.as_secs_f64() * 1e6 / f64::from(u32::try_from(count.max(1)).unwrap());
@@ -39,46 +27,17 @@ fn row(devices: usize, what: &str, count: usize, took: Duration) {
 }
 
 async fn run(devices: usize) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("bowline.db");
-    let store = Store::open(&path.as_path().into(), Options::default())
-        .await
-        .unwrap();
-    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-    let engine = Engine::open(store, Settings::default(), clock, random)
-        .await
-        .unwrap();
-    let made = engine
-        .create_tailnet("ann@example.com", None)
-        .await
-        .unwrap();
-    let admin = engine.authenticate(made.token.expose()).unwrap();
-    let admin = admin.asking(bowline_model::requirement::Requirement::CALLER);
-    let new = NewAuthKey {
-        reusable: true,
-        ..NewAuthKey::default()
-    };
-    let (auth_key, _) = engine.create_auth_key(&admin, None, new).await.unwrap();
+    let net = Net::with(Settings::default(), Options::default()).await;
+    let (engine, auth_key) = (&net.engine, net.reusable().await);
 
     let start = Instant::now();
     let join = |number: usize| {
         let number = u64::try_from(number).unwrap();
-        let (engine, auth_key) = (engine.clone(), auth_key.expose().to_owned());
+        let (engine, auth_key) = (engine.clone(), auth_key.clone());
         async move {
             let request = Registration {
-                machine_key: MachineKey::from_bytes(key(1, number)).unwrap(),
-                node_key: NodeKey::from_bytes(key(2, number)).unwrap(),
-                old_node_key: None,
-                lock_key: String::new(),
-                auth_key: Some(auth_key),
-                expiry: None,
-                ephemeral: false,
                 capability_version: 141,
-                hostinfo: RawJson::empty_object(),
-                facts: HostFacts {
-                    hostname: format!("host{number}"),
-                    ..HostFacts::default()
-                },
+                ..request(number, &auth_key)
             };
             match engine.register(request).await.unwrap() {
                 Registered::In { device, .. } => device,
@@ -90,7 +49,7 @@ async fn run(devices: usize) {
     row(devices, "devices join at once", devices, start.elapsed());
 
     let open = || async {
-        let opened = ids.iter().map(|id| engine.open_stream(made.tailnet, *id));
+        let opened = ids.iter().map(|id| engine.open_stream(net.tailnet, *id));
         let streams = join_all(opened).await;
         engine.tick().await;
         streams
@@ -120,7 +79,7 @@ async fn run(devices: usize) {
             join_all(reports.map(|(id, port)| {
                 let endpoints = Some(vec![format!("192.0.2.1:{port}").parse().unwrap()]);
                 engine.report(
-                    made.tailnet,
+                    net.tailnet,
                     id,
                     Report {
                         endpoints,
@@ -152,13 +111,13 @@ async fn run(devices: usize) {
     let start = Instant::now();
     for n in 0..20 {
         engine
-            .rename_device(&admin, ids[0], &format!("name{n}"))
+            .rename_device(&net.admin, ids[0], &format!("name{n}"))
             .await
             .unwrap();
     }
     row(devices, "renames, one after the other", 20, start.elapsed());
 
-    let before = engine.publication(made.tailnet).unwrap();
+    let before = engine.publication(net.tailnet).unwrap();
     let viewer = |index: usize| Viewer {
         device: ids[index],
         version: 141,
@@ -174,10 +133,10 @@ async fn run(devices: usize) {
     }
     row(devices, "further full maps", 100, start.elapsed());
     engine
-        .rename_device(&admin, ids[0], "another")
+        .rename_device(&net.admin, ids[0], "another")
         .await
         .unwrap();
-    let after = engine.publication(made.tailnet).unwrap();
+    let after = engine.publication(net.tailnet).unwrap();
     let start = Instant::now();
     full::full(viewer(1), &after, engine.now()).unwrap();
     row(devices, "a full map after one change", 1, start.elapsed());
@@ -192,7 +151,7 @@ async fn run(devices: usize) {
     tell(900, &before, &after);
     row(devices, "deltas of one change", 900, start.elapsed());
     report(2).await;
-    let all = engine.publication(made.tailnet).unwrap();
+    let all = engine.publication(net.tailnet).unwrap();
     let start = Instant::now();
     tell(100, &after, &all);
     row(
@@ -202,7 +161,7 @@ async fn run(devices: usize) {
         start.elapsed(),
     );
     drop(again);
-    engine.close().await;
+    engine.clone().close().await;
 }
 
 #[tokio::main]

@@ -1,4 +1,4 @@
-//! What tests share: clients that speak as real ones do.
+//! What tests share: a tailnet with a clock that is moved, and clients that speak as real ones do.
 //!
 //! For tests and the load simulator only; no crate of the server depends on it. It must never
 //! decide what is right: what a client may not be sent is said by `bowline-modelclient`.
@@ -16,5 +16,7 @@
 //! ```
 
 pub mod client;
+pub mod clock;
+pub mod net;
 
 pub use bowline_modelclient as model_client;

@@ -1,16 +1,14 @@
 //! A server under test: two tailnets, a clock that is moved, and a check of every answer.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bowline_api::{ApiOptions, Operation, operations, router};
-use bowline_engine::{Clock, Engine, Random, Registered, Registration, Settings};
+use bowline_engine::{Engine, Registered, Registration, Settings};
 use bowline_model::audit::AuditEvent;
 use bowline_model::device::HostFacts;
 use bowline_model::id::{DeviceId, TailnetId, UserId};
@@ -19,6 +17,7 @@ use bowline_model::record::{self, RawJson};
 use bowline_netmap::full::full;
 use bowline_netmap::viewer::Viewer;
 use bowline_store::{Fault, Options, Point, Store};
+use bowline_testkit::clock::{TestClock, TestRandom};
 use bowline_wire::map_request::Encoding;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -28,36 +27,6 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use crate::schema;
-
-/// A clock that stands still until it is moved: the time that passes, and how far the wall clock is
-/// set away from it.
-pub(crate) struct TestClock(Mutex<Timestamp>, Mutex<SignedDuration>);
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap() + *self.1.lock().unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        let passed = *self.0.lock().unwrap();
-        passed.duration_since(Timestamp::UNIX_EPOCH).unsigned_abs()
-    }
-}
-
-/// Random bytes that are the same in every run (splitmix64).
-struct TestRandom(AtomicU64);
-
-impl Random for TestRandom {
-    fn fill(&self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(8) {
-            let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^= z >> 31;
-            chunk.copy_from_slice(&z.to_le_bytes()[..chunk.len()]);
-        }
-    }
-}
 
 /// One tailnet of the server.
 pub(crate) struct Tailnet {
@@ -166,8 +135,8 @@ impl Server {
         let url = directory.path().join("bowline.db").as_path().into();
         let store = Store::open(&url, options).await.unwrap();
         let start = "2026-03-01T12:00:00Z".parse().unwrap();
-        let clock = Arc::new(TestClock(Mutex::new(start), Mutex::default()));
-        let random = Arc::new(TestRandom(AtomicU64::new(1)));
+        let clock = Arc::new(TestClock::at(start));
+        let random = Arc::new(TestRandom::default());
         let engine = Engine::open(store, settings, clock.clone(), random)
             .await
             .unwrap();
@@ -192,14 +161,14 @@ impl Server {
 
     /// Moves the clock, and does what falls due.
     pub(crate) async fn advance(&self, seconds: i64) {
-        *self.clock.0.lock().unwrap() += SignedDuration::from_secs(seconds);
+        self.clock.pass(SignedDuration::from_secs(seconds));
         self.engine.tick().await;
         self.engine.run_jobs().await;
     }
 
     /// Sets the wall clock so far away from the time that has passed, and lets it be looked at.
     pub(crate) async fn set_clock_away(&self, by: SignedDuration) {
-        *self.clock.1.lock().unwrap() = by;
+        self.clock.set_away(by);
         self.engine.tick().await;
     }
 

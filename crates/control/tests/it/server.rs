@@ -1,17 +1,16 @@
 //! A server with one tailnet.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_admission::{Admission, Listener};
 use bowline_control::{Config, Control, Liveness};
-use bowline_engine::credential::NewAuthKey;
-use bowline_engine::{Actor, Engine, Settings, SystemClock, SystemRandom};
+use bowline_engine::{Actor, Engine, Settings};
 use bowline_model::id::DeviceId;
 use bowline_netmap::{DerpMap, Region, Relay};
-use bowline_store::{Options, Store};
+use bowline_store::Options;
 use bowline_testkit::client::{Client, Identity, Server as Address};
+use bowline_testkit::net::Net;
 use http::{Method, StatusCode};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -22,7 +21,7 @@ pub(crate) struct Server {
     pub(crate) control: Control,
     pub(crate) admin: Actor,
     pub(crate) address: Address,
-    _directory: tempfile::TempDir,
+    net: Net,
 }
 
 fn derp_map() -> DerpMap {
@@ -72,24 +71,13 @@ impl Server {
     }
 
     pub(crate) async fn behind(admission: Admission, config: Config) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("bowline.db");
-        let store = Store::open(&path.as_path().into(), Options::default())
-            .await
-            .unwrap();
         let settings = Settings {
             derp_map: derp_map(),
             offline_grace: Duration::from_millis(50),
             ..Settings::default()
         };
-        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        let engine = Engine::open(store, settings, clock, random).await.unwrap();
-        let made = engine
-            .create_tailnet("ann@example.com", None)
-            .await
-            .unwrap();
-        let admin = engine.authenticate(made.token.expose()).unwrap();
-        let admin = admin.asking(bowline_model::requirement::Requirement::CALLER);
+        let net = Net::with(settings, Options::default()).await;
+        let (engine, admin) = (net.engine.clone(), net.admin.clone());
         let control = Control::new(engine.clone(), config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -100,7 +88,7 @@ impl Server {
             control,
             admin,
             address,
-            _directory: directory,
+            net,
         }
     }
 
@@ -133,24 +121,11 @@ impl Server {
 
     /// Puts a policy into force.
     pub(crate) async fn set_policy(&self, text: &str) {
-        let policy = bowline_policy::Policy::parse(text).unwrap();
-        self.engine
-            .set_policy_file(&self.admin, Some(Arc::new(policy)), None)
-            .await
-            .unwrap();
+        self.net.set_policy(text).await;
     }
 
     pub(crate) async fn key(&self) -> String {
-        let new = NewAuthKey {
-            reusable: true,
-            ..NewAuthKey::default()
-        };
-        let made = self
-            .engine
-            .create_auth_key(&self.admin, None, new)
-            .await
-            .unwrap();
-        made.0.expose().to_owned()
+        self.net.reusable().await
     }
 
     /// A client that has joined, and its device.
