@@ -81,7 +81,7 @@ async fn a_server_moves_with_its_identity_by_a_backup_that_is_taken_while_it_run
         "{said}"
     );
     assert!(said.contains("seal.key) is not in it"), "{said}");
-    assert!(said.contains("(noise, relay)"), "{said}");
+    assert!(said.contains("(codes, noise, relay)"), "{said}");
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     // The server goes on, and has not noticed.
@@ -105,7 +105,7 @@ async fn a_server_moves_with_its_identity_by_a_backup_that_is_taken_while_it_run
         "{said}"
     );
     assert!(
-        said.contains("opens all its secrets (noise, relay)"),
+        said.contains("opens all its secrets (codes, noise, relay)"),
         "{said}"
     );
     assert!(

@@ -65,7 +65,11 @@ impl From<Lost> for TransferError {
 /// What an error means, and of which file.
 fn trouble(error: rusqlite::Error, path: Option<&str>) -> Trouble {
     let condition = condition(&error);
-    let trouble = Trouble::new(condition, error);
+    let trouble = match error {
+        // The cause names the row; the library's text around it names a column by its number.
+        rusqlite::Error::FromSqlConversionFailure(_, _, cause) => Trouble::new(condition, cause),
+        error => Trouble::new(condition, error),
+    };
     match (condition, path) {
         (Condition::Failed, _) | (_, None) => trouble,
         (_, Some(path)) => trouble.at(path),
