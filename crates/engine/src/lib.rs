@@ -1,7 +1,7 @@
 //! Every use case: may this actor do it, do it on a draft, commit, publish.
 //!
 //! Each tailnet has one serial writer (a task) and one immutable snapshot. A change is a closure
-//! over a [`Draft`](crate::core::draft::Draft): the writer runs all closures that wait on one draft, commits
+//! over a draft: the writer runs all closures that wait on one draft, commits
 //! them in one transaction, replaces the snapshot and then answers. Reads and map streams take the
 //! snapshot and never wait. The HTTP API and the control protocol are translators in front of
 //! this crate, and so must agree.

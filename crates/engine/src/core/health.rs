@@ -18,7 +18,7 @@ pub(crate) const STALL: Duration = Duration::from_secs(5);
 /// that is nearly full, writes that succeed and writes that fail follow each other.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Upper bounds of [`Latency::buckets`], in seconds.
+/// Upper bounds of `Latency::buckets`, in seconds.
 pub const LATENCY_BOUNDS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];

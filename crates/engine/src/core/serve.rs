@@ -65,7 +65,7 @@ impl Engine {
 
 /// Hands the newest state to the map streams. A change after a quiet moment goes out at once; while
 /// many follow each other, the time between two publications doubles from
-/// [`Settings::publication_interval`] up to a time in which all streams can be served, so that a
+/// `Settings::publication_interval` up to a time in which all streams can be served, so that a
 /// storm is told in few messages, and streams that keep up are at the same publication and share
 /// their deltas.
 async fn tell_streams(engine: Arc<Inner>, handle: Arc<Handle>) {
