@@ -222,6 +222,6 @@ async fn without_a_server_nobody_is_online() {
         home.prints_json(&["device", "show", "laptop"]).await["connectedToControl"].clone()
     };
     while connected().await != json!(true) {}
-    drop(serving); // killed
+    serving.kill().await;
     assert_eq!(connected().await, json!(false));
 }

@@ -190,6 +190,11 @@ impl Serving {
         self.signal(Signal::TERM);
     }
 
+    /// Ends it with SIGKILL, and waits until it is gone: until then its socket may still answer.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();

@@ -143,7 +143,7 @@ async fn commands_print_what_the_running_server_calls_itself() {
 #[tokio::test]
 async fn a_killed_server_leaves_nothing_in_the_way() {
     let home = Home::new();
-    drop(home.serve().await); // killed
+    home.serve().await.kill().await;
     assert!(home.data().join("bowline.sock").exists());
     // Without a server a command works on the directory, and a server starts again.
     home.prints(&["key", "create"]).await;
