@@ -177,7 +177,7 @@ async fn run(devices: usize) {
         "{:<56} {:<34} {:>9} {:>6} {:>9} {:>9} {:>9}",
         "request", "many", "body", "status", "answer", "thread", "took"
     );
-    for operation in operations().filter(bowline_api::Operation::takes_body) {
+    for operation in operations().filter(|operation| operation.takes_body) {
         let verb = operation.verb.as_str();
         for at in 0..cases(&operation, &named, 1).len() {
             let build = |count: usize| {

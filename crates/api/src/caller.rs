@@ -1,201 +1,141 @@
-//! Who calls, and whether they may: the one place where an operation declares its scope.
+//! Who calls, and whether they may.
 
-use std::marker::PhantomData;
-use std::sync::{Arc, OnceLock};
+use std::future::Future;
 
-use axum::extract::{FromRequestParts, RawPathParams, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::RawPathParams;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bowline_admission::{Origin, Shown};
-use bowline_engine::credential::{CHANGE_KEYS, READ_KEYS, WRITE_KEYS};
-use bowline_engine::login::ssh_check::REFUSE_SESSIONS;
-use bowline_engine::settings::{CHANGED_SETTINGS, SHOWN_SETTINGS};
 use bowline_engine::{Actor, StoreFailure};
 use bowline_model::id::{DeviceId, TailnetId};
 use bowline_model::requirement::Requirement;
-use bowline_model::right::Right;
-use bowline_model::scope::Scope;
-use http::StatusCode;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
 use crate::Api;
-use crate::error::{ApiError, NOT_PERMITTED};
+use crate::call::param;
+use crate::error::ApiError;
 
 /// Header by which the operator names a tailnet where the path does not.
 pub const OPERATOR_TAILNET: &str = "x-bowline-tailnet";
 
-/// What an operation needs.
-pub(crate) trait Need: Send + Sync + 'static {
-    /// What it needs.
-    const REQUIREMENT: Requirement;
+/// Who is let in, and as whom.
+pub(crate) struct Admission<C> {
+    /// Whose credential it is, also where they may not call the operation.
+    pub(crate) known: Option<Actor>,
+    /// The caller, where they meet the requirement.
+    pub(crate) caller: Result<C, ApiError>,
 }
 
-macro_rules! need {
-    ($($(#[$doc:meta])* $name:ident = $requirement:expr;)*) => {
-        $(
-            $(#[$doc])*
-            pub(crate) struct $name;
-            impl Need for $name {
-                const REQUIREMENT: Requirement = $requirement;
-            }
-        )*
-    };
-}
-
-need! {
-    /// Reads devices.
-    DevicesRead = Requirement::all(&[Scope::DEVICES_CORE_READ], Right::ReadDevices);
-    /// Changes devices.
-    DevicesWrite = Requirement::all(&[Scope::DEVICES_CORE], Right::WriteDevices);
-    /// Changes tags of devices.
-    TagsWrite = Requirement::all(&[Scope::DEVICES_CORE], Right::SetDeviceTags);
-    /// Reads routes of devices.
-    RoutesRead = Requirement::all(&[Scope::DEVICES_ROUTES_READ], Right::ReadNetwork);
-    /// Changes routes of devices.
-    RoutesWrite = Requirement::all(&[Scope::DEVICES_ROUTES], Right::WriteNetwork);
-    /// Reads posture attributes.
-    AttributesRead = Requirement::all(&[Scope::DEVICES_POSTURE_ATTRIBUTES_READ], Right::PostureAttributes);
-    /// Changes posture attributes.
-    AttributesWrite = Requirement::all(&[Scope::DEVICES_POSTURE_ATTRIBUTES], Right::PostureAttributes);
-    /// Makes auth keys.
-    AuthKeysWrite = Requirement::all(&[Scope::AUTH_KEYS], Right::AuthKeys);
-    /// Makes API access tokens. A token shows nobody but its user.
-    TokensWrite = Requirement::all(&[Scope::API_ACCESS_TOKENS], Right::ApiCredentials).people_only();
-    /// Lists keys.
-    KeysList = Requirement::any(READ_KEYS);
-    /// Reads a key.
-    KeysRead = Requirement::any_or_own(READ_KEYS);
-    /// Changes a key: an OAuth client or a federated identity.
-    KeysChange = Requirement::any(CHANGE_KEYS);
-    /// Revokes a key.
-    KeysRevoke = Requirement::any_or_own(WRITE_KEYS);
-    /// Confirms an SSH session: a person's word about a person.
-    SessionsConfirm = Requirement::any_or_own(REFUSE_SESSIONS).people_only();
-    /// Refuses an SSH session.
-    SessionsRefuse = Requirement::any_or_own(REFUSE_SESSIONS);
-    /// Reads the policy file.
-    PolicyRead = Requirement::all(&[Scope::POLICY_FILE_READ], Right::ReadPolicyFile);
-    /// Changes the policy file.
-    PolicyWrite = Requirement::all(&[Scope::POLICY_FILE], Right::WritePolicyFile);
-    /// Reads DNS settings.
-    DnsRead = Requirement::all(&[Scope::DNS_READ], Right::ReadNetwork);
-    /// Changes DNS settings.
-    DnsWrite = Requirement::all(&[Scope::DNS], Right::WriteNetwork);
-    /// Reads users.
-    UsersRead = Requirement::all(&[Scope::USERS_READ], Right::ReadUsers).hidden();
-    /// Changes users. Not hidden: of a change it is told that it was refused.
-    UsersWrite = Requirement::all(&[Scope::USERS], Right::WriteUsers);
-    /// Reads settings.
-    SettingsRead = Requirement::shown(SHOWN_SETTINGS);
-    /// Changes settings.
-    SettingsWrite = Requirement::fields(CHANGED_SETTINGS);
-}
-
-/// A caller who has what the operation needs, in the tailnet that the path names.
-pub(crate) struct Caller<N> {
-    pub(crate) actor: Actor,
-    need: PhantomData<fn() -> N>,
-}
-
-impl<N: Need> FromRequestParts<Api> for Caller<N> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let actor = actor(parts, api).await?.asking(N::REQUIREMENT);
-        actor.check()?;
-        Ok(Self {
-            actor,
-            need: PhantomData,
-        })
-    }
-}
-
-/// Who calls, in the tailnet that the path names.
-async fn actor(parts: &mut Parts, api: &Api) -> Result<Actor, ApiError> {
-    let params = RawPathParams::from_request_parts(parts, api)
-        .await
-        .map_err(|_| ApiError::not_found())?;
-    let param = |name: &str| {
-        params
-            .iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
-    };
-    // A credential may have been revoked, and what is read changed, by whoever took over.
-    api.engine.ensure_current().await?;
-    if api.options.operator {
-        let actor = operator(parts, api, param("tailnet"), param("deviceId"))?;
-        return Ok(actor.in_group(api.engine.new_group()));
-    }
-    let token = token(parts).ok_or_else(ApiError::unauthorized)?;
-    let actor = authenticate(api, &token)?.in_group(api.engine.new_group());
-    if let Some(origin) = parts.extensions.get::<Origin>() {
-        origin.ticket.establish(Shown::Credential);
-    }
-    note(parts, &actor);
-    // Whether another tailnet exists is not told.
-    if param("tailnet").is_some_and(|named| !is_own(api, &actor, named)) {
-        return Err(ApiError::forbidden());
-    }
-    Ok(actor)
-}
-
-/// The operator of the server, who belongs to no tailnet.
-pub(crate) struct ServerOperator;
-
-impl FromRequestParts<Api> for ServerOperator {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        api.engine.ensure_current().await?;
-        if api.options.operator {
-            return Ok(Self);
+impl<C> Admission<C> {
+    fn refused(error: ApiError) -> Self {
+        Self {
+            known: None,
+            caller: Err(error),
         }
-        let token = token(parts).ok_or_else(ApiError::unauthorized)?;
-        let actor = authenticate(api, &token)?;
-        note(parts, &actor);
-        Err(ApiError::forbidden())
     }
 }
 
-/// Who made a request, once that is known: for those outside the handler who ask afterwards.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Who(Arc<OnceLock<Actor>>);
+/// As whom a handler wants its callers.
+pub(crate) trait Caller: Sized + Send {
+    /// Finds out who calls, and checks the requirement of the operation.
+    fn admit(
+        parts: &mut Parts,
+        params: &RawPathParams,
+        api: &Api,
+        requirement: Requirement,
+    ) -> impl Future<Output = Admission<Self>> + Send;
+}
 
-impl Who {
-    pub(crate) fn get(&self) -> Option<&Actor> {
-        self.0.get()
+/// In the tailnet that the path names.
+impl Caller for Actor {
+    async fn admit(
+        parts: &mut Parts,
+        params: &RawPathParams,
+        api: &Api,
+        requirement: Requirement,
+    ) -> Admission<Self> {
+        // A credential may have been revoked, and what is read changed, by whoever took over.
+        if let Err(failure) = api.engine.ensure_current().await {
+            return Admission::refused(failure.into());
+        }
+        if api.options.operator {
+            let (tailnet, device) = (param(params, "tailnet"), param(params, "deviceId"));
+            let operator = operator(parts, api, tailnet, device);
+            return Admission {
+                known: None,
+                caller: operator.map(|operator| ready(operator, requirement, api)),
+            };
+        }
+        let actor = match presented(parts, api) {
+            Ok(actor) => ready(actor, requirement, api),
+            Err(error) => return Admission::refused(error),
+        };
+        if let Some(origin) = parts.extensions.get::<Origin>() {
+            origin.ticket.establish(Shown::Credential);
+        }
+        // Whether another tailnet exists is not told.
+        let is_foreign = param(params, "tailnet").is_some_and(|named| !is_own(api, &actor, named));
+        let caller = if is_foreign {
+            Err(ApiError::forbidden())
+        } else {
+            actor
+                .check()
+                .map(|()| actor.clone())
+                .map_err(ApiError::from)
+        };
+        Admission {
+            known: Some(actor),
+            caller,
+        }
     }
 }
 
-fn note(parts: &Parts, actor: &Actor) {
-    if let Some(who) = parts.extensions.get::<Who>() {
-        // Once: a request has one caller.
-        let _ = who.0.set(actor.clone());
+/// Somebody who acts in no tailnet: the operator of the server, or, where the operation needs nothing,
+/// anybody.
+pub(crate) struct NoTailnet;
+
+impl Caller for NoTailnet {
+    async fn admit(
+        parts: &mut Parts,
+        _: &RawPathParams,
+        api: &Api,
+        requirement: Requirement,
+    ) -> Admission<Self> {
+        if requirement == Requirement::ANYBODY {
+            return Admission {
+                known: None,
+                caller: Ok(Self),
+            };
+        }
+        if let Err(failure) = api.engine.ensure_current().await {
+            return Admission::refused(failure.into());
+        }
+        if api.options.operator {
+            return Admission {
+                known: None,
+                caller: Ok(Self),
+            };
+        }
+        match presented(parts, api) {
+            // No credential makes somebody the operator.
+            Ok(actor) => Admission {
+                known: Some(actor),
+                caller: Err(ApiError::forbidden()),
+            },
+            Err(error) => Admission::refused(error),
+        }
     }
 }
 
-/// Lets a change that is refused for lack of permission leave an audit event: `operation` names it.
-pub(crate) async fn note_refused(
-    State((api, operation)): State<(Api, &'static str)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let who = Who::default();
-    request.extensions_mut().insert(who.clone());
-    let asked = format!("{} {}", request.method(), request.uri().path());
-    let response = next.run(request).await;
-    if response.status() == StatusCode::FORBIDDEN
-        && let Some(actor) = who.get()
-    {
-        api.engine
-            .note_refused(actor, operation, &asked, NOT_PERMITTED)
-            .await;
-    }
-    response
+/// The actor of a request: with what they are about to do, and a group for its events.
+fn ready(actor: Actor, requirement: Requirement, api: &Api) -> Actor {
+    actor.asking(requirement).in_group(api.engine.new_group())
+}
+
+fn presented(parts: &Parts, api: &Api) -> Result<Actor, ApiError> {
+    let token = token(parts).ok_or_else(ApiError::unauthorized)?;
+    authenticate(api, &token)
 }
 
 fn authenticate(api: &Api, token: &str) -> Result<Actor, ApiError> {

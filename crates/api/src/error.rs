@@ -8,6 +8,8 @@ use bowline_model::text::shown;
 use bowline_policy::Failure;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::text::plain;
 
@@ -26,6 +28,29 @@ pub struct ApiError {
     pub message: String,
     /// Failed tests of a policy, and warnings.
     pub data: Vec<Failure>,
+    /// What the log says of it, and the caller does not read.
+    pub(crate) cause: Option<Box<Cause>>,
+}
+
+/// What is behind a failure, for the log.
+#[derive(Debug, Clone)]
+pub(crate) enum Cause {
+    /// Nobody needs to look.
+    Condition(String),
+    /// Somebody should look.
+    Defect(String),
+}
+
+/// How failures look.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(crate) struct ErrorBody<'a> {
+    /// What is wrong.
+    #[schemars(length(min = 1))]
+    message: &'a str,
+    /// Failed tests of a policy file.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    data: &'a [Failure],
 }
 
 impl ApiError {
@@ -36,6 +61,7 @@ impl ApiError {
             status,
             message: shown(&plain(&message.into())).into_owned(),
             data: Vec::new(),
+            cause: None,
         }
     }
 
@@ -43,9 +69,21 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// A defect, which is logged where it is found.
-    pub(crate) fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
+    /// A defect: what could not be done, and why.
+    pub(crate) fn defect(what: &str, error: &dyn std::fmt::Display) -> Self {
+        Self {
+            cause: Some(Box::new(Cause::Defect(format!("{what}: {error}")))),
+            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
+        }
+    }
+
+    /// Writes to the log what the caller does not read: once, where the answer is made.
+    pub(crate) fn log(&self) {
+        match self.cause.as_deref() {
+            Some(Cause::Condition(error)) => tracing::debug!(error, "a request failed"),
+            Some(Cause::Defect(error)) => tracing::error!(error, "a request failed"),
+            None => {}
+        }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -86,56 +124,64 @@ impl From<Refusal> for ApiError {
             Refusal::NotPermitted => Self::forbidden(),
             Refusal::Unauthenticated => Self::unauthorized(),
             Refusal::Invalid(message) => Self::bad_request(message),
-            Refusal::Store(failure) => {
-                if failure.is_condition() || matches!(failure, StoreFailure::Taken(_)) {
-                    // The log has said so once, when it began; or it is the caller's to mend.
-                    tracing::debug!(error = failure.with_causes(), "a request failed");
-                } else {
-                    tracing::error!(error = failure.with_causes(), "a request failed");
-                }
-                let (status, message) = match failure {
-                    // Without the detail, which may name a file of the server.
-                    StoreFailure::Unavailable(trouble) => (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        &*trouble.condition.to_string(),
-                    ),
-                    StoreFailure::Stalled => (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "the database does not answer; nothing was changed, try again later",
-                    ),
-                    StoreFailure::Undecided => (
-                        StatusCode::GATEWAY_TIMEOUT,
-                        "the database does not answer; whether the change is stored will show when it does",
-                    ),
-                    StoreFailure::WriterLost => (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "changes of this tailnet cannot be stored now; try again in a moment",
-                    ),
-                    StoreFailure::Stopping => (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "the server is stopping; try again in a moment",
-                    ),
-                    StoreFailure::Taken(column) => (
-                        StatusCode::CONFLICT,
-                        &*format!("another object has this {column} already"),
-                    ),
-                    StoreFailure::Defect(_) => {
-                        (StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
-                    }
-                };
-                Self::new(status, message)
-            }
+            Refusal::Store(failure) => Self::from(failure),
+        }
+    }
+}
+
+impl From<StoreFailure> for ApiError {
+    fn from(failure: StoreFailure) -> Self {
+        let causes = failure.with_causes();
+        // The log has said so once, when it began; or it is the caller's to mend.
+        let cause = if failure.is_condition() || matches!(failure, StoreFailure::Taken(_)) {
+            Cause::Condition(causes)
+        } else {
+            Cause::Defect(causes)
+        };
+        let (status, message) = match failure {
+            // Without the detail, which may name a file of the server.
+            StoreFailure::Unavailable(trouble) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                &*trouble.condition.to_string(),
+            ),
+            StoreFailure::Stalled => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the database does not answer; nothing was changed, try again later",
+            ),
+            StoreFailure::Undecided => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "the database does not answer; whether the change is stored will show when it does",
+            ),
+            StoreFailure::WriterLost => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "changes of this tailnet cannot be stored now; try again in a moment",
+            ),
+            StoreFailure::Stopping => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the server is stopping; try again in a moment",
+            ),
+            StoreFailure::Taken(column) => (
+                StatusCode::CONFLICT,
+                &*format!("another object has this {column} already"),
+            ),
+            StoreFailure::Defect(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
+        };
+        Self {
+            cause: Some(Box::new(cause)),
+            ..Self::new(status, message)
         }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut body = serde_json::json!({"message": self.message});
-        if !self.data.is_empty() {
-            body["data"] = serde_json::json!(self.data);
-        }
-        let mut response = Response::new(Body::from(body.to_string()));
+        let body = ErrorBody {
+            message: &self.message,
+            data: &self.data,
+        };
+        // Texts and lists of texts: there is nothing in it that JSON does not have.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

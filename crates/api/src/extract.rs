@@ -1,24 +1,27 @@
 //! Reading requests and writing answers.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::RequestExt as _;
-use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Request, State};
+use axum::body::Bytes;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bowline_admission::{BodyRefused, Origin};
 use bowline_engine::Random;
-use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, Uri};
 use indexmap::IndexMap;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
+use crate::call::{FromBody, Pairs};
 use crate::error::ApiError;
+use crate::schema::{Content, Schemas};
 use crate::text::body_error;
 
 /// A JSON body, whatever its `Content-Type` says: `curl --data` sends a form's.
@@ -28,20 +31,44 @@ pub(crate) struct Json<T>(pub(crate) T);
 /// read beside the runtime.
 const SMALL: usize = 128 * 1024;
 
-impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Json<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = bytes(request, state).await?;
+impl<T: DeserializeOwned + JsonSchema + Send + 'static> FromBody for Json<T> {
+    async fn read(request: Request) -> Result<Self, ApiError> {
+        let bytes = bytes(request).await?;
         if bytes.len() <= SMALL {
             return parse(&bytes).map(Self);
         }
         let read = tokio::task::spawn_blocking(move || parse(&bytes));
-        let read = read.await.map_err(|error| {
-            tracing::error!(%error, "a body was not read to its end");
-            ApiError::internal()
-        })?;
+        let read = read
+            .await
+            .map_err(|error| ApiError::defect("a body was not read to its end", &error))?;
         read.map(Self)
+    }
+
+    fn content(schemas: &mut Schemas) -> Option<Content> {
+        Some(Content::json(schemas.body::<T>()))
+    }
+
+    fn try_bytes(bytes: &[u8]) {
+        let _ = parse::<T>(bytes);
+    }
+}
+
+/// A JSON body that has a policy file in it.
+pub(crate) struct WithPolicy<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + JsonSchema + Send + 'static> FromBody for WithPolicy<T> {
+    const HAS_POLICY: bool = true;
+
+    async fn read(request: Request) -> Result<Self, ApiError> {
+        Json::read(request).await.map(|Json(body)| Self(body))
+    }
+
+    fn content(schemas: &mut Schemas) -> Option<Content> {
+        Json::<T>::content(schemas)
+    }
+
+    fn try_bytes(bytes: &[u8]) {
+        Json::<T>::try_bytes(bytes);
     }
 }
 
@@ -65,10 +92,10 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 
 /// The body of a request, within the operation's limit, its time, and the budget of all bodies: of
 /// that it gives its part back when the last copy is dropped.
-pub(crate) async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+pub(crate) async fn bytes(request: Request) -> Result<Bytes, ApiError> {
     let Some(origin) = request.extensions().get::<Origin>().cloned() else {
         // Of the operator, on a socket that nobody else can open.
-        return Bytes::from_request(request, state)
+        return Bytes::from_request(request, &())
             .await
             .map_err(|rejection| match rejection.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => refused(BodyRefused::TooLarge),
@@ -116,6 +143,24 @@ impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Object<T> {
         }
 
         deserializer.deserialize_map(Visitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Object<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }
 
@@ -167,9 +212,42 @@ impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Members<T> {
     }
 }
 
+impl<T: JsonSchema> JsonSchema for Members<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Members{}", T::schema_name()).into()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        format!("Members<{}>", T::schema_id()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let values = generator.subschema_for::<T>();
+        json_schema!({"type": "object", "additionalProperties": values})
+    }
+}
+
 /// An integer, however it is written: to JSON, 87, 87.0 and 8.7e1 are one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Integer(pub(crate) i64);
+
+impl JsonSchema for Integer {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Integer".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "integer"})
+    }
+}
 
 impl<'de> serde::Deserialize<'de> for Integer {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -182,8 +260,8 @@ impl<'de> serde::Deserialize<'de> for Integer {
 
 /// The query's pairs, decoded. An empty parameter is as an absent one: clients send what was not set
 /// as an empty text.
-pub(crate) fn pairs(query: Option<&str>) -> Vec<(String, String)> {
-    let pairs = serde_urlencoded::from_str::<Vec<(String, String)>>(query.unwrap_or(""));
+pub(crate) fn pairs(query: Option<&str>) -> Pairs {
+    let pairs = serde_urlencoded::from_str::<Pairs>(query.unwrap_or(""));
     let mut pairs = pairs.unwrap_or_default();
     pairs.retain(|(_, value)| !value.is_empty());
     pairs
@@ -196,29 +274,6 @@ where
 {
     use serde::Deserialize as _;
     Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
-}
-
-/// A JSON answer.
-pub(crate) fn json<T: Serialize>(value: &T) -> Result<Response, ApiError> {
-    let body = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be encoded");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
-    })?;
-    let mut response = Response::new(Body::from(body));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
-}
-
-/// `{}`.
-pub(crate) fn empty_object() -> Response {
-    ([(CONTENT_TYPE, "application/json")], "{}").into_response()
-}
-
-/// 200 with an empty body.
-pub(crate) fn nothing() -> Response {
-    Response::new(Body::empty())
 }
 
 /// A target whose path has no two slashes in a row and none at its end; `None` where that is so

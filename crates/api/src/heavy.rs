@@ -127,10 +127,9 @@ impl Turn {
             let _place = place;
             span.in_scope(|| work(&budget))
         });
-        outcome.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "work on a policy ended early");
-            Err(ApiError::internal())
-        })
+        outcome
+            .await
+            .unwrap_or_else(|error| Err(ApiError::defect("work on a policy ended early", &error)))
     }
 }
 

@@ -4,6 +4,8 @@
 //! has no rule of a tailnet and no query. Every failure is JSON, `{"message": …}`; every lookup is
 //! inside the tailnet of the caller's credential.
 
+mod answer;
+mod call;
 mod caller;
 mod error;
 mod extract;
@@ -12,7 +14,9 @@ pub mod fuzzing;
 mod heavy;
 mod lists;
 mod openapi;
+mod operation;
 mod operations;
+mod schema;
 mod text;
 mod v2;
 
@@ -22,13 +26,16 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use bowline_engine::Engine;
+use bowline_model::id::TailnetId;
+use bowline_netmap::snapshot::Snapshot;
 
 use heavy::Heavy;
 
 pub use caller::OPERATOR_TAILNET;
 pub use error::ApiError;
 pub use openapi::document as openapi;
-pub use operations::{Operation, Verb, operations};
+pub use operation::{Operation, Verb};
+pub use operations::operations;
 
 /// How the API is served.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +73,15 @@ pub(crate) struct Api {
     /// Work on policies.
     pub(crate) heavy: Arc<Heavy>,
     pub(crate) lists: lists::Lists,
+}
+
+impl Api {
+    /// The state of a tailnet.
+    pub(crate) fn snapshot(&self, tailnet: TailnetId) -> Result<Arc<Snapshot>, ApiError> {
+        self.engine
+            .snapshot(tailnet)
+            .ok_or_else(ApiError::not_found)
+    }
 }
 
 /// The API over an engine, below `/api/v2`.

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use axum::response::Response;
 use bowline_model::id::TailnetId;
 use tokio::sync::Semaphore;
 
@@ -57,14 +56,15 @@ impl Lists {
     }
 
     /// Makes an answer whose cost follows `objects`, which the tailnet has.
-    pub(crate) async fn answer<W>(
+    pub(crate) async fn answer<T, W>(
         &self,
         tailnet: TailnetId,
         objects: usize,
         work: W,
-    ) -> Result<Response, ApiError>
+    ) -> Result<T, ApiError>
     where
-        W: FnOnce() -> Result<Response, ApiError> + Send + 'static,
+        T: Send + 'static,
+        W: FnOnce() -> Result<T, ApiError> + Send + 'static,
     {
         if objects <= FEW {
             return work();
@@ -78,10 +78,7 @@ impl Lists {
             span.in_scope(work)
         })
         .await;
-        outcome.unwrap_or_else(|error| {
-            tracing::error!(%error, "a list was not finished");
-            Err(ApiError::internal())
-        })
+        outcome.unwrap_or_else(|error| Err(ApiError::defect("a list was not finished", &error)))
     }
 }
 
@@ -107,7 +104,7 @@ mod tests {
             tokio::spawn(async move {
                 let work = move || {
                     work();
-                    Ok(Response::default())
+                    Ok(())
                 };
                 lists.answer(tailnet(number), MANY, work).await
             })

@@ -1,29 +1,72 @@
 //! Texts of times, and of what is wrong with a request.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
 
 /// Go's zero time: how the API says "never" where a time must be.
-pub(crate) const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 /// The last second that RFC 3339 has. `Timestamp` ends a day before it, so that every time of it has
 /// an offset; its last moment stands for all that come later.
 const LAST_TIME: &str = "9999-12-31T23:59:59Z";
 
-/// A time in RFC 3339, UTC, whole seconds.
-pub(crate) fn time(at: Timestamp) -> String {
-    Timestamp::from_second(at.as_second())
-        .unwrap_or(at)
-        .to_string()
+/// A time in an answer, in RFC 3339 and UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Time {
+    /// In whole seconds.
+    Second(Timestamp),
+    /// With as many digits behind the second as it has.
+    Exact(Timestamp),
+    /// Never, or not known.
+    Zero,
 }
 
-/// A time in RFC 3339, UTC, with as many digits behind the second as it has.
-pub(crate) fn exact_time(at: Timestamp) -> String {
-    if at == Timestamp::MAX {
-        return LAST_TIME.to_owned();
+/// A time in whole seconds.
+pub(crate) const fn time(at: Timestamp) -> Time {
+    Time::Second(at)
+}
+
+/// A time with as many digits behind the second as it has.
+pub(crate) const fn exact_time(at: Timestamp) -> Time {
+    Time::Exact(at)
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Second(at) => {
+                let second = Timestamp::from_second(at.as_second()).unwrap_or(at);
+                second.fmt(f)
+            }
+            Self::Exact(at) if at == Timestamp::MAX => f.write_str(LAST_TIME),
+            Self::Exact(at) => at.fmt(f),
+            Self::Zero => f.write_str(ZERO_TIME),
+        }
     }
-    at.to_string()
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Time {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time"})
+    }
 }
 
 /// Reads a time in RFC 3339, and nothing that only looks like it: a date, `T`, a time of day, and
@@ -165,7 +208,11 @@ mod tests {
             ("9999-12-30T23:00:00-01:00", "9999-12-31T23:59:59Z"),
         ] {
             let at = parse_time(text);
-            assert_eq!(at.map(exact_time).as_deref(), Some(shown), "{text}");
+            assert_eq!(
+                at.map(|at| exact_time(at).to_string()).as_deref(),
+                Some(shown),
+                "{text}"
+            );
         }
         for text in [
             "",

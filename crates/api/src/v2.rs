@@ -1,13 +1,14 @@
-//! The operations, by resource.
+//! The operations: a folder for each resource, a file for each operation.
 
+pub(crate) mod access_tokens;
 pub(crate) mod attributes;
 pub(crate) mod clock;
-pub(crate) mod device_json;
 pub(crate) mod devices;
 pub(crate) mod dns;
 pub(crate) mod keys;
 pub(crate) mod logins;
 pub(crate) mod policy;
+pub(crate) mod routes;
 pub(crate) mod settings;
 pub(crate) mod ssh_checks;
 pub(crate) mod tailnets;

@@ -80,19 +80,20 @@ impl Role {
         }
     }
 
+    /// Every role, in the order of the official documentation.
+    pub const EVERY: [Self; 7] = [
+        Self::Owner,
+        Self::Admin,
+        Self::NetworkAdmin,
+        Self::ItAdmin,
+        Self::BillingAdmin,
+        Self::Auditor,
+        Self::Member,
+    ];
+
     /// Reads the API's word.
     pub fn parse(text: &str) -> Option<Self> {
-        [
-            Self::Owner,
-            Self::Admin,
-            Self::NetworkAdmin,
-            Self::ItAdmin,
-            Self::BillingAdmin,
-            Self::Auditor,
-            Self::Member,
-        ]
-        .into_iter()
-        .find(|role| role.as_str() == text)
+        Self::EVERY.into_iter().find(|role| role.as_str() == text)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::budget::Exhausted;
 use crate::hujson::Unreadable;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -44,8 +45,9 @@ pub struct Warning {
 }
 
 /// One entry of `data` in the API's answer: a failed test or a warning.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "PolicyFinding")]
 pub struct Failure {
     /// The test's source, or what a warning is about.
     pub user: String,

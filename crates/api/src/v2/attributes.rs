@@ -1,61 +1,71 @@
 //! Posture attributes of devices.
 
-use std::collections::{BTreeMap, HashSet};
+pub(crate) mod batch;
+pub(crate) mod delete;
+pub(crate) mod list;
+pub(crate) mod set;
 
-use axum::extract::{Path, State};
-use axum::response::Response;
+use std::collections::BTreeMap;
+
 use bowline_engine::device::attribute::{Edit, parse_value};
-use bowline_model::device::Device;
+use bowline_model::device::{AttributeValue, Device};
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::Api;
-use crate::caller::{AttributesRead, AttributesWrite, Caller};
 use crate::error::ApiError;
-use crate::extract::{Json, Members, Object, empty_object, json};
-use crate::text::{exact_time, parse_time};
-use crate::v2::devices::device_id;
+use crate::text::{Time, exact_time, parse_time};
 
-/// All attributes of a device: those that it reports, and custom ones.
-fn attributes(device: &Device) -> Value {
-    let mut attributes = Map::new();
-    let mut expiries = Map::new();
-    for (key, value) in device.reported_attributes() {
-        attributes.insert(key, json!(value));
-    }
-    for (key, attribute) in &device.attributes {
-        attributes.insert(key.clone(), json!(attribute.value));
-        if let Some(at) = attribute.expires {
-            expiries.insert(key.clone(), json!(exact_time(at)));
-        }
-    }
-    json!({"attributes": attributes, "expiries": expiries})
+/// The posture attributes of a device: those that it reports, and custom ones.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Attributes {
+    #[schemars(schema_with = "values")]
+    attributes: BTreeMap<String, AttributeValue>,
+    /// Of custom attributes that expire.
+    expiries: BTreeMap<String, Time>,
 }
 
-/// `GET /device/{deviceId}/attributes`: list a device's posture attributes.
-///
-/// Source: official OpenAPI document, `getDevicePostureAttributes`.
-pub(crate) async fn get(
-    caller: Caller<AttributesRead>,
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let (_, entry) = api.engine.device(&caller.actor, device_id(&id)?)?;
-    json(&attributes(&entry.device))
+impl Attributes {
+    fn of(device: &Device) -> Self {
+        let mut attributes = device.reported_attributes();
+        let mut expiries = BTreeMap::new();
+        for (key, attribute) in &device.attributes {
+            attributes.insert(key.clone(), attribute.value.clone());
+            if let Some(at) = attribute.expires {
+                expiries.insert(key.clone(), exact_time(at));
+            }
+        }
+        Self {
+            attributes,
+            expiries,
+        }
+    }
+}
+
+fn value(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": ["string", "integer", "boolean"]})
+}
+
+fn values(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": value(generator)})
 }
 
 /// A value to set.
-#[derive(Deserialize)]
-pub(crate) struct SetBody {
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct SetAttribute {
+    /// The value.
+    #[schemars(required, schema_with = "value")]
     value: Option<Value>,
+    /// RFC 3339 time. Absent, empty or the zero time: never.
     expiry: Option<String>,
+    /// At most 200 characters, for the audit log.
     comment: Option<String>,
 }
 
-impl SetBody {
+impl SetAttribute {
     /// What to set, or why it cannot be.
-    pub(crate) fn into_edit(self) -> Result<Edit, ApiError> {
+    fn into_edit(self) -> Result<Edit, ApiError> {
         let value = self
             .value
             .filter(|value| !value.is_null())
@@ -78,88 +88,17 @@ fn expiry(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
     }
 }
 
-/// `POST /device/{deviceId}/attributes/{attributeKey}`: set a custom posture attribute.
-///
-/// Source: official OpenAPI document, `setCustomDevicePostureAttributes`.
-pub(crate) async fn set(
-    caller: Caller<AttributesWrite>,
-    State(api): State<Api>,
-    Path((id, key)): Path<(String, String)>,
-    Json(body): Json<SetBody>,
-) -> Result<Response, ApiError> {
-    let id = device_id(&id)?;
-    let comment = body.comment.clone();
-    let edit = body.into_edit()?;
-    api.engine
-        .edit_attributes(
-            &caller.actor,
-            vec![(id, BTreeMap::from([(key, edit)]))],
-            comment,
-        )
-        .await?;
-    let (_, entry) = api.engine.device(&caller.actor, id)?;
-    json(&attributes(&entry.device))
-}
+#[cfg(test)]
+mod tests {
+    use super::expiry;
 
-/// `DELETE /device/{deviceId}/attributes/{attributeKey}`: delete a custom posture attribute.
-///
-/// Source: official OpenAPI document, `deleteCustomDevicePostureAttributes`.
-pub(crate) async fn delete(
-    caller: Caller<AttributesWrite>,
-    State(api): State<Api>,
-    Path((id, key)): Path<(String, String)>,
-) -> Result<Response, ApiError> {
-    let edits = vec![(device_id(&id)?, BTreeMap::from([(key, None)]))];
-    api.engine
-        .edit_attributes(&caller.actor, edits, None)
-        .await?;
-    Ok(empty_object())
-}
-
-/// Body of the batch.
-#[derive(Deserialize)]
-pub(crate) struct BatchBody {
-    /// Attributes by device; `null` deletes one.
-    nodes: Members<Members<Option<Object<SetBody>>>>,
-    comment: Option<String>,
-}
-
-/// `PATCH /tailnet/{tailnet}/device-attributes`: set and delete custom attributes of several
-/// devices, all or none.
-///
-/// Source: official OpenAPI document, `batchUpdateCustomDevicePostureAttributes`.
-pub(crate) async fn batch(
-    caller: Caller<AttributesWrite>,
-    State(api): State<Api>,
-    Json(body): Json<BatchBody>,
-) -> Result<Response, ApiError> {
-    let mut edits = Vec::with_capacity(body.nodes.0.len());
-    let mut seen = HashSet::new();
-    for (node, attributes) in body.nodes.0 {
-        let id = device_id(&node)
-            .ok()
-            .filter(|id| api.engine.device(&caller.actor, *id).is_ok())
-            .ok_or_else(|| ApiError::bad_request(format!("device {node:?} not found")))?;
-        if !seen.insert(id) {
-            return Err(ApiError::bad_request(format!(
-                "device {node:?} is there twice, under both of its ids"
-            )));
+    #[test]
+    fn no_expiry_is_said_in_three_ways() {
+        for text in [None, Some(""), Some("0001-01-01T00:00:00Z")] {
+            assert_eq!(expiry(text).unwrap(), None);
         }
-        let mut changes: BTreeMap<String, Edit> = BTreeMap::new();
-        for (key, set) in attributes.0 {
-            let edit = match set {
-                None => None,
-                Some(Object(set)) => set.into_edit().map_err(|error| ApiError {
-                    message: format!("{key}: {}", error.message),
-                    ..error
-                })?,
-            };
-            changes.insert(key, edit);
-        }
-        edits.push((id, changes));
+        assert!(expiry(Some("2030-01-02T15:04:05.25Z")).unwrap().is_some());
+        let refused = expiry(Some("tomorrow")).unwrap_err();
+        assert!(refused.message.starts_with("invalid expiry \"tomorrow\""));
     }
-    api.engine
-        .edit_attributes(&caller.actor, edits, body.comment)
-        .await?;
-    json(&Value::Null)
 }

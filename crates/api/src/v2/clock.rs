@@ -1,50 +1,51 @@
 //! The server's clock: for its operator only. Operations of ours.
 
-use axum::extract::State;
-use axum::response::Response;
-use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::json;
+pub(crate) mod confirm;
+pub(crate) mod get;
 
-use crate::Api;
-use crate::caller::ServerOperator;
-use crate::error::ApiError;
-use crate::extract::{Json, json};
-use crate::text::time;
+use bowline_engine::Engine;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-/// `GET /clock`: what the clocks show, and what the machine's clock would end if it were believed.
-pub(crate) async fn get(
-    _operator: ServerOperator,
-    State(api): State<Api>,
-) -> Result<Response, ApiError> {
-    shown(&api)
-}
+use crate::text::{Time, time};
 
-/// Body of "confirm clock".
-#[derive(Deserialize)]
+/// What the clocks show.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ConfirmBody {
-    wall_clock: Timestamp,
+pub(crate) struct Clock {
+    /// The time that the server goes by.
+    time: Time,
+    /// What the machine's clock shows.
+    wall_clock: Time,
+    /// The machine's clock jumped, and the server goes on by the time that has passed until the
+    /// clock comes back or is confirmed.
+    is_held: bool,
+    /// Jumps that were held back since the start.
+    jumps: u64,
+    would_expire: WouldExpire,
 }
 
-/// `POST /clock/confirm`: the machine's clock is right.
-pub(crate) async fn confirm(
-    _operator: ServerOperator,
-    State(api): State<Api>,
-    Json(body): Json<ConfirmBody>,
-) -> Result<Response, ApiError> {
-    api.engine.confirm_clock(body.wall_clock).await?;
-    shown(&api)
+/// What would expire if the machine's clock were confirmed now.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct WouldExpire {
+    devices: usize,
+    keys: usize,
 }
 
-fn shown(api: &Api) -> Result<Response, ApiError> {
-    let clock = api.engine.clock();
-    let due = api.engine.falls_due();
-    json(&json!({
-        "time": time(clock.time),
-        "wallClock": time(clock.wall),
-        "isHeld": clock.is_held,
-        "jumps": clock.jumps,
-        "wouldExpire": {"devices": due.devices, "keys": due.credentials},
-    }))
+impl Clock {
+    fn of(engine: &Engine) -> Self {
+        let clock = engine.clock();
+        let due = engine.falls_due();
+        Self {
+            time: time(clock.time),
+            wall_clock: time(clock.wall),
+            is_held: clock.is_held,
+            jumps: clock.jumps,
+            would_expire: WouldExpire {
+                devices: due.devices,
+                keys: due.credentials,
+            },
+        }
+    }
 }

@@ -1,248 +1,160 @@
 //! DNS settings.
 
-use axum::extract::State;
-use axum::response::Response;
-use bowline_engine::dns::DnsEdit;
+pub(crate) mod get_configuration;
+pub(crate) mod get_preferences;
+pub(crate) mod get_split;
+pub(crate) mod list_nameservers;
+pub(crate) mod list_search_paths;
+pub(crate) mod set_configuration;
+pub(crate) mod set_nameservers;
+pub(crate) mod set_preferences;
+pub(crate) mod set_search_paths;
+pub(crate) mod set_split;
+pub(crate) mod update_split;
+
 use bowline_model::dns::{Dns, Resolver};
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::Api;
-use crate::caller::{Caller, DnsRead, DnsWrite, Need};
-use crate::error::ApiError;
-use crate::extract::{Json, Members, Object, json, null_is_empty};
+use crate::extract::{Members, Object, null_is_empty};
+use crate::schema::OrNull;
 
-fn current<N: Need>(api: &Api, caller: &Caller<N>) -> Result<std::sync::Arc<Dns>, ApiError> {
-    let snapshot = api
-        .engine
-        .snapshot(caller.actor.tailnet)
-        .ok_or_else(ApiError::not_found)?;
-    Ok(snapshot.dns().clone())
-}
-
-fn addresses(list: &[Resolver]) -> Vec<&str> {
-    list.iter()
-        .map(|resolver| resolver.address.as_str())
-        .collect()
-}
-
-fn split_json(dns: &Dns) -> IndexMap<&str, Vec<&str>> {
-    dns.split
-        .iter()
-        .map(|(domain, list)| (domain.as_str(), addresses(list)))
-        .collect()
-}
-
-/// `GET /tailnet/{tailnet}/dns/nameservers`. Exactly one key: clients read a map of lists.
-///
-/// Source: official OpenAPI document, `listDnsNameservers`.
-pub(crate) async fn nameservers(
-    caller: Caller<DnsRead>,
-    State(api): State<Api>,
-) -> Result<Response, ApiError> {
-    json(&json!({"dns": addresses(&current(&api, &caller)?.nameservers)}))
-}
-
-/// Body of "set nameservers".
-#[derive(Deserialize)]
-pub(crate) struct NameserversBody {
+/// Nameservers for everything that no domain has nameservers for.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["dns"]))]
+pub(crate) struct Nameservers {
+    /// IP addresses, with a port or without, and `https://` URLs. `null` means `[]`.
+    // One member in an answer: clients read a map of lists.
     #[serde(default, deserialize_with = "null_is_empty")]
+    #[schemars(with = "OrNull<Vec<String>>")]
     dns: Option<Vec<String>>,
 }
 
-/// `POST /tailnet/{tailnet}/dns/nameservers`: replace the global nameservers.
-///
-/// Source: official OpenAPI document, `setDnsNameservers`.
-pub(crate) async fn set_nameservers(
-    caller: Caller<DnsWrite>,
-    State(api): State<Api>,
-    Json(body): Json<NameserversBody>,
-) -> Result<Response, ApiError> {
-    let list = body
-        .dns
-        .ok_or_else(|| ApiError::bad_request("dns is required: a list of nameservers"))?;
-    let dns = api
-        .engine
-        .edit_dns(&caller.actor, DnsEdit::Nameservers(list))
-        .await?;
-    json(&json!({"dns": addresses(&dns.nameservers), "magicDNS": dns.magic_dns}))
-}
-
-/// `GET /tailnet/{tailnet}/dns/preferences`.
-///
-/// Source: official OpenAPI document, `getDnsPreferences`.
-pub(crate) async fn preferences(
-    caller: Caller<DnsRead>,
-    State(api): State<Api>,
-) -> Result<Response, ApiError> {
-    json(&json!({"magicDNS": current(&api, &caller)?.magic_dns}))
-}
-
-/// Body of "set preferences".
-#[derive(Deserialize)]
-pub(crate) struct PreferencesBody {
+/// Whether devices use the tailnet's DNS.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DnsPreferences")]
+pub(crate) struct Preferences {
     #[serde(rename = "magicDNS")]
+    #[schemars(required)]
     magic_dns: Option<bool>,
 }
 
-/// `POST /tailnet/{tailnet}/dns/preferences`: turn MagicDNS on or off.
-///
-/// Source: official OpenAPI document, `setDnsPreferences`.
-pub(crate) async fn set_preferences(
-    caller: Caller<DnsWrite>,
-    State(api): State<Api>,
-    Json(body): Json<PreferencesBody>,
-) -> Result<Response, ApiError> {
-    let on = body
-        .magic_dns
-        .ok_or_else(|| ApiError::bad_request("magicDNS must be true or false"))?;
-    let dns = api
-        .engine
-        .edit_dns(&caller.actor, DnsEdit::MagicDns(on))
-        .await?;
-    json(&json!({"magicDNS": dns.magic_dns}))
-}
-
-/// `GET /tailnet/{tailnet}/dns/searchpaths`.
-///
-/// Source: official OpenAPI document, `listDnsSearchPaths`.
-pub(crate) async fn search_paths(
-    caller: Caller<DnsRead>,
-    State(api): State<Api>,
-) -> Result<Response, ApiError> {
-    json(&json!({"searchPaths": current(&api, &caller)?.search_paths}))
-}
-
-/// Body of "set search paths".
-#[derive(Deserialize)]
+/// Domains in which short names are looked up.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct SearchPathsBody {
+#[schemars(extend("required" = ["searchPaths"]))]
+pub(crate) struct SearchPaths {
+    /// `null` means `[]`.
     #[serde(default, deserialize_with = "null_is_empty")]
+    #[schemars(with = "OrNull<Vec<String>>")]
     search_paths: Option<Vec<String>>,
 }
 
-/// `POST /tailnet/{tailnet}/dns/searchpaths`: replace the search paths.
-///
-/// Source: official OpenAPI document, `setDnsSearchPaths`.
-pub(crate) async fn set_search_paths(
-    caller: Caller<DnsWrite>,
-    State(api): State<Api>,
-    Json(body): Json<SearchPathsBody>,
-) -> Result<Response, ApiError> {
-    let list = body
-        .search_paths
-        .ok_or_else(|| ApiError::bad_request("searchPaths is required: a list of domains"))?;
-    let dns = api
-        .engine
-        .edit_dns(&caller.actor, DnsEdit::SearchPaths(list))
-        .await?;
-    json(&json!({"searchPaths": dns.search_paths}))
+/// Nameservers by domain.
+#[derive(Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(crate) struct SplitDns(Members<Vec<String>>);
+
+impl SplitDns {
+    fn of(dns: &Dns) -> Self {
+        let domains = dns.split.iter();
+        Self(Members(
+            domains
+                .map(|(domain, list)| (domain.clone(), addresses(list)))
+                .collect(),
+        ))
+    }
 }
 
-/// `GET /tailnet/{tailnet}/dns/split-dns`.
-///
-/// Source: official OpenAPI document, `getSplitDns`.
-pub(crate) async fn split(
-    caller: Caller<DnsRead>,
-    State(api): State<Api>,
-) -> Result<Response, ApiError> {
-    json(&split_json(&*current(&api, &caller)?))
+/// Nameservers by domain, to be changed or replaced. `null` and `[]`: none.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub(crate) struct SetSplitDns(Members<Option<Vec<String>>>);
+
+impl SetSplitDns {
+    fn into_edit(self) -> IndexMap<String, Vec<String>> {
+        let domains = self.0.0.into_iter();
+        domains
+            .map(|(domain, list)| (domain, list.unwrap_or_default()))
+            .collect()
+    }
 }
 
-/// Body of the changes of split DNS: nameservers by domain.
-pub(crate) type SplitBody = Members<Option<Vec<String>>>;
-
-pub(crate) fn split_edit(body: SplitBody) -> IndexMap<String, Vec<String>> {
-    body.0
-        .into_iter()
-        .map(|(domain, list)| (domain, list.unwrap_or_default()))
-        .collect()
+fn addresses(list: &[Resolver]) -> Vec<String> {
+    let addresses = list.iter().map(|resolver| resolver.address.clone());
+    addresses.collect()
 }
 
-/// `PATCH /tailnet/{tailnet}/dns/split-dns`: change some domains; `null` and `[]` remove one.
-///
-/// Source: official OpenAPI document, `updateSplitDns`.
-pub(crate) async fn merge_split(
-    caller: Caller<DnsWrite>,
-    State(api): State<Api>,
-    Json(body): Json<SplitBody>,
-) -> Result<Response, ApiError> {
-    let dns = api
-        .engine
-        .edit_dns(&caller.actor, DnsEdit::MergeSplit(split_edit(body)))
-        .await?;
-    json(&split_json(&dns))
-}
-
-/// `PUT /tailnet/{tailnet}/dns/split-dns`: replace all domains.
-///
-/// Source: official OpenAPI document, `setSplitDns`.
-pub(crate) async fn replace_split(
-    caller: Caller<DnsWrite>,
-    State(api): State<Api>,
-    Json(body): Json<SplitBody>,
-) -> Result<Response, ApiError> {
-    let dns = api
-        .engine
-        .edit_dns(&caller.actor, DnsEdit::ReplaceSplit(split_edit(body)))
-        .await?;
-    json(&split_json(&dns))
-}
-
-/// The whole DNS configuration. Source: official OpenAPI document, `DnsConfiguration`.
-#[derive(Serialize, Deserialize, Default)]
+// Source: official OpenAPI document, `DnsConfiguration`.
+/// The whole DNS configuration. What is absent in a request is off, and so is what is `null`.
+#[derive(Serialize, Deserialize, Default, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(rename = "DnsConfiguration")]
 pub(crate) struct Configuration {
     #[serde(
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "null_is_default"
     )]
-    nameservers: Vec<Object<ResolverJson>>,
+    #[schemars(with = "OrNull<Vec<ResolverShown>>")]
+    nameservers: Vec<Object<ResolverShown>>,
+    /// By domain.
     #[serde(
         rename = "splitDNS",
         skip_serializing_if = "Members::is_empty",
         deserialize_with = "null_is_default"
     )]
-    split_dns: Members<Option<Vec<Object<ResolverJson>>>>,
+    #[schemars(with = "OrNull<Members<OrNull<Vec<ResolverShown>>>>")]
+    split_dns: Members<Option<Vec<Object<ResolverShown>>>>,
     #[serde(
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "null_is_default"
     )]
+    #[schemars(with = "OrNull<Vec<String>>")]
     search_paths: Vec<String>,
     #[serde(deserialize_with = "null_is_default")]
-    preferences: Object<Preferences>,
+    #[schemars(with = "OrNull<ConfigurationPreferences>")]
+    preferences: Object<ConfigurationPreferences>,
 }
 
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Serialize, Deserialize, Default, JsonSchema)]
 #[serde(default)]
-struct Preferences {
+#[schemars(inline)]
+struct ConfigurationPreferences {
+    /// Whether devices use these nameservers alone.
     #[serde(rename = "overrideLocalDNS", deserialize_with = "null_is_default")]
+    #[schemars(with = "OrNull<bool>")]
     override_local_dns: bool,
     #[serde(rename = "magicDNS", deserialize_with = "null_is_default")]
+    #[schemars(with = "OrNull<bool>")]
     magic_dns: bool,
 }
 
-#[derive(Serialize, Deserialize, Clone)]
+/// A nameserver.
+#[derive(Serialize, Deserialize, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct ResolverJson {
+#[schemars(rename = "Resolver")]
+struct ResolverShown {
+    /// An IP address, with a port or without, or an `https://` URL.
     address: String,
+    /// Whether it is used while an exit node is.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[schemars(with = "OrNull<bool>")]
     use_with_exit_node: bool,
 }
 
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
-    D: serde::Deserializer<'de>,
+    D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-fn to_json(list: &[Resolver]) -> Vec<Object<ResolverJson>> {
+fn to_json(list: &[Resolver]) -> Vec<Object<ResolverShown>> {
     list.iter()
         .map(|r| {
-            Object(ResolverJson {
+            Object(ResolverShown {
                 address: r.address.clone(),
                 use_with_exit_node: r.use_with_exit_node,
             })
@@ -250,7 +162,7 @@ fn to_json(list: &[Resolver]) -> Vec<Object<ResolverJson>> {
         .collect()
 }
 
-fn from_json(list: Vec<Object<ResolverJson>>) -> Vec<Resolver> {
+fn from_json(list: Vec<Object<ResolverShown>>) -> Vec<Resolver> {
     list.into_iter()
         .map(|Object(r)| Resolver {
             address: r.address,
@@ -270,14 +182,14 @@ impl Configuration {
                     .collect(),
             ),
             search_paths: dns.search_paths.clone(),
-            preferences: Object(Preferences {
+            preferences: Object(ConfigurationPreferences {
                 override_local_dns: dns.override_local_dns,
                 magic_dns: dns.magic_dns,
             }),
         }
     }
 
-    pub(crate) fn into_dns(self) -> Dns {
+    fn into_dns(self) -> Dns {
         Dns {
             nameservers: from_json(self.nameservers),
             split: self
@@ -291,29 +203,4 @@ impl Configuration {
             override_local_dns: self.preferences.0.override_local_dns,
         }
     }
-}
-
-/// `GET /tailnet/{tailnet}/dns/configuration`.
-///
-/// Source: official OpenAPI document, `getDnsConfiguration`.
-pub(crate) async fn configuration(
-    caller: Caller<DnsRead>,
-    State(api): State<Api>,
-) -> Result<Response, ApiError> {
-    json(&Configuration::of(&*current(&api, &caller)?))
-}
-
-/// `POST /tailnet/{tailnet}/dns/configuration`: replace everything; what is missing is off.
-///
-/// Source: official OpenAPI document, `setDnsConfiguration`.
-pub(crate) async fn set_configuration(
-    caller: Caller<DnsWrite>,
-    State(api): State<Api>,
-    Json(body): Json<Configuration>,
-) -> Result<Response, ApiError> {
-    let dns = api
-        .engine
-        .edit_dns(&caller.actor, DnsEdit::Replace(body.into_dns()))
-        .await?;
-    json(&Configuration::of(&dns))
 }

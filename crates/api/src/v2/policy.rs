@@ -12,7 +12,7 @@ pub(crate) mod validate;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody as _};
-use axum::extract::{FromRequest, Request};
+use axum::extract::Request;
 use axum::response::Response;
 use bowline_engine::policy::file::{Expected, check_domains, etag};
 use bowline_model::id::TailnetId;
@@ -20,10 +20,16 @@ use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{Budget, Diagnostic, Exhausted, Failure, Place, Policy, hujson};
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::Api;
+use crate::answer::Answer;
+use crate::call::{FromBody, FromQuery, Pairs};
 use crate::error::ApiError;
-use crate::extract::{bytes, pairs};
+use crate::extract::bytes;
+use crate::schema::{Content, HUJSON, JSON, Schemas};
 
 /// Up to this size a text is read and written where it is asked for: a matter of a millisecond.
 const SMALL: usize = 8 * 1024;
@@ -50,12 +56,12 @@ impl Form {
     }
 
     /// An answer with a policy file. The `ETag` is the same in every form.
-    fn answer(self, text: &str) -> Result<Response, ApiError> {
+    fn answer(self, text: &str) -> Result<File, ApiError> {
         let (kind, body) = match self {
-            Self::Hujson => ("application/hujson", text.to_owned()),
-            Self::Json => ("application/json", hujson::to_json(text).map_err(broken)?),
+            Self::Hujson => (HUJSON, text.to_owned()),
+            Self::Json => (JSON, hujson::to_json(text).map_err(broken)?),
         };
-        Ok(tagged(kind, body, text))
+        Ok(File::new(kind, body, text))
     }
 }
 
@@ -102,28 +108,88 @@ fn expected(headers: &HeaderMap) -> Option<Expected> {
     Expected::parse(lines(IF_MATCH), lines(IF_NONE_MATCH))
 }
 
-/// 304: the caller has the file already.
-fn not_modified(text: &str) -> Response {
-    let mut response = tagged("application/hujson", String::new(), text);
-    *response.status_mut() = StatusCode::NOT_MODIFIED;
-    response.headers_mut().remove(CONTENT_TYPE);
-    response
-}
-
 fn broken(error: impl std::fmt::Display) -> ApiError {
-    tracing::error!(%error, "the stored policy file cannot be read");
-    ApiError::internal()
+    ApiError::defect("the stored policy file cannot be read", &error)
 }
 
-/// An answer with the `ETag` of a policy file.
-fn tagged(kind: &'static str, body: String, text: &str) -> Response {
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    if let Ok(value) = HeaderValue::from_str(&format!("\"{}\"", etag(text))) {
-        headers.insert(ETAG, value);
+/// An answer with a policy file, and its `ETag`.
+pub(crate) struct File {
+    /// The media type and the text. `None`: the caller has the file already.
+    content: Option<(&'static str, String)>,
+    tag: String,
+}
+
+impl File {
+    /// An answer that is made of this file.
+    fn new(kind: &'static str, content: String, file: &str) -> Self {
+        Self {
+            content: Some((kind, content)),
+            tag: etag(file),
+        }
     }
-    response
+
+    /// 304: the caller has this file already.
+    fn unchanged(file: &str) -> Self {
+        Self {
+            content: None,
+            tag: etag(file),
+        }
+    }
+}
+
+/// A policy file without comments, or with `details` what is odd and wrong about it.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum FileJson {
+    Details(get::WithDetails),
+    File(Map<String, Value>),
+}
+
+impl Answer for File {
+    fn content(schemas: &mut Schemas) -> Option<Content> {
+        Some(Content {
+            is_required: true,
+            types: vec![
+                (JSON, schemas.answer::<FileJson>()),
+                (HUJSON, json!({"type": "string"})),
+            ],
+        })
+    }
+
+    fn into_response(self) -> Result<Response, ApiError> {
+        let mut response = Response::default();
+        if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", self.tag)) {
+            response.headers_mut().insert(ETAG, tag);
+        }
+        match self.content {
+            Some((kind, text)) => {
+                *response.body_mut() = Body::from(text);
+                let kind = HeaderValue::from_static(kind);
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+            }
+            None => *response.status_mut() = StatusCode::NOT_MODIFIED,
+        }
+        Ok(response)
+    }
+}
+
+/// Parameters of what shows a policy file.
+#[derive(JsonSchema)]
+pub(crate) struct Details {
+    /// `1` or `true`: with warnings and errors.
+    #[schemars(with = "Option<String>")]
+    details: bool,
+}
+
+impl FromQuery for Details {
+    fn read(pairs: Pairs) -> Result<Self, ApiError> {
+        let details = pairs
+            .iter()
+            .any(|(key, value)| key == "details" && matches!(value.as_str(), "1" | "true"));
+        Ok(Self { details })
+    }
 }
 
 /// The body of a request that has a policy file, as it was sent. Line numbers are lines of it.
@@ -134,13 +200,65 @@ pub(crate) struct PolicyBody {
     has_none: bool,
 }
 
-impl<S: Send + Sync> FromRequest<S> for PolicyBody {
-    type Rejection = ApiError;
+impl FromBody for PolicyBody {
+    const HAS_POLICY: bool = true;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn read(request: Request) -> Result<Self, ApiError> {
         let has_none = request.body().is_end_stream();
-        let bytes = bytes(request, state).await?;
+        let bytes = bytes(request).await?;
         Ok(Self { bytes, has_none })
+    }
+
+    fn content(_: &mut Schemas) -> Option<Content> {
+        Some(Content {
+            // Without one it is the default, or the one in force.
+            is_required: false,
+            types: vec![
+                (JSON, json!({"type": "object"})),
+                (HUJSON, json!({"type": "string"})),
+            ],
+        })
+    }
+
+    fn try_bytes(bytes: &[u8]) {
+        if let Ok(text) = text_of(Bytes::copy_from_slice(bytes)) {
+            let _ = Policy::parse_within(&text, &Budget::default());
+        }
+    }
+}
+
+/// A policy file with its tests, or tests alone.
+pub(crate) struct PolicyOrTests(Bytes);
+
+impl FromBody for PolicyOrTests {
+    const HAS_POLICY: bool = true;
+
+    async fn read(request: Request) -> Result<Self, ApiError> {
+        bytes(request).await.map(Self)
+    }
+
+    fn content(_: &mut Schemas) -> Option<Content> {
+        let tests = json!({"type": "array", "description": "Tests, as a policy file has them."});
+        Some(Content {
+            is_required: true,
+            types: vec![
+                (JSON, json!({"anyOf": [{"type": "object"}, tests]})),
+                (HUJSON, json!({"type": "string"})),
+            ],
+        })
+    }
+
+    fn try_bytes(bytes: &[u8]) {
+        PolicyBody::try_bytes(bytes);
+    }
+}
+
+impl PolicyOrTests {
+    fn into_text(self) -> Result<String, ApiError> {
+        if self.0.is_empty() {
+            return Err(ApiError::bad_request("unexpected end of JSON input"));
+        }
+        text_of(self.0)
     }
 }
 
@@ -155,13 +273,6 @@ impl PolicyBody {
             };
         }
         text_of(self.bytes).map(Some)
-    }
-
-    fn into_some_text(self) -> Result<String, ApiError> {
-        if self.bytes.is_empty() {
-            return Err(ApiError::bad_request("unexpected end of JSON input"));
-        }
-        text_of(self.bytes)
     }
 }
 
@@ -241,13 +352,6 @@ fn proposed(
     Ok(policy)
 }
 
-/// Whether a request asks for everything that is odd about a policy.
-fn wants_details(query: Option<&str>) -> bool {
-    pairs(query)
-        .iter()
-        .any(|(key, value)| key == "details" && matches!(value.as_str(), "1" | "true"))
-}
-
 /// Warnings as the details of a policy show them.
 fn warning_texts(odd: &[Failure]) -> Vec<String> {
     let mut texts = Vec::new();
@@ -264,10 +368,6 @@ fn warning_texts(odd: &[Failure]) -> Vec<String> {
         );
     }
     texts
-}
-
-fn snapshot(api: &Api, tailnet: TailnetId) -> Result<Arc<Snapshot>, ApiError> {
-    api.engine.snapshot(tailnet).ok_or_else(ApiError::not_found)
 }
 
 /// Runs work that follows the size of a text: a large one's beside the runtime, in the tailnet's

@@ -1,41 +1,60 @@
 //! Users.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+pub(crate) mod create;
+pub(crate) mod get;
+pub(crate) mod list;
 
-use axum::extract::{Path, RawQuery, State};
-use axum::response::Response;
+use std::collections::HashMap;
+
 use bowline_model::id::UserId;
 use bowline_model::user::{Role, Status, User};
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
 
-use crate::Api;
-use crate::caller::{Caller, UsersRead, UsersWrite};
-use crate::error::ApiError;
-use crate::extract::{Json, json, pairs};
-use crate::text::time;
+use crate::answer::Shape;
+use crate::text::{Time, time};
 
-/// A user as the API shows it. Source: official OpenAPI document, `User`.
-#[derive(Serialize)]
+// Source: official OpenAPI document, `User`.
+/// A user.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct UserJson {
+#[schemars(rename = "User")]
+pub(crate) struct UserShown {
     id: String,
     display_name: String,
     login_name: String,
     profile_pic_url: &'static str,
+    /// The organisation's name.
     tailnet_id: String,
-    created: String,
+    created: Time,
     #[serde(rename = "type")]
+    #[schemars(schema_with = "kinds")]
     kind: &'static str,
+    #[schemars(schema_with = "crate::schema::role")]
     role: Role,
+    #[schemars(schema_with = "statuses")]
     status: &'static str,
     device_count: usize,
+    /// Now while a device of theirs is connected.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_seen: Option<String>,
+    last_seen: Option<Time>,
     currently_connected: bool,
+}
+
+impl Shape for UserShown {
+    type Schema = Self;
+}
+
+/// Kinds of users that there are.
+fn kinds(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["member"]})
+}
+
+fn statuses(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["active", "idle", "suspended"]})
 }
 
 /// A user who has not been seen for this long is idle. Source: official OpenAPI document, `User`.
@@ -57,7 +76,7 @@ impl Presence {
     }
 
     /// Of one user.
-    fn of(user: UserId, snapshot: &Snapshot) -> Self {
+    pub(super) fn of(user: UserId, snapshot: &Snapshot) -> Self {
         let mut presence = Self::default();
         for entry in snapshot.devices() {
             if owner(entry) == Some(user) {
@@ -68,7 +87,7 @@ impl Presence {
     }
 
     /// Of every user who has devices, in one go.
-    fn of_all(snapshot: &Snapshot) -> HashMap<UserId, Self> {
+    pub(super) fn of_all(snapshot: &Snapshot) -> HashMap<UserId, Self> {
         let mut all: HashMap<UserId, Self> = HashMap::new();
         for entry in snapshot.devices() {
             if let Some(user) = owner(entry) {
@@ -84,7 +103,7 @@ fn owner(entry: &Entry) -> Option<UserId> {
     entry.device.user.filter(|_| !entry.device.is_tagged())
 }
 
-fn user_json(user: &User, presence: Presence, snapshot: &Snapshot, now: Timestamp) -> UserJson {
+fn shown(user: &User, presence: Presence, snapshot: &Snapshot, now: Timestamp) -> UserShown {
     // Who is connected is seen at this moment.
     let last_seen = if presence.online {
         Some(now)
@@ -92,7 +111,7 @@ fn user_json(user: &User, presence: Presence, snapshot: &Snapshot, now: Timestam
         presence.last_seen
     };
     let is_idle = last_seen.is_some_and(|at| now.duration_since(at) > IDLE);
-    UserJson {
+    UserShown {
         id: user.id.stable(),
         display_name: user.display_name.clone(),
         login_name: user.login_name.clone(),
@@ -110,113 +129,4 @@ fn user_json(user: &User, presence: Presence, snapshot: &Snapshot, now: Timestam
         last_seen: last_seen.map(time),
         currently_connected: presence.online,
     }
-}
-
-/// `GET /tailnet/{tailnet}/users`: list users.
-///
-/// Source: official OpenAPI document, `listUsers`.
-pub(crate) async fn list(
-    caller: Caller<UsersRead>,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Answer {
-        users: Vec<UserJson>,
-    }
-    let mut role = None;
-    let mut members = true;
-    for (key, value) in pairs(query.as_deref()) {
-        match (key.as_str(), value.as_str()) {
-            ("type", "member" | "all") | ("role", "all") => {}
-            ("type", "shared") => members = false,
-            ("type", _) => return Err(ApiError::bad_request(format!("unknown type {value:?}"))),
-            ("role", _) => {
-                let parsed = Role::parse(&value)
-                    .ok_or_else(|| ApiError::bad_request(format!("unknown role {value:?}")))?;
-                role = Some(parsed);
-            }
-            _ => {}
-        }
-    }
-    let snapshot: Arc<Snapshot> = api
-        .engine
-        .snapshot(caller.actor.tailnet)
-        .ok_or_else(ApiError::not_found)?;
-    let count = snapshot.user_count() + snapshot.device_count();
-    let now = api.engine.now();
-    let work = move || {
-        let presence = Presence::of_all(&snapshot);
-        let users = snapshot
-            .users()
-            .filter(|user| members && role.is_none_or(|role| user.role == role))
-            .map(|user| {
-                let presence = presence.get(&user.id).copied().unwrap_or_default();
-                user_json(user, presence, &snapshot, now)
-            })
-            .collect();
-        json(&Answer { users })
-    };
-    api.lists.answer(caller.actor.tailnet, count, work).await
-}
-
-/// `GET /users/{userId}`: get a user.
-///
-/// Source: official OpenAPI document, `getUser`.
-pub(crate) async fn get(
-    caller: Caller<UsersRead>,
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let snapshot = api
-        .engine
-        .snapshot(caller.actor.tailnet)
-        .ok_or_else(ApiError::not_found)?;
-    let user = UserId::parse(&id)
-        .and_then(|id| snapshot.user(id))
-        .cloned()
-        .ok_or_else(ApiError::not_found)?;
-    let (count, now) = (snapshot.device_count(), api.engine.now());
-    let work = move || {
-        let presence = Presence::of(user.id, &snapshot);
-        json(&user_json(&user, presence, &snapshot, now))
-    };
-    api.lists.answer(caller.actor.tailnet, count, work).await
-}
-
-/// Body of "create user".
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct CreateBody {
-    login_name: String,
-    display_name: Option<String>,
-    role: Option<String>,
-}
-
-/// `POST /tailnet/{tailnet}/users`: make a user. An operation of ours: the official service makes
-/// users when they sign in.
-pub(crate) async fn create(
-    caller: Caller<UsersWrite>,
-    State(api): State<Api>,
-    Json(body): Json<CreateBody>,
-) -> Result<Response, ApiError> {
-    let role = body.role.as_deref().unwrap_or("member");
-    let role =
-        Role::parse(role).ok_or_else(|| ApiError::bad_request(format!("unknown role {role:?}")))?;
-    let user = api
-        .engine
-        .create_user(
-            &caller.actor,
-            &body.login_name,
-            body.display_name.as_deref(),
-            role,
-        )
-        .await?;
-    let snapshot = api
-        .engine
-        .snapshot(caller.actor.tailnet)
-        .ok_or_else(ApiError::not_found)?;
-    // Nobody's device is theirs yet.
-    let presence = Presence::default();
-    json(&user_json(&user, presence, &snapshot, api.engine.now()))
 }

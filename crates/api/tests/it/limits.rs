@@ -51,7 +51,7 @@ async fn no_cost_grows_faster_than_the_body_of_a_request() {
         login: &login,
     };
     let mut measured = 0;
-    for operation in operations().filter(bowline_api::Operation::takes_body) {
+    for operation in operations().filter(|operation| operation.takes_body) {
         let few = cases(&operation, &named, FEW);
         let many = cases(&operation, &named, MANY);
         for (few, many) in few.into_iter().zip(many) {

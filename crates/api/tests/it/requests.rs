@@ -31,10 +31,12 @@ async fn an_empty_query_parameter_is_an_absent_one_on_every_operation() {
         };
         let without = ask("").await;
         // Those of the operation, and the filters that no document lists.
-        let own = operation.query().iter().map(|key| {
-            let name = &ours()["components"]["parameters"][key]["name"];
-            name.as_str().unwrap().to_owned()
-        });
+        let method = verb.to_lowercase();
+        let declared = &ours()["paths"][operation.path][&method]["parameters"];
+        let own = declared.as_array().unwrap().iter();
+        let own = own
+            .filter(|parameter| parameter["in"] == "query")
+            .map(|parameter| parameter["name"].as_str().unwrap().to_owned());
         let names: Vec<String> = own
             .chain(["name", "tags", "anything"].map(str::to_owned))
             .collect();

@@ -8,6 +8,7 @@ use crate::program::touch;
 use crate::section::ssh::SshUser;
 use crate::selector::{Autogroup, Selector};
 use crate::set::{DeviceSet, Slot};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +16,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What changes from one policy to another on the same tailnet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyDiff")]
 pub struct Diff {
     /// Access to ports and capabilities.
     pub access: Vec<AccessChange>,
@@ -31,8 +33,11 @@ pub struct Diff {
 }
 
 /// Whether something is won or lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyDirection")]
 pub enum Direction {
     /// The new policy has it, the old one does not.
     Gained,
@@ -41,8 +46,9 @@ pub enum Direction {
 }
 
 /// Some devices gain or lose access to others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyAccessChange")]
 pub struct AccessChange {
     /// Won or lost.
     pub direction: Direction,
@@ -58,12 +64,14 @@ pub struct AccessChange {
 }
 
 /// Some devices gain or lose a login.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicySshChange")]
 pub struct SshChange {
     /// Won or lost.
     pub direction: Direction,
     /// `accept` or `check`.
+    #[schemars(schema_with = "actions")]
     pub action: Cow<'static, str>,
     /// The sources.
     pub src: Described,
@@ -74,8 +82,9 @@ pub struct SshChange {
 }
 
 /// A route's approval changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyRouteChange")]
 pub struct RouteChange {
     /// Won or lost. A lost one stays approved on devices that have it.
     pub direction: Direction,
@@ -86,8 +95,9 @@ pub struct RouteChange {
 }
 
 /// Some devices gain or lose an attribute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyAttributeChange")]
 pub struct AttributeChange {
     /// Won or lost.
     pub direction: Direction,
@@ -98,8 +108,9 @@ pub struct AttributeChange {
 }
 
 /// A connection that is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyConnection")]
 pub struct Connection {
     /// Where it comes from.
     pub src: IpAddr,
@@ -113,8 +124,9 @@ pub struct Connection {
 }
 
 /// A set of devices in words.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyDevices")]
 pub struct Described {
     /// Selectors that together are the set, if it can be said so; `own devices` are those of each
     /// destination's user.
@@ -125,6 +137,10 @@ pub struct Described {
     pub devices: Vec<String>,
     /// How many devices are in the set.
     pub count: usize,
+}
+
+fn actions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["accept", "check"]})
 }
 
 const NAMES: usize = 20;

@@ -10,6 +10,7 @@ use crate::section::Target;
 use crate::selector::Selector;
 use crate::set::Slot;
 use crate::topology::Owner;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -26,8 +27,9 @@ pub struct Question {
 }
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyExplanation")]
 pub struct Explanation {
     /// Every source may connect to every destination.
     pub allowed: bool,
@@ -39,8 +41,9 @@ pub struct Explanation {
 }
 
 /// What the policy says about two ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyPair")]
 pub struct Pair {
     /// The source.
     pub src: End,
@@ -53,8 +56,9 @@ pub struct Pair {
 }
 
 /// One end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyEnd")]
 pub struct End {
     /// The device's name, or the text that was asked for.
     pub name: String,
@@ -69,10 +73,12 @@ pub struct End {
 }
 
 /// A rule's part in the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyReason")]
 pub struct Reason {
     /// `acls`, `grants`, or `implied` for the rule that holds where the file has neither.
+    #[schemars(schema_with = "sections")]
     pub section: Cow<'static, str>,
     /// Line of the rule's opening brace, from 1.
     pub line: usize,
@@ -86,8 +92,9 @@ pub struct Reason {
 }
 
 /// A selector of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicySelector")]
 pub struct Named {
     /// As written, destinations with their ports.
     pub text: String,
@@ -102,12 +109,13 @@ pub struct Named {
 }
 
 /// What a rule says about a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     tag = "verdict",
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]
+#[schemars(rename = "PolicyRuleVerdict")]
 pub enum Verdict {
     /// It allows it.
     Allows,
@@ -127,8 +135,9 @@ pub enum Verdict {
 }
 
 /// A posture that does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyFailedPosture")]
 pub struct FailedPosture {
     /// `posture:name`
     pub name: String,
@@ -136,6 +145,10 @@ pub struct FailedPosture {
     pub line: usize,
     /// The assertion.
     pub assertion: String,
+}
+
+fn sections(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["acls", "grants", "implied"]})
 }
 
 /// Pairs that an answer shows at most.

@@ -5,6 +5,7 @@ use crate::budget::{Budget, Exhausted};
 use crate::program::{Allows, Origin, touch};
 use crate::selector::Selector;
 use crate::topology::Owner;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,8 +20,9 @@ pub enum PreviewTarget {
 }
 
 /// A rule that a preview found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PolicyMatch")]
 pub struct Match {
     /// The rule's sources as written.
     pub users: Vec<String>,

@@ -1,36 +1,41 @@
 //! `POST /tailnet/{tailnet}/acl/diff`. An operation of ours.
 
-use axum::extract::State;
-use axum::response::Response;
-use bowline_policy::Connection;
+use bowline_policy::{Connection, Diff};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{beside, exhausted, proposed, snapshot};
+use super::{beside, exhausted, proposed};
 use crate::Api;
-use crate::caller::{Caller, PolicyRead};
+use crate::answer::{Encoded, Shape};
+use crate::call::Call;
 use crate::error::ApiError;
-use crate::extract::{Json, Object, json};
+use crate::extract::{Object, WithPolicy};
 
 /// The most connections of one comparison.
 const CONNECTIONS_MAX: usize = 100_000;
 
 /// What to compare with the policy in force.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "PolicyProposal")]
 pub(crate) struct DiffBody {
-    /// The proposed policy.
+    /// The proposed policy file.
     policy: String,
     /// Open connections, of which those are told that it would cut.
     connections: Option<Vec<Object<Connection>>>,
 }
 
+impl Shape for Diff {
+    type Schema = Self;
+}
+
 /// Says what a proposed policy would change on the tailnet as it is. Its tests are not run.
 pub(crate) async fn handler(
-    caller: Caller<PolicyRead>,
-    State(api): State<Api>,
-    Json(body): Json<DiffBody>,
-) -> Result<Response, ApiError> {
-    let tailnet = caller.actor.tailnet;
-    let snapshot = snapshot(&api, tailnet)?;
+    api: Api,
+    call: Call<(), (), WithPolicy<DiffBody>>,
+) -> Result<Encoded<Diff>, ApiError> {
+    let tailnet = call.actor.tailnet;
+    let WithPolicy(body) = call.body;
+    let snapshot = api.snapshot(tailnet)?;
     let own = api.clone();
     let diff = beside(&api, tailnet, move |budget| {
         let policy = proposed(&own, &snapshot, &body.policy, budget)?;
@@ -50,5 +55,5 @@ pub(crate) async fn handler(
             .diff_within(&policy, &connections, budget)
             .map_err(exhausted)
     });
-    json(&diff.await?)
+    Encoded::new(&diff.await?)
 }

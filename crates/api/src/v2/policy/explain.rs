@@ -1,24 +1,28 @@
 //! `POST /tailnet/{tailnet}/acl/explain`. An operation of ours.
 
-use axum::extract::State;
-use axum::response::Response;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::{Budget, Compiled, Explanation, Question, Unanswered};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{beside, exhausted, proposed, snapshot};
+use super::{beside, exhausted, proposed};
 use crate::Api;
-use crate::caller::{Caller, PolicyRead};
+use crate::answer::{Encoded, Shape};
+use crate::call::Call;
 use crate::error::ApiError;
-use crate::extract::{Json, json};
+use crate::extract::WithPolicy;
 
 /// A question.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "PolicyQuestion")]
 pub(crate) struct ExplainBody {
+    /// Name or address of a device, login name, tag, group or host of the policy.
     src: String,
+    /// The same with a port, `HOST:PORT`.
     dst: String,
+    /// Name or number. Absent: TCP.
     protocol: Option<String>,
-    /// A policy to ask instead of the one in force.
+    /// A policy file to ask instead of the one in force.
     policy: Option<String>,
 }
 
@@ -42,14 +46,18 @@ fn short_name(snapshot: &Snapshot, text: &str) -> String {
     }
 }
 
+impl Shape for Explanation {
+    type Schema = Self;
+}
+
 /// Says why a connection is allowed or denied.
 pub(crate) async fn handler(
-    caller: Caller<PolicyRead>,
-    State(api): State<Api>,
-    Json(body): Json<ExplainBody>,
-) -> Result<Response, ApiError> {
-    let tailnet = caller.actor.tailnet;
-    let snapshot = snapshot(&api, tailnet)?;
+    api: Api,
+    call: Call<(), (), WithPolicy<ExplainBody>>,
+) -> Result<Encoded<Explanation>, ApiError> {
+    let tailnet = call.actor.tailnet;
+    let WithPolicy(body) = call.body;
+    let snapshot = api.snapshot(tailnet)?;
     let own = api.clone();
     let explanation = beside(&api, tailnet, move |budget| {
         let dst = match body.dst.rsplit_once(':') {
@@ -71,5 +79,5 @@ pub(crate) async fn handler(
             None => explain(net, &question, budget),
         }
     });
-    json(&explanation.await?)
+    Encoded::new(&explanation.await?)
 }

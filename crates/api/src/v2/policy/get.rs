@@ -1,42 +1,36 @@
 //! `GET /tailnet/{tailnet}/acl`.
 
-use axum::extract::{RawQuery, State};
-use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bowline_engine::policy::file::{oddities, text};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::Policy;
-use http::HeaderMap;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::{Form, expected, not_modified, sized, snapshot, tagged, wants_details, warning_texts};
+use super::{Details, File, Form, expected, sized, warning_texts};
 use crate::Api;
-use crate::caller::{Caller, PolicyRead};
+use crate::call::Call;
 use crate::error::ApiError;
+use crate::schema::JSON;
 
 /// Gets the policy file as HuJSON, as JSON, or with what is odd about it.
 ///
 /// Source: official OpenAPI document, `getPolicyFile`.
-pub(crate) async fn handler(
-    caller: Caller<PolicyRead>,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let tailnet = caller.actor.tailnet;
-    let snapshot = snapshot(&api, tailnet)?;
-    let wants_details = wants_details(query.as_deref());
-    let form = Form::of(&headers);
+pub(crate) async fn handler(api: Api, call: Call<(), Details>) -> Result<File, ApiError> {
+    let tailnet = call.actor.tailnet;
+    let snapshot = api.snapshot(tailnet)?;
+    let wants_details = call.query.details;
+    let form = Form::of(&call.headers);
     let size = text(snapshot.policy()).len();
-    let expected = expected(&headers);
+    let expected = expected(&call.headers);
     sized(&api, tailnet, size, move || {
         if expected.is_some_and(|expected| expected.is_known(snapshot.policy())) {
-            return Ok(not_modified(text(snapshot.policy())));
+            return Ok(File::unchanged(text(snapshot.policy())));
         }
         // An old client asks for HuJSON and for details, and expects the latter.
         if wants_details {
-            return Ok(details(&snapshot));
+            return details(&snapshot);
         }
         form.answer(text(snapshot.policy()))
     })
@@ -44,7 +38,17 @@ pub(crate) async fn handler(
 }
 
 /// The policy file with what is odd and wrong about it.
-pub(super) fn details(snapshot: &Snapshot) -> Response {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PolicyDetails")]
+pub(crate) struct WithDetails {
+    /// The file in base 64.
+    acl: String,
+    warnings: Vec<String>,
+    /// `null` where nothing is wrong.
+    errors: Option<Vec<String>>,
+}
+
+pub(super) fn details(snapshot: &Snapshot) -> Result<File, ApiError> {
     let text = text(snapshot.policy());
     let compiled = snapshot.compiled();
     // A file that a newer version wrote may be none to this one: another is in force then.
@@ -63,6 +67,12 @@ pub(super) fn details(snapshot: &Snapshot) -> Response {
         warnings = warning_texts(&oddities(compiled));
     }
     let acl = BASE64_STANDARD.encode(text);
-    let body = json!({"acl": acl, "warnings": warnings, "errors": errors});
-    tagged("application/json", body.to_string(), text)
+    let details = WithDetails {
+        acl,
+        warnings,
+        errors,
+    };
+    let body = serde_json::to_string(&details)
+        .map_err(|error| ApiError::defect("an answer cannot be encoded", &error))?;
+    Ok(File::new(JSON, body, text))
 }

@@ -1,16 +1,13 @@
 //! `POST /tailnet/{tailnet}/acl`.
 
-use axum::extract::{RawQuery, State};
-use axum::response::Response;
-use bowline_engine::StoreFailure;
 use bowline_engine::policy::file::{PolicyRefused, judge, text};
 use bowline_policy::Budget;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::get::details;
-use super::{Form, PolicyBody, check_length, expected, parse, refused, snapshot, wants_details};
+use super::{Details, File, Form, PolicyBody, check_length, expected, parse, refused};
 use crate::Api;
-use crate::caller::{Caller, PolicyWrite};
+use crate::call::Call;
 use crate::error::ApiError;
 
 impl From<PolicyRefused> for ApiError {
@@ -32,22 +29,19 @@ impl From<PolicyRefused> for ApiError {
 ///
 /// Source: official OpenAPI document, `setPolicyFile`.
 pub(crate) async fn handler(
-    caller: Caller<PolicyWrite>,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: PolicyBody,
-) -> Result<Response, ApiError> {
-    let expected = expected(&headers);
-    let has_details = wants_details(query.as_deref());
-    let tailnet = caller.actor.tailnet;
+    api: Api,
+    call: Call<(), Details, PolicyBody>,
+) -> Result<File, ApiError> {
+    let expected = expected(&call.headers);
+    let has_details = call.query.details;
+    let tailnet = call.actor.tailnet;
     // One turn for everything, so that a tailnet's changes are not more work at a time than its
     // questions.
     let turn = api.heavy.turn(tailnet).await?;
-    let policy = match body.into_text()? {
+    let policy = match call.body.into_text()? {
         Some(text) => {
             check_length(&api, &text)?;
-            let (own, snapshot) = (api.clone(), snapshot(&api, tailnet)?);
+            let (own, snapshot) = (api.clone(), api.snapshot(tailnet)?);
             let expected = expected.clone();
             // What is wrong is found here, where nobody waits for it; the writer looks again, at
             // the state at that time. However short the text is: what it costs follows the tailnet.
@@ -65,18 +59,12 @@ pub(crate) async fn handler(
     };
     let file = api
         .engine
-        .set_policy_file(&caller.actor, policy, expected)
+        .set_policy_file(&call.actor, policy, expected)
         .await?;
     if has_details {
-        let snapshot = snapshot(&api, tailnet)?;
-        return turn.run(move |_| Ok(details(&snapshot))).await;
+        let snapshot = api.snapshot(tailnet)?;
+        return turn.run(move |_| details(&snapshot)).await;
     }
-    let form = Form::of(&headers);
+    let form = Form::of(&call.headers);
     turn.run(move |_| form.answer(text(&file))).await
-}
-
-impl From<StoreFailure> for ApiError {
-    fn from(failure: StoreFailure) -> Self {
-        Self::from(bowline_engine::Refusal::Store(failure))
-    }
 }

@@ -1,26 +1,32 @@
 //! `POST /tailnet/{tailnet}/acl/validate`.
 
-use axum::extract::{RawQuery, State};
-use axum::response::Response;
 use bowline_engine::policy::file::{judge, oddities, plain_oddities};
 use bowline_netmap::snapshot::Snapshot;
 use bowline_policy::hujson::{self, Unreadable};
 use bowline_policy::{Budget, Diagnostic, Failure};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{PolicyBody, beside, check_length, exhausted, parse, snapshot, wants_details};
+use super::{Details, PolicyOrTests, beside, check_length, exhausted, parse};
 use crate::Api;
-use crate::caller::{Caller, PolicyRead};
+use crate::answer::{Encoded, Shape};
+use crate::call::Call;
 use crate::error::ApiError;
-use crate::extract::json;
 
-/// What is found; clients take any message for a failure, so none is invented.
-#[derive(Serialize, Default)]
-struct Verdict {
+// Clients take any message for a failure, so none is invented.
+/// What is found: nothing where nothing is wrong.
+#[derive(Serialize, Default, JsonSchema)]
+#[schemars(rename = "PolicyVerdict")]
+pub(crate) struct Verdict {
+    #[schemars(length(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     data: Vec<Failure>,
+}
+
+impl Shape for Verdict {
+    type Schema = Self;
 }
 
 impl From<Diagnostic> for Verdict {
@@ -87,17 +93,15 @@ fn verdict(
 ///
 /// Source: official OpenAPI document, `validateAndTestPolicyFile`.
 pub(crate) async fn handler(
-    caller: Caller<PolicyRead>,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-    body: PolicyBody,
-) -> Result<Response, ApiError> {
-    let text = body.into_some_text()?;
+    api: Api,
+    call: Call<(), Details, PolicyOrTests>,
+) -> Result<Encoded<Verdict>, ApiError> {
+    let text = call.body.into_text()?;
     check_length(&api, &text)?;
-    let has_details = wants_details(query.as_deref());
-    let tailnet = caller.actor.tailnet;
-    let snapshot = snapshot(&api, tailnet)?;
+    let has_details = call.query.details;
+    let tailnet = call.actor.tailnet;
+    let snapshot = api.snapshot(tailnet)?;
     let own = api.clone();
     let work = move |budget: &Budget| verdict(&own, &snapshot, &text, has_details, budget);
-    json(&beside(&api, tailnet, work).await?)
+    Encoded::new(&beside(&api, tailnet, work).await?)
 }

@@ -8,44 +8,48 @@ use bowline_model::address::sort_routes;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_wire::net_info::NetInfo;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::text::{ZERO_TIME, time};
+use super::Fields;
+use crate::answer::Shape;
+use crate::text::{Time, time};
 
-/// Which fields are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fields {
-    /// The default set.
-    Default,
-    /// Everything.
-    All,
-}
-
-/// A device. Field order is that of the official documentation.
-#[derive(Serialize)]
+// The order of the fields is that of the official documentation.
+/// A device. Routes, connectivity, SSH and distribution are shown with `fields=all` only.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct DeviceJson<'a> {
+pub(crate) struct Device<'a> {
+    #[schemars(with = "Vec<std::net::IpAddr>")]
     addresses: [std::net::IpAddr; 2],
+    /// Decimal digits.
     id: String,
+    /// The stable id, which is preferred.
     node_id: String,
+    /// Login name of the user who owns it, or `tagged-devices`.
     user: &'a str,
+    /// The full MagicDNS name.
     name: String,
     hostname: &'a str,
     client_version: &'a str,
     update_available: bool,
     os: &'a str,
-    created: String,
+    created: Time,
     connected_to_control: bool,
+    /// Absent while it is connected, and where it was never seen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_seen: Option<String>,
+    last_seen: Option<Time>,
     key_expiry_disabled: bool,
-    expires: String,
+    /// The year 1: never.
+    expires: Time,
     authorized: bool,
     is_external: bool,
-    /// Only where it is so.
+    /// `true` while two machines use its node key, whose state was copied; else absent.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     multiple_connections: bool,
+    #[schemars(with = "String")]
     machine_key: bowline_model::key::MachineKey,
+    #[schemars(with = "String")]
     node_key: bowline_model::key::NodeKey,
     blocks_incoming_connections: bool,
     tailnet_lock_key: &'a str,
@@ -58,10 +62,13 @@ pub(crate) struct DeviceJson<'a> {
 }
 
 /// What only `fields=all` shows.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 struct More<'a> {
+    #[schemars(with = "Vec<String>")]
     enabled_routes: Vec<ipnet::IpNet>,
+    #[schemars(with = "Vec<String>")]
     advertised_routes: Vec<ipnet::IpNet>,
     client_connectivity: Connectivity,
     ssh_enabled: bool,
@@ -69,34 +76,40 @@ struct More<'a> {
     distro: Option<Distro<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 struct Distro<'a> {
     name: &'a str,
     version: &'a str,
     code_name: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 struct Connectivity {
+    #[schemars(with = "Vec<String>")]
     endpoints: Vec<std::net::SocketAddr>,
     #[serde(rename = "mappingVariesByDestIP")]
     mapping_varies_by_dest_ip: bool,
+    /// By name of the DERP region.
     latency: BTreeMap<String, Latency>,
     client_supports: Supports,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 struct Latency {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     preferred: bool,
     latency_ms: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 struct Supports {
     /// Not tracked by anybody any more: always `null`.
     hair_pinning: Option<bool>,
@@ -107,7 +120,11 @@ struct Supports {
     upnp: Option<bool>,
 }
 
-impl<'a> DeviceJson<'a> {
+impl Shape for Device<'_> {
+    type Schema = Device<'static>;
+}
+
+impl<'a> Device<'a> {
     pub(crate) fn new(entry: &'a Entry, snapshot: &'a Snapshot, fields: Fields) -> Self {
         let (device, live) = (&entry.device, &entry.live);
         let user = device
@@ -132,7 +149,7 @@ impl<'a> DeviceJson<'a> {
                 live.last_seen.map(time)
             },
             key_expiry_disabled: device.key_expiry_disabled,
-            expires: device.key_expiry.map_or_else(|| ZERO_TIME.to_owned(), time),
+            expires: device.key_expiry.map_or(Time::Zero, time),
             authorized: device.authorized,
             is_external: false,
             multiple_connections: live.multiple_connections,

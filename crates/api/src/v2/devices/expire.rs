@@ -1,0 +1,15 @@
+//! `POST /device/{deviceId}/expire`: expire a device's key.
+//!
+//! Source: official OpenAPI document, `expireDeviceKey`.
+
+use bowline_model::id::DeviceId;
+
+use crate::Api;
+use crate::answer::Nothing;
+use crate::call::Call;
+use crate::error::ApiError;
+
+pub(crate) async fn handler(api: Api, call: Call<DeviceId>) -> Result<Nothing, ApiError> {
+    api.engine.expire_device(&call.actor, call.path).await?;
+    Ok(Nothing)
+}

@@ -1,0 +1,96 @@
+//! `POST /tailnet/{tailnet}/keys`: make an auth key. Its secret is in this answer only.
+//!
+//! Source: official OpenAPI document, `createKey`.
+
+use bowline_engine::credential::NewAuthKey;
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Key, find_user};
+use crate::Api;
+use crate::answer::Encoded;
+use crate::call::Call;
+use crate::error::ApiError;
+use crate::extract::{Integer, Json, Object};
+
+/// An auth key to be made. Members of other kinds of keys are ignored.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewKey {
+    /// `auth`; so it is too where it is absent.
+    key_type: Option<String>,
+    #[schemars(required)]
+    capabilities: Option<Object<Capabilities>>,
+    /// 1 to 7776000. 0 and absent: 7776000.
+    expiry_seconds: Option<Integer>,
+    /// At most 50 letters, digits, spaces, `-` and `_`.
+    description: Option<String>,
+    /// Who is to own the key, by id or login name. A member of ours.
+    user: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+struct Capabilities {
+    #[schemars(required)]
+    devices: Option<Object<Devices>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+struct Devices {
+    /// What devices are that register with the key.
+    create: Option<Object<Create>>,
+}
+
+#[derive(Deserialize, Default, JsonSchema)]
+#[schemars(inline)]
+struct Create {
+    reusable: Option<bool>,
+    ephemeral: Option<bool>,
+    preauthorized: Option<bool>,
+    tags: Option<Vec<String>>,
+}
+
+pub(crate) async fn handler(
+    api: Api,
+    call: Call<(), (), Json<NewKey>>,
+) -> Result<Encoded<Key<'static>>, ApiError> {
+    let Json(body) = call.body;
+    match body.key_type.as_deref().unwrap_or("auth") {
+        "auth" | "" => {}
+        "api" => {
+            return Err(ApiError::bad_request(
+                "API access tokens are not made here: POST /api/v2/tailnet/-/access-tokens",
+            ));
+        }
+        other @ ("client" | "federated") => {
+            return Err(ApiError::new(
+                StatusCode::NOT_IMPLEMENTED,
+                format!("keys of type {other} cannot be made yet"),
+            ));
+        }
+        other => return Err(ApiError::bad_request(format!("unknown keyType {other:?}"))),
+    }
+    let devices = body
+        .capabilities
+        .and_then(|capabilities| capabilities.0.devices);
+    let create = devices
+        .ok_or_else(|| ApiError::bad_request("capabilities.devices is required"))?
+        .0
+        .create
+        .unwrap_or_default()
+        .0;
+    let user = find_user(&api, &call.actor, body.user.as_deref())?;
+    let new = NewAuthKey {
+        reusable: create.reusable.unwrap_or(false),
+        ephemeral: create.ephemeral.unwrap_or(false),
+        preauthorized: create.preauthorized.unwrap_or(false),
+        tags: create.tags.unwrap_or_default(),
+        expiry_seconds: body.expiry_seconds.map(|Integer(seconds)| seconds),
+        description: body.description.unwrap_or_default(),
+    };
+    let (minted, credential) = api.engine.create_auth_key(&call.actor, user, new).await?;
+    Encoded::new(&Key::new(&credential, Some(&minted), api.engine.now()))
+}

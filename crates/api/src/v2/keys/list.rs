@@ -1,0 +1,59 @@
+//! `GET /tailnet/{tailnet}/keys`: list valid keys, the caller's own or all.
+//!
+//! Source: official OpenAPI document, `listTailnetKeys`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Key;
+use crate::Api;
+use crate::answer::{Encoded, Shape};
+use crate::call::{Call, FromQuery, Pairs};
+use crate::error::ApiError;
+
+/// Parameters of the list.
+#[derive(JsonSchema)]
+pub(crate) struct Whose {
+    /// Whether to list everybody's keys.
+    #[schemars(with = "Option<bool>")]
+    all: bool,
+}
+
+impl FromQuery for Whose {
+    fn read(pairs: Pairs) -> Result<Self, ApiError> {
+        let all = pairs
+            .iter()
+            .any(|(key, value)| key == "all" && matches!(value.as_str(), "true" | "1"));
+        Ok(Self { all })
+    }
+}
+
+/// Keys.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct KeyList<'a> {
+    keys: Vec<Key<'a>>,
+}
+
+impl Shape for KeyList<'_> {
+    type Schema = KeyList<'static>;
+}
+
+pub(crate) async fn handler(
+    api: Api,
+    call: Call<(), Whose>,
+) -> Result<Encoded<KeyList<'static>>, ApiError> {
+    let tailnet = call.actor.tailnet;
+    let count = api.snapshot(tailnet)?.credential_count();
+    let engine = api.engine.clone();
+    let work = move || {
+        let now = engine.now();
+        let credentials = engine.credentials(&call.actor, call.query.all);
+        let keys = credentials
+            .iter()
+            .map(|credential| Key::new(credential, None, now));
+        Encoded::new(&KeyList {
+            keys: keys.collect(),
+        })
+    };
+    api.lists.answer(tailnet, count, work).await
+}
