@@ -23,6 +23,7 @@ mod flags;
 mod limits;
 mod log;
 mod metrics;
+mod outbound;
 mod reader;
 mod reference;
 mod report;
@@ -48,6 +49,7 @@ pub use self::flags::{CliFlags, CommonFlags, ServeFlags};
 pub use self::limits::Limits;
 pub use self::log::{Format, Level, Log};
 pub use self::metrics::Metrics;
+pub use self::outbound::Outbound;
 pub use self::reader::{Entry, Environment, Field};
 pub use self::reference::reference;
 pub use self::retention::Retention;
@@ -85,6 +87,8 @@ pub struct Settings {
     pub tailnet: Tailnet,
     /// Limits on what one peer can take.
     pub limits: Limits,
+    /// Requests to addresses that others chose.
+    pub outbound: Outbound,
     /// The log.
     pub log: Log,
 }
@@ -146,6 +150,7 @@ impl Settings {
             retention: Retention::read(&mut reader),
             tailnet: Tailnet::read(&mut reader),
             limits: Limits::read(&mut reader),
+            outbound: Outbound::read(&mut reader),
             log: Log::read(&mut reader),
             server,
         };
@@ -382,7 +387,7 @@ struct Section {
 }
 
 /// The sections in the order of the reference, which is that of reading.
-fn sections() -> [Section; 10] {
+fn sections() -> [Section; 11] {
     let section = |name, doc, fields| Section { name, doc, fields };
     [
         section("", Server::DOC, Server::FIELDS),
@@ -394,6 +399,7 @@ fn sections() -> [Section; 10] {
         section("retention", Retention::DOC, Retention::FIELDS),
         section("tailnet", Tailnet::DOC, Tailnet::FIELDS),
         section("limits", Limits::DOC, Limits::FIELDS),
+        section("outbound", Outbound::DOC, Outbound::FIELDS),
         section("log", Log::DOC, Log::FIELDS),
     ]
 }

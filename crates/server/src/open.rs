@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use bowline_engine::{Engine, Random, SystemClock, SystemRandom};
 use bowline_model::waiting::CodeKey;
 use bowline_netmap::DerpMap;
+use bowline_outbound::{Client, Networks, Roots};
 use bowline_store::{OpenError, Opening, Options, Owner, SealError, Sealer, Store, StoreUrl};
 use zeroize::Zeroizing;
 
@@ -246,8 +247,11 @@ pub async fn shared_secret(
 const START_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The engine's part of the settings.
-pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> bowline_engine::Settings {
-    bowline_engine::Settings {
+///
+/// # Errors
+/// When the file of certificates that a setting names can't be used.
+pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> Result<bowline_engine::Settings> {
+    Ok(bowline_engine::Settings {
         derp_map,
         base_domain: settings.tailnet.base_domain.as_str().to_owned(),
         key_duration_days: u32::try_from(settings.tailnet.key_expiry_days.get()).unwrap_or(180),
@@ -260,8 +264,21 @@ pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> bowline_engine
         report_interval: settings.limits.report_seconds.duration(),
         start_patience: START_PATIENCE,
         retention: retention(&settings.retention),
+        outbound: outbound(&settings.outbound)?,
         ..bowline_engine::Settings::default()
+    })
+}
+
+/// The client for addresses that users chose.
+fn outbound(settings: &crate::config::Outbound) -> Result<Client> {
+    let mut roots = Roots::of_this_machine();
+    if let Some(path) = &settings.ca_file {
+        roots
+            .add_file(path)
+            .context("the setting outbound.ca_file cannot be used")?;
     }
+    let networks = Networks::public_and(settings.allow_networks.iter().copied());
+    Ok(Client::new(networks, roots))
 }
 
 fn retention(settings: &crate::config::Retention) -> bowline_engine::Retention {
@@ -307,4 +324,31 @@ pub async fn engine(opened: &Opened, settings: bowline_engine::Settings) -> Resu
         Arc::new(SystemRandom),
     )
     .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_file_of_authorities_that_cannot_be_used_is_said_at_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let settings = config::Outbound {
+            allow_networks: Vec::new(),
+            ca_file: Some(path.clone()),
+        };
+        let refused = |why: &str| {
+            let error = format!("{:#}", outbound(&settings).unwrap_err());
+            assert!(error.contains("outbound.ca_file"), "{error}");
+            assert!(error.contains(why), "{error}");
+        };
+        refused("could not read");
+        std::fs::write(&path, "no certificate").unwrap();
+        refused("has no certificates");
+        let authority = rcgen::generate_simple_self_signed(["issuer.example".to_owned()]).unwrap();
+        std::fs::write(&path, authority.cert.pem()).unwrap();
+        outbound(&settings).unwrap();
+    }
 }

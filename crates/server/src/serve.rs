@@ -180,7 +180,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     let relay_certificate = certificate.and_then(|certificate| certificate.tls);
     let relay_secret = open::shared_secret(sealer, store, "relay").await?;
 
-    let engine = open::engine(&opened, open::engine_settings(settings, map));
+    let engine = open::engine(&opened, open::engine_settings(settings, map)?);
     let Some(engine) = until(&stop, engine).await? else {
         return Ok(());
     };

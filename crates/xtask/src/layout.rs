@@ -3,8 +3,9 @@
 use crate::workspace::{Dependency, Package};
 
 /// Each crate with the crates of this workspace that it may use.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("memory", &[]),
+    ("outbound", &[]),
     ("model", &[]),
     ("policy", &["model"]),
     ("wire", &["model"]),
@@ -14,7 +15,14 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("netmap", &["model", "policy", "wire"]),
     (
         "engine",
-        &["model", "admission", "policy", "netmap", "store"],
+        &[
+            "model",
+            "admission",
+            "policy",
+            "netmap",
+            "store",
+            "outbound",
+        ],
     ),
     (
         "control",
@@ -44,6 +52,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
         "server",
         &[
             "memory",
+            "outbound",
             "model",
             "admission",
             "policy",
@@ -59,6 +68,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     (
         "testkit",
         &[
+            "outbound",
             "model",
             "admission",
             "policy",

@@ -14,6 +14,7 @@ use bowline_model::waiting::CodeKey;
 use bowline_netmap::DerpMap;
 use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
+use bowline_outbound::{Client, Networks, Roots};
 use bowline_store::{Claim, Owner, Row, Store};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,9 @@ pub struct Settings {
     pub code_key: Option<CodeKey>,
     /// How long logs are kept.
     pub retention: Retention,
+    /// Makes requests to addresses that users chose: issuers, receivers of webhooks. Never inside a
+    /// write.
+    pub outbound: Client,
 }
 
 impl Default for Settings {
@@ -99,6 +103,7 @@ impl Default for Settings {
             commit_timeout: Duration::from_secs(10),
             code_key: None,
             retention: Retention::default(),
+            outbound: Client::new(Networks::public(), Roots::of_this_machine()),
         }
     }
 }

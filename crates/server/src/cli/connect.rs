@@ -210,7 +210,7 @@ async fn in_process(settings: &Settings) -> Result<Way> {
             serves_devices: false,
             // A command has nothing else to do meanwhile.
             start_patience: std::time::Duration::from_mins(10),
-            ..open::engine_settings(settings, DerpMap::default())
+            ..open::engine_settings(settings, DerpMap::default())?
         },
     )
     .await?;

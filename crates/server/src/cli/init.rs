@@ -26,7 +26,11 @@ pub(super) struct Args {
 pub(super) async fn run(loaded: &Loaded, arguments: &Args, is_json: bool) -> Result<()> {
     let settings = &loaded.settings;
     let opened = open::open(settings, open::Purpose::Init).await?;
-    let engine = open::engine(&opened, open::engine_settings(settings, DerpMap::default())).await?;
+    let engine = open::engine(
+        &opened,
+        open::engine_settings(settings, DerpMap::default())?,
+    )
+    .await?;
     if let Some(tailnet) = engine.tailnets().first() {
         bail!(
             "{} has the tailnet {} already; init is for an empty one. Start the server with: bowline serve",
