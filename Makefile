@@ -69,7 +69,7 @@ fuzz: ## Fuzz every parser of outside bytes for FUZZ_SECONDS each; needs cargo-f
 	done
 
 .PHONY: generate
-generate: ## Write again what is generated and committed: docs/settings.md, openapi/api-v2.json, the access tables
+generate: ## Write again what is generated and committed: docs/settings.md, openapi/api-v2.json, docs/api.md, the access tables
 	cargo run --quiet --locked -p bowline-xtask -- settings
 	cargo run --quiet --locked -p bowline-xtask -- openapi
 	cargo run --quiet --locked -p bowline-xtask -- access

@@ -153,7 +153,13 @@ fn operation_json(row: &Row, schemas: &mut Schemas) -> Value {
     let in_path = operation
         .path_parameters()
         .map(|name| json!({"$ref": format!("#/components/parameters/{name}")}));
-    let parameters: Vec<Value> = in_path.chain(query_json(&row.query(schemas))).collect();
+    let in_header = operation.headers.iter().map(|name| {
+        json!({"name": name, "in": "header", "required": false, "schema": {"type": "string"}})
+    });
+    let parameters: Vec<Value> = in_path
+        .chain(query_json(&row.query(schemas)))
+        .chain(in_header)
+        .collect();
     let mut success = json!({"description": "Done."});
     if let Some(content) = row.answer(schemas) {
         success["content"] = content_json(content);

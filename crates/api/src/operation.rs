@@ -71,6 +71,8 @@ pub struct Operation {
     pub objects: &'static [&'static str],
     /// Statuses beside 200 and those that follow from the rest of the row.
     pub statuses: &'static [u16],
+    /// Headers that the operation reads, beside those that all do.
+    pub headers: &'static [&'static str],
     /// Whether a request has a body.
     pub takes_body: bool,
     /// Whether a request has parameters in its query.
@@ -140,6 +142,7 @@ pub(crate) fn row(
             requirement,
             objects: served.path,
             statuses: &[],
+            headers: &[],
             takes_body: (served.body)(&mut schemas).is_some(),
             takes_query: !(served.query)(&mut schemas).is_null(),
         },
@@ -151,6 +154,12 @@ impl Row {
     /// Statuses that do not follow from the rest of the row.
     pub(crate) fn and(mut self, statuses: &'static [u16]) -> Self {
         self.operation.statuses = statuses;
+        self
+    }
+
+    /// Headers that it reads.
+    pub(crate) fn with_headers(mut self, headers: &'static [&'static str]) -> Self {
+        self.operation.headers = headers;
         self
     }
 

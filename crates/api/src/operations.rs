@@ -134,8 +134,8 @@ fn rows() -> Vec<Row> {
         row(Put, KEY, "setKey", "Change a key; the kinds that are served cannot be changed", KEYS_CHANGE, by(keys::update::handler)),
         row(Post, "/tailnet/{tailnet}/access-tokens", "createAccessToken", "Make an API access token", TOKENS_WRITE, by(access_tokens::create::handler)),
 
-        row(Get, "/tailnet/{tailnet}/acl", "getPolicyFile", "Get the policy file", POLICY_READ, by(policy::get::handler)).and(&[304]),
-        row(Post, "/tailnet/{tailnet}/acl", "setPolicyFile", "Replace the policy file, or reset it with an empty body", POLICY_WRITE, by(policy::set::handler)).and(&[412]),
+        row(Get, "/tailnet/{tailnet}/acl", "getPolicyFile", "Get the policy file", POLICY_READ, by(policy::get::handler)).and(&[304]).with_headers(&["Accept", "If-None-Match"]),
+        row(Post, "/tailnet/{tailnet}/acl", "setPolicyFile", "Replace the policy file, or reset it with an empty body", POLICY_WRITE, by(policy::set::handler)).and(&[412]).with_headers(&["Accept", "If-Match", "If-None-Match"]),
         row(Post, "/tailnet/{tailnet}/acl/preview", "previewRuleMatches", "List the rules of a policy file that concern a user or an address; with an empty body of the one in force", POLICY_READ, by(policy::preview::handler)),
         row(Post, "/tailnet/{tailnet}/acl/validate", "validateAndTestPolicyFile", "Check a policy file with its tests, or run tests against the one in force", POLICY_READ, by(policy::validate::handler)),
         row(Post, "/tailnet/{tailnet}/acl/explain", "explainPolicyFile", "Say why a connection is allowed or denied", POLICY_READ, by(policy::explain::handler)),

@@ -179,7 +179,7 @@ impl Answer for File {
 #[derive(JsonSchema)]
 pub(crate) struct Details {
     /// `1` or `true`: with warnings and errors.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<bool>")]
     details: bool,
 }
 

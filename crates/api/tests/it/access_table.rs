@@ -76,6 +76,28 @@ fn letters(may: impl Fn(&Principal) -> bool) -> String {
         .collect()
 }
 
+/// The roles that may, in words.
+pub(crate) fn rights(may: impl Fn(&Principal) -> bool) -> String {
+    let names = ROLES.iter().filter(|(role, _)| may(&user(*role)));
+    let names: Vec<&str> = names.map(|(role, _)| role.as_str()).collect();
+    if names.is_empty() {
+        return "no role".to_owned();
+    }
+    format!("roles {}", names.join(", "))
+}
+
+/// The scopes of which one alone is enough, in words.
+pub(crate) fn scopes_of(may: impl Fn(&Principal) -> bool) -> String {
+    match &*scopes(may) {
+        "-" => "none is enough".to_owned(),
+        "any" => "any".to_owned(),
+        names => {
+            let names = names.split(" | ").map(|name| format!("`{name}`"));
+            names.collect::<Vec<_>>().join(" or ")
+        }
+    }
+}
+
 /// The scopes of which one alone is enough, without those that grant another one of them.
 fn scopes(may: impl Fn(&Principal) -> bool) -> String {
     let enough: Vec<Scope> = Scope::every()

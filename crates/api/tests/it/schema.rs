@@ -92,7 +92,7 @@ pub(crate) fn check_body(operation: &Operation, body: &Value) {
 }
 
 /// Follows references to where something stands.
-fn resolved(document: &Value, mut pointer: String) -> String {
+pub(crate) fn resolved(document: &Value, mut pointer: String) -> String {
     while let Some(reference) = document
         .pointer(&pointer)
         .and_then(|value| value.get("$ref")?.as_str())

@@ -412,11 +412,15 @@ impl Server {
             .ok()
     }
 
+    /// A number that no key of the server's devices has yet.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.keys.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Registers a device with this auth key.
     pub(crate) async fn register(&self, auth_key: &Value, hostname: &str) -> Option<DeviceId> {
-        let n = self.keys.fetch_add(1, Ordering::Relaxed);
         let mut key = [7; 32];
-        key[..8].copy_from_slice(&n.to_le_bytes());
+        key[..8].copy_from_slice(&self.next_number().to_le_bytes());
         let request = Registration {
             machine_key: MachineKey::from_bytes(key).unwrap(),
             node_key: NodeKey::from_bytes(key).unwrap(),

@@ -1,7 +1,5 @@
 //! Devices and SSH sessions that wait for somebody to confirm them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bowline_engine::{Registration, SshAnswer, SshSession};
 use bowline_model::device::HostFacts;
 use bowline_model::id::DeviceId;
@@ -14,9 +12,8 @@ use crate::server::Server;
 impl Server {
     /// A device that waits; its code.
     pub(crate) async fn login(&self, hostname: &str) -> String {
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
         let mut key = [9; 32];
-        key[..8].copy_from_slice(&NUMBER.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+        key[..8].copy_from_slice(&self.next_number().to_le_bytes());
         let request = Registration {
             machine_key: MachineKey::from_bytes(key).unwrap(),
             node_key: NodeKey::from_bytes(key).unwrap(),

@@ -20,7 +20,7 @@ pub(crate) struct Wanted {
     #[schemars(with = "Option<Kind>")]
     kind: Kind,
     /// Role of users.
-    #[schemars(schema_with = "roles")]
+    #[schemars(schema_with = "roles", default)]
     role: Option<Role>,
 }
 
