@@ -1,6 +1,9 @@
 //! Auth keys and API access tokens: make, list, revoke, check.
 
+pub mod access_token;
+pub mod client;
 pub(crate) mod due;
+pub(crate) mod grant;
 
 use std::sync::Arc;
 
@@ -241,11 +244,18 @@ impl Engine {
         .await
     }
 
-    /// Revokes a credential. Devices that it registered stay. Twice is the same as once.
+    /// Revokes a credential, or an access token of an OAuth client or a federated identity. Devices that
+    /// it registered stay; access tokens that were made from it end with it. Twice is the same as once.
     ///
     /// # Errors
     /// `NotFound` also for another user's API access token, unless the actor may see all.
     pub async fn revoke_credential(&self, actor: &Actor, id: KeyId) -> Result<(), Refusal> {
+        let is_hot = self
+            .snapshot(actor.tailnet)
+            .is_some_and(|view| view.credential(id).is_some());
+        if !is_hot {
+            return self.revoke_access_token(actor, id).await;
+        }
         self.write(actor, move |draft| {
             let credential = draft
                 .view()
@@ -339,12 +349,16 @@ impl Engine {
         tailnet.is_some_and(|tailnet| self.is_held_back(tailnet))
     }
 
-    /// Who presents this API access token. `None` when it is not good: unknown, expired, revoked,
-    /// of another kind, or of a user who may not act.
+    /// Who presents this API access token, or this access token of an OAuth client or a federated
+    /// identity, as far as the process knows it without reading: see
+    /// [`Self::authenticate_stored`]. `None` when it is not good: unknown, expired, revoked, of another
+    /// kind, or of a user who may not act.
     pub fn authenticate(&self, text: &str) -> Option<Actor> {
         let presented =
             Presented::parse(text).filter(|presented| presented.kind == SecretKind::Api)?;
-        let tailnet = self.0.directory.credential(presented.id)?;
+        let Some(tailnet) = self.0.directory.credential(presented.id) else {
+            return self.by_known_token(&presented);
+        };
         let snapshot = self.snapshot(tailnet)?;
         let credential = snapshot.credential(presented.id)?;
         if !credential.is_presented_by(&presented) {

@@ -183,6 +183,16 @@ impl Credential {
         matches!(&self.kind, Kind::Auth(key) if !key.reusable && key.used.is_some())
     }
 
+    /// What the access tokens of an OAuth client or a federated identity may be given: scopes and
+    /// tags. `None` for other kinds, from which none are made.
+    pub fn granted(&self) -> Option<(&Scopes, &BTreeSet<Tag>)> {
+        match &self.kind {
+            Kind::Client(client) => Some((&client.scopes, &client.tags)),
+            Kind::Federated(identity) => Some((&identity.scopes, &identity.tags)),
+            Kind::Auth(_) | Kind::Api => None,
+        }
+    }
+
     /// The auth key in it.
     pub fn auth_key(&self) -> Option<&AuthKey> {
         match &self.kind {

@@ -31,6 +31,7 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use crate::access_token::AccessToken;
 use crate::audit::Target;
 use crate::credential::{Credential, Kind};
 use crate::device::{Attribute, Device};
@@ -325,6 +326,26 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// An OAuth client or a federated identity was given other scopes, tags or rules.
+    CredentialChanged {
+        /// Its record before.
+        old: Box<Credential>,
+        /// Its record since.
+        new: Box<Credential>,
+    },
+    /// An access token was made from an OAuth client or a federated identity.
+    AccessTokenIssued {
+        /// Its record.
+        token: Box<AccessToken>,
+    },
+    /// An access token was revoked by itself. When what it was made from is revoked, that event alone
+    /// says so.
+    AccessTokenRevoked {
+        /// Its id.
+        id: KeyId,
+        /// When.
+        at: Timestamp,
+    },
     /// The last moment of a credential has come.
     CredentialExpired {
         /// The credential.
@@ -406,6 +427,8 @@ pub enum Event {
     },
 }
 
+/// What audit events call an access token that was made from another credential.
+const ACCESS_TOKEN: &str = "OAuth access token";
 /// What an event of a clock that was wrong says beside its values.
 const CLOCK_WAS_WRONG: &str = "the clock that showed a later time was wrong";
 
@@ -442,6 +465,9 @@ impl Event {
             Self::LoginRefused { .. } => Name::LoginDeny,
             Self::CredentialCreated { .. } => Name::ApiKeyCreate,
             Self::CredentialRevoked { .. } => Name::ApiKeyRevoke,
+            Self::CredentialChanged { .. } => Name::ApiKeyUpdate,
+            Self::AccessTokenIssued { .. } => Name::OauthAccessTokenCreate,
+            Self::AccessTokenRevoked { .. } => Name::OauthAccessTokenRevoke,
             Self::CredentialExpired { .. } => Name::ApiKeyExpired,
             Self::CredentialRestored { .. } => Name::ApiKeyRestored,
             Self::DnsConfig { .. } => Name::TailnetUpdateDnsConfig,
@@ -498,7 +524,12 @@ impl Event {
                 Some(device.ephemeral),
             ),
             Self::LoginRefused { code, hostname, .. } => (code.clone(), hostname.clone(), None),
-            Self::CredentialCreated { credential } => {
+            Self::AccessTokenIssued { token } => (token.id.stable(), ACCESS_TOKEN.to_owned(), None),
+            Self::AccessTokenRevoked { id, .. } => (id.stable(), ACCESS_TOKEN.to_owned(), None),
+            Self::CredentialCreated { credential }
+            | Self::CredentialChanged {
+                new: credential, ..
+            } => {
                 let credential = CredentialRef::of(credential);
                 (credential.id.stable(), credential.name.to_owned(), None)
             }
@@ -525,6 +556,8 @@ impl Event {
     pub fn details(&self) -> Option<String> {
         match self {
             Self::DeviceAttribute { comment, .. } => comment.clone(),
+            // In the words of the official log.
+            Self::AccessTokenIssued { token } => Some(format!("scopes - {}", token.scopes)),
             Self::DeviceKeyRestored { .. }
             | Self::DeviceAttributeRestored { .. }
             | Self::CredentialRestored { .. } => Some(CLOCK_WAS_WRONG.to_owned()),

@@ -59,6 +59,9 @@ pub struct TrustCredential {
     pub scopes: Scopes,
     /// Tags of what it makes.
     pub tags: BTreeSet<Tag>,
+    /// Whether it gives these tags and what they own at most, also where its scopes would give any: so
+    /// it was asked for with an access token.
+    pub narrows_tags: bool,
 }
 
 /// Which principal: the same for as long as it exists, whatever it is called and may do.

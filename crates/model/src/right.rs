@@ -6,6 +6,7 @@
 //!
 //! Source: `docs/protocol/api-behaviour.md`, section 4.3 (the official page on user roles).
 
+use crate::scope::{Access, Area, Scope};
 use crate::user::Role;
 
 /// Something that a role may do.
@@ -196,6 +197,70 @@ impl Role {
     pub fn has(self, right: Right) -> bool {
         right.roles().contains(&self)
     }
+
+    /// Whether somebody of this role may give a credential this scope: with it the credential does
+    /// what the role itself may do. Owners and administrators may give every one.
+    pub fn may_grant(self, scope: Scope) -> bool {
+        match self {
+            Owner | Admin => true,
+            NetworkAdmin | ItAdmin | BillingAdmin | Auditor | Self::Member => {
+                let covered = scope.area().covers().iter();
+                covered
+                    .map(|area| rights_of(*area, scope.access()))
+                    .all(|rights| {
+                        rights.is_some_and(|rights| rights.iter().all(|right| self.has(*right)))
+                    })
+            }
+        }
+    }
+}
+
+/// What a scope of this area does, as rights. `None`: more than rights can say, so that only owners and
+/// administrators may give it. Old names are those areas that they cover.
+const fn rights_of(area: Area, access: Access) -> Option<&'static [Right]> {
+    let (read, write): (&'static [Right], &'static [Right]) = match area {
+        // Everything; others' API access tokens, which only they see; other tailnets.
+        Area::All | Area::ApiAccessTokens | Area::Tailnets => return None,
+        Area::AccountSettings => (&[Right::ReadContacts], &[Right::WriteContacts]),
+        Area::AuthKeys => (&[Right::AuthKeys], &[Right::AuthKeys]),
+        Area::DeviceInvites => (&[Right::ReadDeviceInvites], &[Right::ShareDevices]),
+        Area::DevicesCore => (
+            &[Right::ReadDevices],
+            &[Right::WriteDevices, Right::SetDeviceTags],
+        ),
+        Area::DevicesPostureAttributes => {
+            (&[Right::PostureAttributes], &[Right::PostureAttributes])
+        }
+        Area::DevicesRoutes | Area::LegacyRoutes | Area::Dns => {
+            (&[Right::ReadNetwork], &[Right::WriteNetwork])
+        }
+        Area::FeatureSettings => (
+            &[Right::ReadSettings],
+            &[Right::WriteSettings, Right::WriteUserApproval],
+        ),
+        Area::FederatedKeys | Area::OauthKeys => {
+            (&[Right::ApiCredentials], &[Right::ApiCredentials])
+        }
+        Area::LogStreaming => (&[Right::ReadLogStreaming], &[Right::WriteLogStreaming]),
+        Area::LogsConfiguration | Area::LegacyLogs => {
+            (&[Right::ReadAuditLog], &[Right::ReadAuditLog])
+        }
+        Area::LogsNetwork | Area::LegacyNetworkLogs => (
+            &[Right::ReadFlowLogs],
+            &[Right::ReadFlowLogs, Right::WriteFlowLogging],
+        ),
+        Area::NetworkingSettings => (&[Right::ReadSettings], &[Right::WriteNetwork]),
+        Area::OauthApps => (&[Right::ReadOauthApps], &[Right::ApiCredentials]),
+        Area::PolicyFile => (&[Right::ReadPolicyFile], &[Right::WritePolicyFile]),
+        Area::Services => (&[Right::ReadServices], &[Right::WriteServices]),
+        Area::Users => (&[Right::ReadUsers], &[Right::WriteUsers]),
+        Area::Webhooks => (&[Right::ReadWebhooks], &[Right::WriteWebhooks]),
+        Area::LegacyAcl | Area::LegacyDevices => (&[], &[]),
+    };
+    Some(match access {
+        Access::Read => read,
+        Access::Write => write,
+    })
 }
 
 #[cfg(test)]
@@ -220,6 +285,44 @@ mod tests {
                 "{right:?}"
             );
             assert!(!Role::Member.has(right), "{right:?}");
+        }
+    }
+
+    #[test]
+    fn each_role_grants_what_it_may_do_itself() {
+        let grants = |role: Role, text: &str| role.may_grant(text.parse().unwrap());
+        for scope in Scope::every() {
+            assert!(Role::Owner.may_grant(scope) && Role::Admin.may_grant(scope));
+            assert!(!Role::Member.may_grant(scope), "{scope}");
+            // Who may grant writing may grant reading.
+            for role in [NetworkAdmin, ItAdmin, BillingAdmin, Auditor] {
+                assert!(
+                    !role.may_grant(scope) || role.may_grant(scope.read()),
+                    "{scope}: {role:?}"
+                );
+            }
+        }
+        for (scope, network, it) in [
+            ("all", false, false),
+            ("all:read", false, false),
+            ("api_access_tokens:read", false, false),
+            ("devices:core", false, true),
+            ("devices:core:read", true, true),
+            ("devices:routes", true, false),
+            ("dns", true, false),
+            ("policy_file", true, false),
+            ("auth_keys", true, true),
+            ("oauth_keys", true, true),
+            ("users", false, true),
+            ("feature_settings", false, true),
+            ("devices", false, false),
+            ("devices:read", true, true),
+            ("acl", true, false),
+            ("routes", true, false),
+            ("logs:read", true, true),
+        ] {
+            assert_eq!(grants(NetworkAdmin, scope), network, "{scope}");
+            assert_eq!(grants(ItAdmin, scope), it, "{scope}");
         }
     }
 

@@ -188,7 +188,7 @@ impl Area {
 
     /// The areas of today that an area covers: itself; for an old name those that it became. `All`
     /// covers every area and is not listed here.
-    const fn covers(self) -> &'static [Self] {
+    pub(crate) const fn covers(self) -> &'static [Self] {
         match self {
             Self::All => &[Self::All],
             Self::AccountSettings => &[Self::AccountSettings],
@@ -404,9 +404,35 @@ impl Scopes {
         scopes.iter().all(|scope| self.grant(*scope))
     }
 
+    /// Those of these scopes that the others grant too.
+    #[must_use]
+    pub fn within(&self, others: &Self) -> Self {
+        let granted = |scope: &&Scope| others.grant(**scope);
+        Self(self.0.iter().filter(granted).copied().collect())
+    }
+
+    /// Whether what has these scopes may give tags to something: to devices, or to the keys that
+    /// register them.
+    pub fn give_tags(&self) -> bool {
+        self.grant(Scope::DEVICES_CORE) || self.grant(Scope::AUTH_KEYS)
+    }
+
     /// Whether a credential with these scopes must have tags.
     pub fn need_tags(&self) -> bool {
         self.0.iter().any(|scope| scope.needs_tags())
+    }
+}
+
+impl fmt::Display for Scopes {
+    /// As OAuth writes them: with a space between two.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, scope) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(" ")?;
+            }
+            scope.fmt(f)?;
+        }
+        Ok(())
     }
 }
 

@@ -62,6 +62,7 @@ fn trusted(scope: Scope) -> [Principal; 2] {
         id: KeyId::MIN,
         scopes: [scope].into_iter().collect(),
         tags: std::collections::BTreeSet::new(),
+        narrows_tags: false,
     };
     [
         Principal::OAuthClient(credential()),

@@ -105,25 +105,46 @@ impl Actor {
 
     /// Whoever presents an access token that was made from an OAuth client or a federated identity.
     /// `None` where that one, or the token, is not good any more.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "nothing makes access tokens yet")
-    )]
     pub(crate) fn by_access_token(
         view: &Snapshot,
         token: &AccessToken,
         now: Timestamp,
     ) -> Option<Self> {
+        if !token.is_valid(now) {
+            return None;
+        }
         let trusted = TrustCredential {
             id: token.parent,
             scopes: token.scopes.clone(),
             tags: token.tags.clone(),
+            narrows_tags: token.narrows_tags,
         };
         let principal = trusted_by(view, trusted, token.expires, now)?;
         Some(Self {
             credential: Some(token.id),
             expires: Some(token.expires),
             ..Self::new(view.id(), principal, Requirement::NOBODY)
+        })
+    }
+
+    /// An OAuth client or a federated identity itself, where it showed that it is that one: to be given
+    /// an access token, and for nothing else. `None` where it is not good any more.
+    pub(crate) fn trusted_itself(
+        view: &Snapshot,
+        credential: &Credential,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let (scopes, tags) = credential.granted()?;
+        let trusted = TrustCredential {
+            id: credential.id,
+            scopes: scopes.clone(),
+            tags: tags.clone(),
+            narrows_tags: false,
+        };
+        let principal = trusted_by(view, trusted, Timestamp::MAX, now)?;
+        Some(Self {
+            credential: Some(credential.id),
+            ..Self::new(view.id(), principal, Requirement::CALLER)
         })
     }
 
@@ -241,7 +262,19 @@ impl Actor {
             }
             // Their token is in the database only, where no draft looks: it was read at the door, and
             // is as good as what it was made from until it expires.
+            // The parent itself comes without a token, and has what it has in this state.
             Principal::OAuthClient(trusted) | Principal::FederatedIdentity(trusted) => {
+                if self.credential == Some(trusted.id) {
+                    let parent = view.credential(trusted.id);
+                    let current = parent
+                        .and_then(|parent| Self::trusted_itself(view, parent, now))
+                        .filter(|current| current.principal.id() == self.principal.id())
+                        .ok_or(Denied::Unauthenticated)?;
+                    return Ok(Self {
+                        principal: current.principal,
+                        ..self.clone()
+                    });
+                }
                 let principal = self
                     .expires
                     .and_then(|expires| trusted_by(view, trusted.clone(), expires, now))
@@ -267,17 +300,21 @@ impl Actor {
     }
 }
 
-/// The principal that an access token stands for. `None` where the token has expired, or what it was
-/// made from is not good any more.
+/// The principal that an access token stands for, with those of its scopes that its parent still has.
+/// `None` where the token has expired, or what it was made from is not good any more.
 fn trusted_by(
     view: &Snapshot,
-    trusted: TrustCredential,
+    mut trusted: TrustCredential,
     expires: Timestamp,
     now: Timestamp,
 ) -> Option<Principal> {
     let parent = view.credential(trusted.id)?;
     if expires <= now || !parent.is_valid(now) {
         return None;
+    }
+    let (granted, _) = parent.granted()?;
+    if !granted.grant_all(trusted.scopes.as_slice()) {
+        trusted.scopes = trusted.scopes.within(granted);
     }
     match &parent.kind {
         Kind::Client(_) => Some(Principal::OAuthClient(trusted)),

@@ -2,10 +2,6 @@
 //!
 //! What is over is not found, by the engine's time. A draft cannot read here, since it does no IO: a
 //! use case reads first and hands what it read to its closure, which checks what must still hold.
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "nothing makes access tokens yet")
-)]
 
 use bowline_model::id::TailnetId;
 use bowline_model::kind::{Cold, Stored};
@@ -43,6 +39,10 @@ impl Engine {
         Ok(own.map(|(_, body)| body))
     }
 
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "nothing lists cold objects yet")
+    )]
     /// Objects of a tailnet with an id after this one, by id, at most `limit`.
     ///
     /// # Errors

@@ -262,10 +262,6 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// When it cannot be written as JSON.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "nothing makes access tokens yet")
-    )]
     pub(crate) fn put_cold<T: Cold>(&mut self, body: &Body<T>) -> Result<(), StoreFailure> {
         let text = body
             .encode()

@@ -45,6 +45,17 @@ impl StoreFailure {
         }
     }
 
+    /// A look-up that failed.
+    pub(crate) fn of_reading(error: bowline_store::Error) -> Self {
+        use bowline_store::{Condition, Error, Trouble};
+        match error {
+            Error::Unavailable(trouble) => Self::Unavailable(trouble),
+            other @ Error::Malformed(_) => {
+                Self::Unavailable(Trouble::new(Condition::Failed, other))
+            }
+        }
+    }
+
     /// The failure with all its causes, for the log.
     pub fn with_causes(&self) -> String {
         crate::core::health::causes(self)

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use bowline_model::principal::Principal;
+use bowline_model::id::KeyId;
+use bowline_model::principal::{Principal, TrustCredential};
 use bowline_model::scope::Scope;
 use bowline_model::tag::Tag;
 use bowline_netmap::snapshot::Snapshot;
@@ -55,14 +56,10 @@ pub(crate) fn permitted(
     let asking = match &actor.principal {
         Principal::User { id, .. } => TagAssigner::User(id.get()),
         Principal::OAuthClient(credential) | Principal::FederatedIdentity(credential) => {
-            if credential.scopes.grant(Scope::ALL) {
+            if credential.scopes.grant(Scope::ALL) && !credential.narrows_tags {
                 TagAssigner::Unlimited
             } else {
-                own = credential
-                    .tags
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>();
+                own = still_carried(snapshot, credential);
                 TagAssigner::Tags(&own)
             }
         }
@@ -93,6 +90,63 @@ pub(crate) fn permitted(
         return Err(refused(&bad));
     }
     Ok(tags.into_iter().flatten().collect())
+}
+
+/// The tags that an access token of `parent` asks for, if it may give them: tags of the parent, and
+/// those that they own. Parents with the scope `all` may give any that the policy declares.
+///
+/// # Errors
+/// `Invalid` naming those that are not tags or cannot be had, in the order given.
+pub(crate) fn carried(
+    snapshot: &Snapshot,
+    parent: KeyId,
+    texts: &[String],
+) -> Result<BTreeSet<Tag>, Refusal> {
+    let mut bad: Vec<&str> = Vec::new();
+    let mut tags = BTreeSet::new();
+    for text in texts {
+        match text.parse() {
+            Ok(tag) if is_carried(snapshot, parent, &tag) => {
+                tags.insert(tag);
+            }
+            _ if bad.contains(&text.as_str()) => {}
+            _ => bad.push(text),
+        }
+    }
+    if bad.is_empty() {
+        Ok(tags)
+    } else {
+        Err(refused(&bad))
+    }
+}
+
+/// Whether access tokens of a credential may have a tag.
+fn is_carried(snapshot: &Snapshot, parent: KeyId, tag: &Tag) -> bool {
+    let granted = snapshot
+        .credential(parent)
+        .and_then(|parent| parent.granted());
+    let Some((scopes, tags)) = granted else {
+        return false;
+    };
+    if tags.contains(tag) {
+        return true;
+    }
+    let own: Vec<String> = tags.iter().map(ToString::to_string).collect();
+    let parent = if scopes.grant(Scope::ALL) {
+        TagAssigner::Unlimited
+    } else {
+        TagAssigner::Tags(&own)
+    };
+    let compiled = snapshot.compiled_for_people();
+    compiled.may_assign_tags(parent, &[tag.to_string()]).is_ok()
+}
+
+/// The tags of a credential that acts, without those that its parent has lost since the token was made.
+fn still_carried(snapshot: &Snapshot, credential: &TrustCredential) -> Vec<String> {
+    let tags = credential.tags.iter();
+    tags.filter(|tag| is_carried(snapshot, credential.id, tag))
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// Tags as a client asks for them: each once, sorted, in lower case.

@@ -186,6 +186,13 @@ names! {
     own {
         /// An API key that a wrong clock had ended is good again.
         ApiKeyRestored = "API_KEY" "RESTORED";
+        /// An OAuth client or a federated identity was given other scopes, tags or rules.
+        ApiKeyUpdate = "API_KEY" "UPDATE";
+        /// An access token was made from an OAuth client or a federated identity. The official log has
+        /// such events, and its list of filters does not.
+        OauthAccessTokenCreate = "OAUTH_ACCESS_TOKEN" "CREATE";
+        /// An access token was revoked by itself.
+        OauthAccessTokenRevoke = "OAUTH_ACCESS_TOKEN" "REVOKE";
         /// A device that waited for its login was refused.
         LoginDeny = "LOGIN" "DENY";
         /// A posture attribute that a wrong clock had ended counts again.

@@ -283,6 +283,17 @@ const LOGIN: Telling = Telling::Members(&[
     "registeredBy",
 ]);
 
+/// What can be changed of an OAuth client and a federated identity.
+const CHANGED: &[&str] = &[
+    "description",
+    "kind.scopes",
+    "kind.tags",
+    "kind.issuer",
+    "kind.subject",
+    "kind.audience",
+    "kind.customClaimRules",
+];
+
 impl Event {
     /// Says to `tell` what this event tells of which record.
     pub fn tell(&self, tell: &mut impl FnMut(ObjectId, Telling)) {
@@ -339,6 +350,9 @@ impl Event {
                     Members(&["revoked"]),
                 );
             }
+            Self::CredentialChanged { new, .. } => {
+                return tell(ObjectId::of::<Credential>(new.id), Members(CHANGED));
+            }
             Self::CredentialExpired { credential, .. }
             | Self::CredentialRestored { credential, .. } => {
                 return tell(
@@ -372,8 +386,10 @@ impl Event {
             Self::PolicyFile { tailnet, .. } => {
                 return tell(ObjectId::of::<PolicyFile>(tailnet.id), Members(&["text"]));
             }
-            // Nothing stored changes by these.
-            Self::DeviceLoggedOut { .. }
+            // Nothing that could be compared changes by these: access tokens are in no state.
+            Self::AccessTokenIssued { .. }
+            | Self::AccessTokenRevoked { .. }
+            | Self::DeviceLoggedOut { .. }
             | Self::SshSessionDecided { .. }
             | Self::LoginRefused { .. }
             | Self::ClockConfirmed { .. }

@@ -152,7 +152,19 @@ impl Event {
             }
             Self::LoginRefused { node_key, .. } => (none, json!({"nodeKey": node_key})),
             Self::CredentialCreated { credential: new } => (none, credential(new)),
-            Self::CredentialRevoked { at, .. } => (none, json!({"revoked": at})),
+            Self::CredentialChanged { old, new } => (credential(old), credential(new)),
+            Self::AccessTokenIssued { token } => {
+                let new = json!({
+                    "parent": token.parent.stable(),
+                    "scopes": token.scopes,
+                    "tags": token.tags,
+                    "expires": token.expires,
+                });
+                (none, new)
+            }
+            Self::CredentialRevoked { at, .. } | Self::AccessTokenRevoked { at, .. } => {
+                (none, json!({"revoked": at}))
+            }
             Self::CredentialExpired { expires, .. } | Self::CredentialRestored { expires, .. } => {
                 (none, json!({"expires": expires}))
             }

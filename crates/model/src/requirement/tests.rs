@@ -55,6 +55,7 @@ fn client(texts: &[&str]) -> Principal {
         id: KeyId::MIN,
         scopes: scopes(texts),
         tags: BTreeSet::new(),
+        narrows_tags: false,
     })
 }
 
@@ -63,6 +64,7 @@ fn federated(texts: &[&str]) -> Principal {
         id: KeyId::MIN,
         scopes: scopes(texts),
         tags: BTreeSet::new(),
+        narrows_tags: false,
     })
 }
 

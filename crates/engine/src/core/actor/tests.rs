@@ -104,7 +104,21 @@ impl Net {
     }
 
     /// Whoever presents an access token of a new OAuth client, or federated identity.
-    async fn trusted(&self, kind: Kind, scopes: &[&str], tags: &[&str]) -> Actor {
+    async fn trusted(&self, mut kind: Kind, scopes: &[&str], tags: &[&str]) -> Actor {
+        // Their parent has what they have.
+        if let Kind::Client(OAuthClient {
+            scopes: granted,
+            tags: given,
+        })
+        | Kind::Federated(FederatedIdentity {
+            scopes: granted,
+            tags: given,
+            ..
+        }) = &mut kind
+        {
+            *granted = scopes.iter().map(|text| text.parse().unwrap()).collect();
+            *given = tags.iter().map(|text| text.parse().unwrap()).collect();
+        }
         let (sender, made) = std::sync::mpsc::channel();
         let put = self.put(move |draft| {
             let (parent, id) = (draft.new_id(), draft.new_id());
@@ -132,8 +146,10 @@ impl Net {
             parent,
             scopes: scopes.iter().map(|text| text.parse().unwrap()).collect(),
             tags: tags.iter().map(|text| text.parse().unwrap()).collect(),
+            narrows_tags: false,
             created: now,
             expires: now + SignedDuration::from_hours(1),
+            revoked: None,
         };
         let snapshot = self.engine.snapshot(self.tailnet).unwrap();
         // Good for its hour, and no longer.

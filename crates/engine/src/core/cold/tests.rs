@@ -22,8 +22,10 @@ fn token(engine: &Engine, id: u64, minutes: i64) -> AccessToken {
         parent: KeyId::MIN,
         scopes: Scopes::all(),
         tags: BTreeSet::new(),
+        narrows_tags: false,
         created: engine.now(),
         expires: engine.now() + SignedDuration::from_mins(minutes),
+        revoked: None,
     }
 }
 
