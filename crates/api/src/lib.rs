@@ -84,8 +84,14 @@ impl Api {
     }
 }
 
-/// The API over an engine, below `/api/v2`.
+/// The API over an engine: every path below `/api/v2`, and a 404 in the API's form for all else.
 pub fn router(engine: Engine, options: ApiOptions) -> Router {
+    tidied(routes(engine, options))
+}
+
+/// The same without [`tidied`], for a server that mounts more beside it. A layer that is put around
+/// it sees which operation was asked for (`axum::extract::MatchedPath`).
+pub fn routes(engine: Engine, options: ApiOptions) -> Router {
     let request_ids = Arc::new(extract::RequestIds::new(engine.random()));
     let api = Api {
         engine,
@@ -93,7 +99,7 @@ pub fn router(engine: Engine, options: ApiOptions) -> Router {
         heavy: Arc::new(Heavy::new()),
         lists: lists::Lists::default(),
     };
-    let routes = Router::new()
+    Router::new()
         .nest("/api/v2", operations::routes(&api))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
@@ -102,8 +108,12 @@ pub fn router(engine: Engine, options: ApiOptions) -> Router {
             extract::request_id,
         ))
         .layer(DefaultBodyLimit::max(options.body_limit))
-        .with_state(api);
-    // A layer of the router would come after its choice of a route.
+        .with_state(api)
+}
+
+/// Serves requests by what their paths mean: without doubled slashes and without one at the end.
+pub fn tidied(routes: Router) -> Router {
+    // A layer of `routes` would come after its choice of a route.
     Router::new()
         .fallback_service(routes)
         .layer(middleware::from_fn(extract::tidy_path))

@@ -222,9 +222,9 @@ impl Control {
     /// `POST /ts2021`, or `GET` as a WebSocket: answers the handshake, when it is its source's turn,
     /// and serves the encrypted connection. `source`: where it comes from, as a trusted proxy says
     /// it. `ticket`: its place among the connections of the server.
-    pub async fn upgrade(
+    pub async fn upgrade<B>(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<B>,
         source: IpAddr,
         ticket: Ticket,
     ) -> Response<Body> {
@@ -384,13 +384,8 @@ impl Control {
     }
 
     async fn inner(&self, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
-        let path = request.uri().path();
-        // A client whose control URL has a path keeps it in front.
-        let endpoint = path
-            .find("/machine/")
-            .map_or(path, |at| &path[at..])
-            .to_owned();
-        match (request.method(), endpoint.as_str()) {
+        let path = request.uri().path().to_owned();
+        match (request.method(), path.as_str()) {
             (&Method::POST, "/machine/register") => register::handle(self, request, peer).await,
             (&Method::POST, "/machine/map") => map::handle(self, request, peer).await,
             (&Method::GET, path) if path.starts_with(ssh_action::PATH) => {

@@ -23,6 +23,7 @@ mod health;
 pub mod holder;
 pub mod listen;
 mod memory;
+pub mod mounts;
 pub mod open;
 mod pages;
 pub mod relay;

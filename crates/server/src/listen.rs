@@ -1,5 +1,5 @@
-//! The listeners for clients: control protocol, API and pages on one port, or the API on a port of
-//! its own; and the operator's socket.
+//! Connections of the listeners for clients and for users of the API, and of the operator's socket.
+//! What is served on them is in `mounts.rs`.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -9,12 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use bowline_admission::{BodyRefused, Origin, Ticket};
-use bowline_control::Control;
-use bowline_engine::Engine;
-use bowline_model::key::NodeKey;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use bowline_admission::{Origin, Ticket};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,24 +21,13 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::accept::{Listening, Transport};
-use crate::config::BaseUrl;
 use crate::forwarded;
-use crate::health;
-use crate::pages::{self, Page};
 
-/// What a listener serves.
+/// What a listener serves, and whose word counts about where a request comes from.
 #[derive(Clone)]
 pub struct Site {
-    /// The control protocol, the pages, and what relays ask. `None`: the API alone.
-    pub control: Option<Control>,
-    /// The API. `None`: it has a listener of its own.
-    pub api: Option<Router>,
-    /// The engine, for `/verify`.
-    pub engine: Engine,
-    /// What clients call this server.
-    pub url: BaseUrl,
-    /// What users of the API call it.
-    pub api_url: BaseUrl,
+    /// Every path of the listener (`mounts.rs`).
+    pub routes: Router,
     /// Networks of reverse proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Arc<[IpNet]>,
     /// Whether it was said that a proxy stands in front whose word does not count.
@@ -135,61 +120,15 @@ async fn serve_connection<T: Transport>(
 impl Site {
     async fn answer(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: SocketAddr,
         ticket: Ticket,
     ) -> Response<Body> {
         let address = self.source(request.headers(), peer, &ticket);
         // Whatever is asked, it is the server's turn until the answer begins.
         let _busy = ticket.busy();
-        // By the path alone: some clients send absolute targets, or a Host without the port.
-        let path = request.uri().path();
-        match path {
-            "/health" => return health::ready(&self.engine),
-            "/health/live" => return health::live(),
-            _ => {}
-        }
-        let Some(control) = &self.control else {
-            return self.call_api(request, address, ticket).await;
-        };
-        if matches!(*request.method(), Method::GET | Method::HEAD)
-            && let Some(page) = Page::of(path)
-        {
-            return pages::answer(page, &self.engine, &self.url, &self.api_url);
-        }
-        // A control URL with a path in it is in front of what it asks for.
-        let last = path.rsplit('/').next().unwrap_or("");
-        match (request.method(), last) {
-            (&Method::GET | &Method::HEAD, "key") if !path.starts_with("/api/") => {
-                control.key().map(Body::new)
-            }
-            (_, "ts2021") if !path.starts_with("/api/") => {
-                let answer = control.upgrade(request, address, ticket).await;
-                answer.map(Body::new)
-            }
-            (&Method::POST, "verify") if path == "/verify" => {
-                self.verify(request, address, &ticket).await
-            }
-            (&Method::GET, "generate_204") if path == "/generate_204" => no_content(&request),
-            // The API answers everything else, with its own errors.
-            _ => self.call_api(request, address, ticket).await,
-        }
-    }
-
-    async fn call_api(
-        &self,
-        mut request: Request<Incoming>,
-        address: IpAddr,
-        ticket: Ticket,
-    ) -> Response<Body> {
-        let Some(api) = &self.api else {
-            return json(
-                StatusCode::NOT_FOUND,
-                r#"{"message":"not found; the API of this server has another address"}"#,
-            );
-        };
         request.extensions_mut().insert(Origin { ticket, address });
-        match api.clone().oneshot(request.map(Body::new)).await {
+        match self.routes.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
@@ -214,74 +153,6 @@ impl Site {
         }
         address
     }
-
-    /// `POST /verify`: whether a relay elsewhere may admit a client.
-    async fn verify(
-        &self,
-        request: Request<Incoming>,
-        address: IpAddr,
-        ticket: &Ticket,
-    ) -> Response<Body> {
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Ask {
-            node_public: NodeKey,
-        }
-        let bodies = ticket.admission().bodies();
-        let received = bodies.receive(address, request.into_body(), 4096, None);
-        let body = match received.await {
-            Ok(body) => body,
-            Err(BodyRefused::Late) => {
-                let text = r#"{"message":"request body did not arrive in time"}"#;
-                return json(StatusCode::REQUEST_TIMEOUT, text);
-            }
-            Err(BodyRefused::Crowded) => {
-                let text = r#"{"message":"there are too many request bodies at once; try again"}"#;
-                return json(StatusCode::SERVICE_UNAVAILABLE, text);
-            }
-            Err(_) => return json(StatusCode::BAD_REQUEST, r#"{"message":"bad request"}"#),
-        };
-        match serde_json::from_slice::<Ask>(&body) {
-            Ok(ask) if self.engine.admits(&ask.node_public) => {
-                json(StatusCode::OK, r#"{"Allow":true}"#)
-            }
-            Ok(_) => json(StatusCode::OK, r#"{"Allow":false}"#),
-            Err(_) => json(
-                StatusCode::BAD_REQUEST,
-                r#"{"message":"expected {\"NodePublic\":\"nodekey:…\"}"}"#,
-            ),
-        }
-    }
-}
-
-fn json(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn no_content(request: &Request<Incoming>) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let challenge = request
-        .headers()
-        .get("x-tailscale-challenge")
-        .and_then(|value| value.to_str().ok())
-        .filter(|text| {
-            text.len() <= 64
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
-        });
-    if let Some(value) =
-        challenge.and_then(|text| HeaderValue::from_str(&format!("response {text}")).ok())
-    {
-        response.headers_mut().insert("x-tailscale-response", value);
-    }
-    response
 }
 
 /// Serves the API to the operator on a socket that only this user can open.

@@ -11,62 +11,34 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::config::BaseUrl;
 
-/// What a path asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Page<'a> {
-    /// The first page.
-    Home,
-    /// A login by its code.
-    Login(&'a str),
-    /// An SSH session by its code.
-    Ssh(&'a str),
+/// The first page. `url` is what clients call this server, `api` what users of the API do.
+pub(crate) fn home(url: &BaseUrl, api: &BaseUrl) -> Response<Body> {
+    html(StatusCode::OK, "Bowline is running", &home_page(url, api))
 }
 
-impl<'a> Page<'a> {
-    /// The page of a path; a URL with a path of its own is in front of it.
-    pub(crate) fn of(path: &'a str) -> Option<Self> {
-        if path == "/" {
-            return Some(Self::Home);
+/// The page of a login, by its code.
+pub(crate) fn login(engine: &Engine, code: &str) -> Response<Body> {
+    match engine.login(code) {
+        Some(login) => {
+            let (title, body) = login_page(&login);
+            html(StatusCode::OK, title, &body)
         }
-        if path.starts_with("/api/") {
-            return None;
-        }
-        let (front, code) = path.rsplit_once('/')?;
-        match front.rsplit('/').next()? {
-            "login" => Some(Self::Login(code)),
-            "ssh" => Some(Self::Ssh(code)),
-            _ => None,
-        }
+        None => gone("This login"),
     }
 }
 
-/// A page. `url` is what clients call this server, `api` what users of the API do.
-pub(crate) fn answer(
-    page: Page<'_>,
-    engine: &Engine,
-    url: &BaseUrl,
-    api: &BaseUrl,
-) -> Response<Body> {
-    match page {
-        Page::Home => html(StatusCode::OK, "Bowline is running", &home(url, api)),
-        Page::Login(code) => match engine.login(code) {
-            Some(login) => {
-                let (title, body) = login_page(&login);
-                html(StatusCode::OK, title, &body)
-            }
-            None => gone("This login"),
-        },
-        Page::Ssh(code) => match engine.ssh_check(code) {
-            Some(check) => {
-                let (title, body) = ssh_page(&check, engine);
-                html(StatusCode::OK, title, &body)
-            }
-            None => gone("This SSH session"),
-        },
+/// The page of an SSH session, by its code.
+pub(crate) fn ssh(engine: &Engine, code: &str) -> Response<Body> {
+    match engine.ssh_check(code) {
+        Some(check) => {
+            let (title, body) = ssh_page(&check, engine);
+            html(StatusCode::OK, title, &body)
+        }
+        None => gone("This SSH session"),
     }
 }
 
-fn home(url: &BaseUrl, api: &BaseUrl) -> String {
+fn home_page(url: &BaseUrl, api: &BaseUrl) -> String {
     let (text, api_text) = (escape(url.as_str()), escape(api.as_str()));
     // A token is not to travel over plain HTTP; the command line has a socket.
     let key = if api.is_https() || api.is_loopback() {
@@ -233,16 +205,6 @@ fn html(status: StatusCode, title: &str, body: &str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_name_pages_also_behind_a_path_of_the_url() {
-        assert_eq!(Page::of("/"), Some(Page::Home));
-        assert_eq!(Page::of("/login/abc"), Some(Page::Login("abc")));
-        assert_eq!(Page::of("/base/ssh/abc"), Some(Page::Ssh("abc")));
-        for path in ["/api/v2/login/x", "/login", "/x/y", "", "/machine/register"] {
-            assert_eq!(Page::of(path), None, "{path}");
-        }
-    }
 
     #[test]
     fn what_devices_say_is_shown_and_never_markup() {

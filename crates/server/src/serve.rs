@@ -29,7 +29,7 @@ use crate::listen::{self, Site};
 use crate::signals::{Signals, watch_signals};
 use crate::telemetry::{self, Metrics, serve_metrics};
 use crate::tls::{self, Certificate};
-use crate::{accept, descriptors, holder, memory, open, relay};
+use crate::{accept, descriptors, holder, memory, mounts, open, relay};
 
 /// Name of the operator's socket in the data directory.
 pub const SOCKET: &str = "bowline.sock";
@@ -229,7 +229,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
         .collect();
     tls::register_metrics(&metrics, &certificates);
     let options = open::api_options(settings);
-    let api = bowline_api::router(engine.clone(), options)
+    let api = bowline_api::routes(engine.clone(), options)
         .layer(axum::middleware::from_fn(move |request, next| {
             in_time(timeout, request, next)
         }))
@@ -260,20 +260,23 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
 
     let tasks = TaskTracker::new();
     let trusted_proxies: Arc<[IpNet]> = settings.server.trusted_proxies.clone().into();
-    let has_own_listener = sockets.api.is_some();
-    let site = Site {
-        control: Some(control.clone()),
-        api: (!has_own_listener).then(|| api.clone()),
+    let warned = Arc::default();
+    let site = |routes| Site {
+        routes,
+        trusted_proxies: trusted_proxies.clone(),
+        warned: Arc::clone(&warned),
+    };
+    let clients = mounts::Clients {
+        control: control.clone(),
         engine: engine.clone(),
         url: settings.server.url.clone(),
         api_url: api_url(settings, api_address),
-        trusted_proxies: trusted_proxies.clone(),
-        warned: Arc::default(),
     };
-    let api_site = Site {
-        control: None,
-        api: Some(api),
-        ..site.clone()
+    let (main_site, api_site) = if sockets.api.is_some() {
+        let own = site(mounts::api(engine.clone(), api));
+        (site(mounts::clients(clients, None)), Some(own))
+    } else {
+        (site(mounts::clients(clients, Some(api))), None)
     };
     let listening = |socket, listener| Listening {
         socket,
@@ -287,9 +290,9 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     });
     let drain = limits.drain_seconds.duration();
     let main_tls = server_config(main_certificate.as_ref())?;
-    let mut places = vec![(listening(sockets.main, Listener::Main), site)];
-    if let Some(listener) = sockets.api {
-        places.push((listening(listener, Listener::Api), api_site));
+    let mut places = vec![(listening(sockets.main, Listener::Main), main_site)];
+    if let (Some(listener), Some(site)) = (sockets.api, api_site) {
+        places.push((listening(listener, Listener::Api), site));
     }
     for (listening, site) in places {
         let stop = stop.clone();

@@ -138,7 +138,7 @@ async fn bodies_that_cannot_be_read_and_paths_that_are_not_are_refused() {
             Method::POST,
             "/base/machine/register",
             "{}",
-            StatusCode::BAD_REQUEST,
+            StatusCode::NOT_IMPLEMENTED,
         ),
     ] {
         let answer = connection.request(method, path, body).await.unwrap();
