@@ -101,7 +101,7 @@ fn lifetime(seconds: Option<i64>) -> Result<SignedDuration, Refusal> {
     Ok(SignedDuration::from_secs(seconds))
 }
 
-fn check_description(text: &str) -> Result<(), Refusal> {
+pub(crate) fn check_description(text: &str) -> Result<(), Refusal> {
     if is_description(text) {
         return Ok(());
     }
@@ -369,7 +369,7 @@ impl Engine {
 }
 
 /// Whether an actor may see or change a credential.
-fn check(actor: &Actor, credential: &Credential, access: Access) -> Result<(), Refusal> {
+pub(crate) fn check(actor: &Actor, credential: &Credential, access: Access) -> Result<(), Refusal> {
     if !may_see(actor, credential) {
         return Err(Refusal::NotFound);
     }

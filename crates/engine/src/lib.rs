@@ -21,6 +21,7 @@ pub mod registration;
 pub mod settings;
 mod subjects;
 pub mod tailnet;
+pub mod workload;
 
 pub use bowline_store::Column;
 

@@ -264,9 +264,15 @@ pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> Result<bowline
         report_interval: settings.limits.report_seconds.duration(),
         start_patience: START_PATIENCE,
         retention: retention(&settings.retention),
+        host: host(settings.server.url.as_str()).to_owned(),
         outbound: outbound(&settings.outbound)?,
         ..bowline_engine::Settings::default()
     })
+}
+
+/// The host of a URL without a path, with its port where it names one.
+fn host(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, host)| host)
 }
 
 /// The client for addresses that users chose.

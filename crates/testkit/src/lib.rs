@@ -17,6 +17,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod issuer;
 pub mod net;
 
 pub use bowline_modelclient as model_client;

@@ -78,6 +78,9 @@ pub struct Settings {
     pub code_key: Option<CodeKey>,
     /// How long logs are kept.
     pub retention: Retention,
+    /// What audiences that the server makes begin with: the host that users call it by, perhaps with a
+    /// port.
+    pub host: String,
     /// Makes requests to addresses that users chose: issuers, receivers of webhooks. Never inside a
     /// write.
     pub outbound: Client,
@@ -103,6 +106,7 @@ impl Default for Settings {
             commit_timeout: Duration::from_secs(10),
             code_key: None,
             retention: Retention::default(),
+            host: "localhost".to_owned(),
             outbound: Client::new(Networks::public(), Roots::of_this_machine()),
         }
     }

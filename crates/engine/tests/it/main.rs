@@ -24,3 +24,4 @@ mod start;
 mod tags;
 mod takeover;
 mod unknown;
+mod workload;

@@ -1,0 +1,15 @@
+//! Workload identity: a program that another issuer vouches for gets an access token without a secret.
+//!
+//! A **federated identity** says whose tokens it trusts: an issuer, the audience that they must be made
+//! for, and patterns that their subject and other claims must match. Whoever shows such a token gets an
+//! access token with the identity's scopes and tags. The issuer's keys are fetched from its discovery
+//! document and kept ([`issuer`]); nothing of that is inside a write.
+//!
+//! Source: `docs/protocol/api-behaviour.md`, section 3.2; OpenID Connect Discovery 1.0; RFC 7519, RFC 8725.
+
+pub mod exchange;
+pub mod identity;
+mod issuer;
+mod keys;
+mod rules;
+mod token;
