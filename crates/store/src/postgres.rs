@@ -328,19 +328,6 @@ impl Postgres {
         self.write(run).await
     }
 
-    pub(crate) async fn lock_and_commit(
-        &self,
-        owner: Owner,
-        since: u64,
-        mut make: impl FnMut(CatchUp) -> Batch + Send + 'static,
-    ) -> Result<u64, CommitError> {
-        let run = |inner: Arc<Inner>| async move {
-            retry!(apply::lock_and_commit(&inner, owner, since, &mut make).await)
-                .unwrap_or_else(|lost| Err(lost.into()))
-        };
-        self.write(run).await
-    }
-
     pub(crate) async fn put_presence(
         &self,
         tailnet: TailnetId,
@@ -348,13 +335,6 @@ impl Postgres {
     ) -> Result<(), Error> {
         let run = |inner: Arc<Inner>| async move {
             retry!(apply::presence(&inner, tailnet, &presence).await).map_err(Error::from)
-        };
-        self.write(run).await
-    }
-
-    pub(crate) async fn delete_tailnet(&self, tailnet: TailnetId) -> Result<bool, Error> {
-        let run = |inner: Arc<Inner>| async move {
-            retry!(apply::delete_tailnet(&inner, tailnet).await).map_err(Error::from)
         };
         self.write(run).await
     }

@@ -96,11 +96,6 @@ pub(crate) const MOMENTS: &str = "SELECT name, at, checksum FROM moments ORDER B
 pub(crate) const PROBE: &str = "probe";
 pub(crate) const PROBE_DELETE: &str = "DELETE FROM secrets WHERE name = 'probe'";
 
-/// Tables that belong to tailnets, beside the kinds'; each has a column `tailnet`.
-pub(crate) const TAILNET_TABLES: &[&str] = &[
-    "changes", "audit", "texts", "jobs", "presence", "secrets", "heads",
-];
-
 /// The statements of one kind's table. Where the unique columns are said, cold kinds have `expires`
 /// behind them.
 pub(crate) struct KindSql {

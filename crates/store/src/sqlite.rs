@@ -304,22 +304,6 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn lock_and_commit(
-        &self,
-        owner: Owner,
-        since: u64,
-        mut make: impl FnMut(CatchUp) -> Batch + Send + 'static,
-    ) -> Result<u64, CommitError> {
-        let locked = move |conn: &Connection| {
-            let batch = make(read::catch_up(conn, owner, since)?);
-            if let Err(problem) = batch.check() {
-                return Ok(Err(CommitError::Malformed(problem)));
-            }
-            apply::batch(conn, &batch)
-        };
-        self.writer.write(true, locked).await
-    }
-
     pub(crate) async fn put_presence(
         &self,
         tailnet: TailnetId,
@@ -327,12 +311,6 @@ impl Sqlite {
     ) -> Result<(), Error> {
         self.writer
             .write(false, move |conn| apply::presence(conn, tailnet, &presence))
-            .await
-    }
-
-    pub(crate) async fn delete_tailnet(&self, tailnet: TailnetId) -> Result<bool, Error> {
-        self.writer
-            .write(true, move |conn| apply::delete_tailnet(conn, tailnet))
             .await
     }
 

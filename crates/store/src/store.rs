@@ -137,20 +137,6 @@ impl Store {
         on_engine!(self, engine => engine.commit(batch).await)
     }
 
-    /// Locks the tailnet, tells `make` what has changed after `since`, and writes the batch that
-    /// it makes. For a writer that lost the race twice: nobody can come between now.
-    ///
-    /// `make` must return a batch of this tailnet whose base is [`CatchUp::seq`]. It may be called
-    /// again when the database asks for another try, and it runs while others wait: no IO.
-    pub async fn lock_and_commit(
-        &self,
-        owner: impl Into<Owner>,
-        since: u64,
-        make: impl FnMut(CatchUp) -> Batch + Send + 'static,
-    ) -> Result<u64, CommitError> {
-        on_engine!(self, engine => engine.lock_and_commit(owner.into(), since, make).await)
-    }
-
     /// The sequence number that the commit with this id got; `None` when it was not, and will not
     /// be, written.
     pub async fn commit_outcome(
@@ -176,12 +162,6 @@ impl Store {
         presence.sort_by_key(|one| (one.device, std::cmp::Reverse(one.at)));
         presence.dedup_by_key(|one| one.device);
         on_engine!(self, engine => engine.put_presence(tailnet, presence).await)
-    }
-
-    /// Removes a tailnet and everything that belongs to it, logs included. Says whether there was
-    /// one. Its id must not be used again.
-    pub async fn delete_tailnet(&self, tailnet: TailnetId) -> Result<bool, Error> {
-        on_engine!(self, engine => engine.delete_tailnet(tailnet).await)
     }
 
     /// Entries of the change log with a sequence number above `after`, oldest first, at most

@@ -1,7 +1,5 @@
 //! Writes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use bowline_model::id::TailnetId;
 use bowline_model::kind::Kind;
 use jiff::Timestamp;
@@ -16,7 +14,7 @@ use crate::checksum;
 use crate::error::{Cause, CommitError, Condition, Trouble};
 use crate::options::{Fault, Point};
 use crate::owner::Owner;
-use crate::row::{self, CatchUp, Presence};
+use crate::row::{self, Presence};
 use crate::sql;
 
 /// What a commit answers, unless the transaction itself is gone.
@@ -42,8 +40,8 @@ struct Part {
 /// Writes a batch in one transaction.
 pub(super) async fn commit(inner: &Inner, batch: &Batch) -> Result<Answer, Failure> {
     let mut session = inner.writer().await?;
-    let fence = Some(inner.lease.epoch());
-    let outcome = write(&mut session, batch, fence, Clear::No).await?;
+    let epoch = inner.lease.epoch();
+    let outcome = write(&mut session, batch, epoch, Clear::No).await?;
     // Rows of one batch may take over each other's unique values, in any order. That is rare, so
     // the values are only emptied first when the straight way failed.
     let outcome = match outcome {
@@ -51,42 +49,12 @@ pub(super) async fn commit(inner: &Inner, batch: &Batch) -> Result<Answer, Failu
             column: Some(_), ..
         })) if batch.parts().any(|part| part.puts.len() > 1) => {
             session.rollback().await?;
-            write(&mut session, batch, fence, Clear::First).await?
+            write(&mut session, batch, epoch, Clear::First).await?
         }
         other => other,
     };
     match outcome {
         Some(outcome) => finish(inner, session, batch.owner, outcome).await,
-        None => Err(inner.lease.lost()),
-    }
-}
-
-/// Locks the tailnet and writes what `make` makes of its newest state.
-pub(super) async fn lock_and_commit(
-    inner: &Inner,
-    owner: Owner,
-    since: u64,
-    make: &mut (impl FnMut(CatchUp) -> Batch + Send),
-) -> Result<Answer, Failure> {
-    let mut session = inner.begin_write().await?;
-    let locked = session.row(own::HEAD_LOCK, &[&int(owner.get())]).await?;
-    let seq = locked.map_or(Ok(0), |row| value::head(&row, 0, owner))?;
-    let found = read::catch_up_in(&session, owner, since, seq).await?;
-    let Ok(batch) = catch_unwind(AssertUnwindSafe(|| make(found))) else {
-        return Err(Failure::failed("the closure of this write panicked"));
-    };
-    if let Err(problem) = batch.check() {
-        session.rollback().await?;
-        return Ok(Err(CommitError::Malformed(problem)));
-    }
-    // Emptied first in any case: a second try would have to give up the lock.
-    let clear = if batch.parts().any(|part| part.puts.len() > 1) {
-        Clear::First
-    } else {
-        Clear::No
-    };
-    match write(&mut session, &batch, None, clear).await? {
-        Some(outcome) => finish(inner, session, owner, outcome).await,
         None => Err(inner.lease.lost()),
     }
 }
@@ -122,18 +90,15 @@ async fn finish(
     Ok(outcome)
 }
 
-/// Writes a batch up to `COMMIT`, in one round trip. With an epoch it begins the transaction and
-/// checks the lease first; `None` when the lease is another's.
+/// Begins a transaction and writes a batch up to `COMMIT`, in one round trip. The lease is checked
+/// first; `None` when it is another's.
 async fn write(
     session: &mut Session,
     batch: &Batch,
-    fence: Option<i64>,
+    epoch: i64,
     clear: Clear,
 ) -> Result<Option<Answer>, Failure> {
-    let mut steps = Vec::new();
-    if let Some(epoch) = fence {
-        steps.push(step(own::FENCE, vec![Box::new(epoch)]));
-    }
+    let mut steps = vec![step(own::FENCE, vec![Box::new(epoch)])];
     let mut parts: Vec<Part> = Vec::with_capacity(1 + batch.births.len());
     let mut rows = 0;
     for one in batch.parts() {
@@ -141,8 +106,7 @@ async fn write(
         rows += one.puts.len();
     }
     let puts: Vec<&Put> = batch.parts().flat_map(|one| &one.puts).collect();
-    let begin = fence.map(|_| own::BEGIN_WRITE);
-    let results = session.run(begin, &steps).await?;
+    let results = session.run(Some(own::BEGIN_WRITE), &steps).await?;
     let mut parts = parts.into_iter().peekable();
     for (index, result) in results.into_iter().enumerate() {
         parts.next_if(|part| part.end <= index);
@@ -154,7 +118,7 @@ async fn write(
             continue;
         };
         let refused = |error: CommitError| {
-            let is_birth = part.rows > 0 || part.head > usize::from(fence.is_some());
+            let is_birth = part.rows > 0 || part.head > 1;
             let error = if is_birth {
                 error.of_birth(part.rows)
             } else {
@@ -365,22 +329,6 @@ pub(super) async fn presence(
     let params: [&dyn Value; 6] = [&own_id, &devices, &online, &at, &bodies, &sums];
     session.execute(own::PRESENCE_PUT, &params).await?;
     session.commit().await
-}
-
-pub(super) async fn delete_tailnet(inner: &Inner, tailnet: TailnetId) -> Result<bool, Failure> {
-    let session = inner.begin_write().await?;
-    let id = int(tailnet.get());
-    let there = session.row(own::HEAD_LOCK, &[&id]).await?.is_some();
-    let tables = Kind::all()
-        .map(Kind::table)
-        .chain(sql::TAILNET_TABLES.iter().copied());
-    for table in tables {
-        session
-            .execute(&format!("DELETE FROM {table} WHERE tailnet = $1"), &[&id])
-            .await?;
-    }
-    session.commit().await?;
-    Ok(there)
 }
 
 pub(super) async fn moment(inner: &Inner, name: &str, at: Timestamp) -> Result<(), Failure> {

@@ -20,10 +20,6 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn failed(problem: &'static str) -> Self {
-        Self::Trouble(Trouble::new(Condition::Failed, problem))
-    }
-
     /// The connection is not there any more.
     pub(super) fn gone() -> Self {
         Self::Trouble(Trouble::new(

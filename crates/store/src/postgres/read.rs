@@ -164,12 +164,7 @@ pub(super) async fn catch_up(inner: &Inner, owner: Owner, since: u64) -> Read<Ca
 }
 
 /// What changed after `since` up to `seq`, which is the newest in this transaction.
-pub(super) async fn catch_up_in(
-    session: &Session,
-    owner: Owner,
-    since: u64,
-    seq: u64,
-) -> Read<CatchUp> {
+async fn catch_up_in(session: &Session, owner: Owner, since: u64, seq: u64) -> Read<CatchUp> {
     let changes = changes_in(session, owner, since, row::CATCH_UP_LIMIT + 1).await?;
     if !row::reaches_back(&changes, since, seq) {
         let rows = all_rows(session, owner).await?;

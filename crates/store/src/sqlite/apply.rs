@@ -188,19 +188,6 @@ pub(super) fn presence(
     Ok(Ok(()))
 }
 
-/// Removes everything of a tailnet. Says whether there was one.
-pub(super) fn delete_tailnet(conn: &Connection, tailnet: TailnetId) -> Refusable<bool, Error> {
-    let mut there = 0;
-    let tables = Kind::all()
-        .map(Kind::table)
-        .chain(sql::TAILNET_TABLES.iter().copied());
-    for table in tables {
-        let text = format!("DELETE FROM {table} WHERE tailnet = $1");
-        there = conn.execute(&text, params![int(tailnet.get())])?;
-    }
-    Ok(Ok(there > 0)) // the last table is `heads`
-}
-
 /// Writes a secret unless there is one, and returns the one that is there.
 pub(super) fn secret(
     conn: &Connection,

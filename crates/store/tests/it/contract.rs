@@ -44,8 +44,6 @@ contract! {
         a_body_comes_back_byte_for_byte,
         a_batch_that_no_database_could_store_is_malformed,
         a_commit_is_found_by_its_id,
-        a_locked_commit_sees_what_others_wrote,
-        a_closure_that_panics_costs_only_itself,
         a_write_goes_on_when_its_caller_stops_waiting,
         a_closed_store_refuses,
     ;
@@ -71,7 +69,6 @@ contract! {
     tailnet:
         an_id_of_another_tailnet_cannot_be_written_or_removed,
         a_tailnet_sees_only_its_own,
-        a_removed_tailnet_leaves_nothing,
     ;
     logs:
         the_change_log_says_what_each_change_touched,

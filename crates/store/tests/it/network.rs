@@ -119,9 +119,14 @@ async fn a_serialisable_database_is_written_by_trying_again() {
             tokio::spawn(async move {
                 for number in 0..5 {
                     let put = keyed(writer * 10 + number, &format!("{writer} {number}"));
-                    let make =
-                        move |found: bowline_store::CatchUp| putting(1, found.seq, put.clone());
-                    store.lock_and_commit(tailnet(1), 0, make).await.unwrap();
+                    // Whoever was overtaken goes on from there.
+                    let mut seq = store.seq(tailnet(1)).await.unwrap();
+                    while let Err(error) = store.commit(putting(1, seq, put.clone())).await {
+                        let CommitError::Conflict { current } = error else {
+                            panic!("{error}");
+                        };
+                        seq = current;
+                    }
                     let (of, base) = (100 + writer, number);
                     store
                         .commit(putting(of, base, device(of * 10 + base, "own")))

@@ -169,57 +169,6 @@ pub(crate) async fn a_commit_is_found_by_its_id(database: Arc<Database>) {
     store.close().await;
 }
 
-pub(crate) async fn a_locked_commit_sees_what_others_wrote(database: Arc<Database>) {
-    let store = database.open().await;
-    store
-        .commit(putting(1, 0, device(1, "mine")))
-        .await
-        .unwrap();
-    store
-        .commit(putting(1, 1, device(2, "theirs")))
-        .await
-        .unwrap();
-    let make = |found: bowline_store::CatchUp| {
-        assert_eq!((found.seq, found.whole, found.rows.len()), (2, false, 1));
-        putting(
-            1,
-            found.seq,
-            device(3, &format!("after {}", found.rows[0].id)),
-        )
-    };
-    assert_eq!(store.lock_and_commit(tailnet(1), 1, make).await.unwrap(), 3);
-    assert_eq!(ids(&store, 1, Kind::Device).await, [1, 2, 3]);
-
-    let stale = |_| putting(1, 1, device(4, "no"));
-    let outcome = store.lock_and_commit(tailnet(1), 3, stale).await;
-    assert!(
-        matches!(outcome, Err(CommitError::Conflict { current: 3 })),
-        "{outcome:?}"
-    );
-    let broken = |found: bowline_store::CatchUp| putting(1, found.seq, Put::new(Kind::Key, 1, "{"));
-    let outcome = store.lock_and_commit(tailnet(1), 3, broken).await;
-    assert!(
-        matches!(outcome, Err(CommitError::Malformed(_))),
-        "{outcome:?}"
-    );
-    assert_eq!(store.seq(tailnet(1)).await.unwrap(), 3);
-    store.close().await;
-}
-
-pub(crate) async fn a_closure_that_panics_costs_only_itself(database: Arc<Database>) {
-    let store = database.open().await;
-    store.commit(batch(1, 0)).await.unwrap();
-    let outcome = store
-        .lock_and_commit(tailnet(1), 1, |_| panic!("in the closure, on purpose"))
-        .await;
-    assert!(
-        matches!(outcome, Err(CommitError::Unavailable(_))),
-        "{outcome:?}"
-    );
-    assert_eq!(store.commit(batch(1, 1)).await.unwrap(), 2);
-    store.close().await;
-}
-
 pub(crate) async fn a_write_goes_on_when_its_caller_stops_waiting(database: Arc<Database>) {
     let store = database.open().await;
     for base in 0..20 {

@@ -46,27 +46,13 @@ pub(crate) async fn writers_of_one_tailnet_take_turns(database: Arc<Database>) {
             let mut known = 0;
             for number in 0..COMMITS {
                 let put = device(writer * 100 + number, "a");
-                let mut misses = 0;
                 loop {
-                    // As an engine does: two tries, then with the lock.
-                    let outcome = if misses < 2 {
-                        store.commit(putting(1, known, put.clone())).await
-                    } else {
-                        let put = put.clone();
-                        let make =
-                            move |found: bowline_store::CatchUp| putting(1, found.seq, put.clone());
-                        store.lock_and_commit(tailnet(1), known, make).await
-                    };
-                    match outcome {
+                    match store.commit(putting(1, known, put.clone())).await {
                         Ok(seq) => {
                             known = seq;
                             break;
                         }
-                        Err(CommitError::Conflict { current }) => {
-                            assert!(misses < 2, "a locked commit lost the race");
-                            known = current;
-                            misses += 1;
-                        }
+                        Err(CommitError::Conflict { current }) => known = current,
                         Err(error) => panic!("{error:?}"),
                     }
                 }

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use bowline_store::{Batch, CommitError, Kind, Loaded, TextRow};
+use bowline_store::{Batch, CommitError, Kind, Loaded};
 
 use crate::database::Database;
-use crate::rows::{
-    at, batch, deleting, device, event, ids, job, jobs, keyed, presence, putting, sealed, tailnet,
-    user,
-};
+use crate::rows::{at, batch, deleting, device, event, keyed, presence, putting, tailnet, user};
 
 pub(crate) async fn an_id_of_another_tailnet_cannot_be_written_or_removed(database: Arc<Database>) {
     let store = database.open().await;
@@ -70,51 +67,5 @@ pub(crate) async fn a_tailnet_sees_only_its_own(database: Arc<Database>) {
         );
     }
     assert_eq!(store.load(tailnet(3)).await.unwrap(), Loaded::default());
-    store.close().await;
-}
-
-pub(crate) async fn a_removed_tailnet_leaves_nothing(database: Arc<Database>) {
-    let store = database.open().await;
-    for of in [1, 2] {
-        let mut all = batch(of, 0);
-        all.puts = vec![keyed(of, &format!("nodekey:{of}"))];
-        all.audit = vec![event(of, 0)];
-        all.jobs = vec![job(of, "webhook")];
-        all.texts = vec![TextRow::new(at(0), "text")];
-        all.secrets = vec![sealed("webhook", b"x")];
-        store.commit(all).await.unwrap();
-        store
-            .put_presence(tailnet(of), vec![presence(of, 1, true)])
-            .await
-            .unwrap();
-    }
-    assert!(store.delete_tailnet(tailnet(1)).await.unwrap());
-    assert!(!store.delete_tailnet(tailnet(1)).await.unwrap());
-    assert_eq!(store.load(tailnet(1)).await.unwrap(), Loaded::default());
-    assert!(
-        store
-            .audit(tailnet(1), at(0), at(1), 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert!(store.changes(tailnet(1), 0, 10).await.unwrap().is_empty());
-    let left = [(tailnet(2).into(), job(2, "webhook"))];
-    assert_eq!(jobs(&store, "webhook").await, left);
-    for (of, count) in [(1, 0), (2, 1)] {
-        assert_eq!(store.texts(tailnet(of)).await.unwrap().len(), count);
-        let secret = store.secret(tailnet(of), "webhook").await.unwrap();
-        assert_eq!(secret.iter().count(), count);
-    }
-    let outcome = store.commit(putting(1, 1, device(1, "late"))).await;
-    assert!(
-        matches!(outcome, Err(CommitError::Conflict { current: 0 })),
-        "{outcome:?}"
-    );
-    store
-        .commit(putting(2, 1, keyed(3, "nodekey:1")))
-        .await
-        .unwrap();
-    assert_eq!(ids(&store, 2, Kind::Device).await, [2, 3]);
     store.close().await;
 }
