@@ -27,7 +27,7 @@ pub use bowline_store::Column;
 
 pub use crate::core::actor::Actor;
 pub use crate::core::clock::{Clock, Random, SystemClock, SystemRandom};
-pub use crate::core::engine::{Counters, Engine, Event, OpenError, Settings};
+pub use crate::core::engine::{Counters, Engine, Notice, OpenError, Settings};
 pub use crate::core::failure::{Refusal, StoreFailure};
 pub use crate::core::freshness::Freshness;
 pub use crate::core::health::{LATENCY_BOUNDS, StoreReport, Trouble};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest::{SHA256, digest};
 use bowline_derp::{Admission, NodeKey, RelayServer, TailnetId};
-use bowline_engine::{Engine, Event};
+use bowline_engine::{Engine, Notice};
 use bowline_netmap::{DerpMap, Region, Relay};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -216,17 +216,17 @@ pub async fn serve<T: Transport>(
 
 /// Ends relay connections of devices that were deleted or expired, until `stop`.
 pub async fn end_revoked(
-    mut events: broadcast::Receiver<Event>,
+    mut notices: broadcast::Receiver<Notice>,
     relay: RelayServer,
     stop: CancellationToken,
 ) {
     loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
+        let notice = tokio::select! {
+            notice = notices.recv() => notice,
             () = stop.cancelled() => return,
         };
-        match event {
-            Ok(Event::NodeKeyRevoked(key)) => {
+        match notice {
+            Ok(Notice::NodeKeyRevoked(key)) => {
                 relay.disconnect(&key);
             }
             // Whose keys were revoked is lost, so everyone who is connected is asked about.
@@ -260,7 +260,7 @@ mod tests {
 
     /// More revocations than the channel holds: which keys they were is lost.
     #[tokio::test]
-    async fn no_lag_of_events_leaves_a_revoked_device_connected() {
+    async fn no_lag_of_notices_leaves_a_revoked_device_connected() {
         let known = Known::default();
         let secret = |seed: u8| SecretKey::from_bytes([seed; 32]);
         let relay = RelayServer::new(secret(200), Arc::new(known.clone()), RelayConfig::default());
@@ -277,11 +277,11 @@ mod tests {
             let client = client::connect(near, &secret(seed), &client::Options::default()).await;
             clients.push(client.unwrap());
         }
-        let (events, receiver) = tokio::sync::broadcast::channel(2);
+        let (notices, receiver) = tokio::sync::broadcast::channel(2);
         for seed in 1..=8 {
             known.0.lock().unwrap().remove(&secret(seed).public());
-            let revoked = Event::NodeKeyRevoked(secret(seed).public());
-            assert!(events.send(revoked).is_ok());
+            let revoked = Notice::NodeKeyRevoked(secret(seed).public());
+            assert!(notices.send(revoked).is_ok());
         }
         tokio::spawn(end_revoked(receiver, relay.clone(), stop.clone()));
         for (number, client) in clients.iter_mut().enumerate() {

@@ -310,7 +310,7 @@ pub async fn run(loaded: &Loaded, is_json: bool) -> Result<()> {
     tasks.spawn(listen::serve_operator(operator, operator_api, stop.clone()));
     tasks.spawn(memory::give_back(engine.store().clone(), stop.clone()));
     tasks.spawn(relay::end_revoked(
-        engine.events(),
+        engine.notices(),
         relay.clone(),
         stop.clone(),
     ));

@@ -112,9 +112,9 @@ impl Default for Settings {
     }
 }
 
-/// Something that other parts of the server act on.
+/// Something that other parts of the server act on, whichever change or process caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum Notice {
     /// A node key stopped being good: the device was deleted, expired, or got another.
     NodeKeyRevoked(NodeKey),
 }
@@ -136,7 +136,7 @@ pub(crate) struct Inner {
     pub(crate) directory: Directory,
     /// Tailnets that are known and not served yet.
     pub(crate) starting: papaya::HashMap<TailnetId, ()>,
-    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) notices: broadcast::Sender<Notice>,
     pub(crate) tasks: TaskTracker,
     /// Ends the writers, after the streams.
     pub(crate) stop: CancellationToken,
@@ -362,9 +362,9 @@ impl Engine {
         self.0.health.report()
     }
 
-    /// Events from now on. A receiver that lags misses the oldest.
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.0.events.subscribe()
+    /// Notices from now on. A receiver that lags misses the oldest.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.0.notices.subscribe()
     }
 
     /// Runs a change: the closure may run again, so it has no effect but on the draft. The writer

@@ -36,7 +36,7 @@ impl Engine {
         random: Arc<dyn Random>,
         subjects: &'static Subjects,
     ) -> Result<Self, OpenError> {
-        let (events, _) = broadcast::channel(1024);
+        let (notices, _) = broadcast::channel(1024);
         let epochs = store.epochs();
         // Before anything is read: what changes while reading is read again.
         let read_epoch = watch::Sender::new(*epochs.borrow());
@@ -55,7 +55,7 @@ impl Engine {
             out_of_order: papaya::HashMap::new(),
             directory: Directory::default(),
             starting: papaya::HashMap::new(),
-            events,
+            notices,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             abandon: CancellationToken::new(),

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::core::draft::Changes;
 use crate::core::due;
-use crate::core::engine::{Event, Handle, Inner};
+use crate::core::engine::{Handle, Inner, Notice};
 use crate::core::failure::StoreFailure;
 use crate::core::job::{Job, OnItsWay, SoftChange};
 use commit::{InFlight, decided};
@@ -304,7 +304,7 @@ impl Writer {
         self.handle.publish(publication);
         for key in ended {
             // Nobody listens in tests without a relay.
-            let _ = self.engine.events.send(Event::NodeKeyRevoked(key));
+            let _ = self.engine.notices.send(Notice::NodeKeyRevoked(key));
         }
     }
 }

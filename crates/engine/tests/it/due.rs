@@ -19,15 +19,15 @@ async fn a_node_key_expires_at_its_time_unless_that_is_disabled() {
         .set_key_expiry_disabled(&net.admin, two, Some(true))
         .await
         .unwrap();
-    let mut events = net.engine.events();
+    let mut notices = net.engine.notices();
     net.pass(DAY * 180 - SignedDuration::from_secs(1)).await;
     assert!(!net.device(one).expired);
     net.pass(SignedDuration::from_secs(1)).await;
     assert!(net.device(one).expired && !net.device(two).expired);
     assert!(!net.engine.admits(&node_key(1)) && net.engine.admits(&node_key(2)));
     assert_eq!(
-        events.recv().await.unwrap(),
-        bowline_engine::Event::NodeKeyRevoked(node_key(1))
+        notices.recv().await.unwrap(),
+        bowline_engine::Notice::NodeKeyRevoked(node_key(1))
     );
     assert!(
         net.audit()

@@ -528,7 +528,7 @@ async fn a_logout_expires_a_device_and_deletes_an_ephemeral_one() {
         })
         .await;
     assert!(net.device(ephemeral).ephemeral && net.device(asks).ephemeral);
-    let mut events = net.engine.events();
+    let mut notices = net.engine.notices();
     for number in 1..=3 {
         // Clients may send their auth key with it: a logout it is all the same.
         let out = Registration {
@@ -544,10 +544,10 @@ async fn a_logout_expires_a_device_and_deletes_an_ephemeral_one() {
             Registered::LoggedOut,
             "twice is the same"
         );
-        let event = events.recv().await.unwrap();
+        let notice = notices.recv().await.unwrap();
         assert_eq!(
-            event,
-            bowline_engine::Event::NodeKeyRevoked(node_key(number))
+            notice,
+            bowline_engine::Notice::NodeKeyRevoked(node_key(number))
         );
         assert!(!net.engine.admits(&node_key(number)));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{
-    Actor, Engine, Event, Followed, Freshness, LoginState, Refusal, Registered, SystemClock,
+    Actor, Engine, Followed, Freshness, LoginState, Notice, Refusal, Registered, SystemClock,
     SystemRandom,
 };
 use bowline_model::id::DeviceId;
@@ -15,9 +15,10 @@ use tokio::sync::broadcast;
 use crate::net::{Net, node_key, present, quick, request, until};
 
 /// Waits for the revocation of a device's node key.
-async fn revoked(events: &mut broadcast::Receiver<Event>, device: u64) {
-    let wait =
-        async { while events.recv().await.unwrap() != Event::NodeKeyRevoked(node_key(device)) {} };
+async fn revoked(notices: &mut broadcast::Receiver<Notice>, device: u64) {
+    let wait = async {
+        while notices.recv().await.unwrap() != Notice::NodeKeyRevoked(node_key(device)) {}
+    };
     tokio::time::timeout(Duration::from_secs(10), wait)
         .await
         .expect("the node key is revoked");
@@ -29,7 +30,7 @@ async fn a_conflict_is_caught_up_with_and_revokes_what_another_removed() {
         let net = Net::new().await;
         let kept = net.join(1).await;
         let removed = net.join(2).await;
-        let mut events = net.engine.events();
+        let mut notices = net.engine.notices();
         let before = net.snapshot();
         let mut other = Batch::new(net.tailnet, before.seq, [9; 16], net.now());
         other.deletes = vec![Delete {
@@ -52,7 +53,7 @@ async fn a_conflict_is_caught_up_with_and_revokes_what_another_removed() {
         assert_eq!(after.device(kept).unwrap().device.name, "renamed");
         assert!(after.device(removed).is_none());
         assert!(net.engine.find_device(&node_key(2)).is_none());
-        revoked(&mut events, 2).await;
+        revoked(&mut notices, 2).await;
     }
 }
 
@@ -136,7 +137,7 @@ async fn a_server_that_has_the_database_again_reads_before_it_answers() {
         async move { first.follow_login(&code, request(7, ""), source).await }
     };
     let waits = tokio::spawn(follows);
-    let mut events = first.events();
+    let mut notices = first.notices();
     let mut stream = first.open_stream(admin.tailnet, kept).await.unwrap();
     let seen = stream.first();
     assert_eq!(first.freshness(), Freshness::Current);
@@ -188,7 +189,7 @@ async fn a_server_that_has_the_database_again_reads_before_it_answers() {
     assert!(snapshot.device(removed).is_none());
     assert_eq!(snapshot.device(kept).unwrap().device.name, "renamed");
     assert!(first.authenticate(more.token.expose()).is_some());
-    revoked(&mut events, 2).await;
+    revoked(&mut notices, 2).await;
     // So is who waits for a login that another process confirmed.
     let told = waits.await.unwrap().unwrap();
     let tailnet = admin.tailnet;

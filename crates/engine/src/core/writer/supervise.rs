@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::Writer;
 use crate::core::draft::Changes;
-use crate::core::engine::{Event, Handle, Inner};
+use crate::core::engine::{Handle, Inner, Notice};
 use crate::core::job::Job;
 use crate::core::load;
 
@@ -105,7 +105,7 @@ async fn reload(engine: &Arc<Inner>, handle: &Handle) -> Result<Arc<Publication>
         for key in published.devices().map(|entry| &entry.device.node_key) {
             if !is_good(key) {
                 // Nobody listens in tests without a relay.
-                let _ = engine.events.send(Event::NodeKeyRevoked(*key));
+                let _ = engine.notices.send(Notice::NodeKeyRevoked(*key));
             }
         }
         Ok(publication)
