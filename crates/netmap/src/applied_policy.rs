@@ -33,12 +33,11 @@ pub(crate) struct Pending {
     pub(crate) devices: OrdSet<DeviceId>,
     pub(crate) users: OrdSet<UserId>,
     pub(crate) policy: Option<PolicyRead>,
-    pub(crate) derp_map: bool,
 }
 
 impl Pending {
     pub(crate) fn is_empty(&self) -> bool {
-        self.devices.is_empty() && self.users.is_empty() && self.policy.is_none() && !self.derp_map
+        self.devices.is_empty() && self.users.is_empty() && self.policy.is_none()
     }
 }
 
@@ -194,7 +193,7 @@ impl AppliedPolicy {
         } else {
             next.apply(tailnet, pending);
         }
-        if pending.derp_map || pending.policy.is_some() {
+        if pending.policy.is_some() {
             next.combine_relays(tailnet.relays);
         }
         next

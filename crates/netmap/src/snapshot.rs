@@ -185,12 +185,6 @@ impl Snapshot {
         self.applied_policy().derp_map()
     }
 
-    /// Replaces the server's relays.
-    pub fn set_derp_map(&mut self, map: Arc<DerpMap>) {
-        self.derp_map = map;
-        self.pending().derp_map = true;
-    }
-
     /// A user.
     pub fn user(&self, id: UserId) -> Option<&Arc<User>> {
         self.users.get(id)

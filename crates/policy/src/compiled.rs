@@ -284,11 +284,6 @@ impl Compiled {
             .map(|state| state.device.id)
     }
 
-    /// Whether a set has a device.
-    pub fn in_set(&self, set: &DeviceSet, id: DeviceId) -> bool {
-        self.slots.get(&id).is_some_and(|slot| set.contains(*slot))
-    }
-
     fn state(&self, slot: Slot) -> Option<&Arc<DeviceState>> {
         self.devices.get(slot as usize).and_then(Option::as_ref)
     }

@@ -1,8 +1,8 @@
 //! The early payload: JSON that a server may send before HTTP/2 begins.
 //!
 //! It starts with bytes that no HTTP/2 frame starts with, which is how a client tells them apart.
-//! Its content has had no reader since clients of 1.90, but sending it makes the server the first
-//! to speak, which the official Rust client needs.
+//! Its content has had no reader since clients of 1.90, so this server sends none; reading it is for
+//! clients of other servers, as the one of `bowline-testkit` may be.
 //!
 //! Source: tailscale `control/ts2021/conn.go`; tailscale-rs `ts_control_noise`.
 
@@ -19,23 +19,6 @@ pub const MAGIC: [u8; 5] = [0xFF, 0xFF, 0xFF, b'T', b'S'];
 pub const HEADER_LEN: usize = 9;
 /// Largest JSON in bytes that every client takes.
 pub const MAX_JSON: usize = 1024 - HEADER_LEN;
-
-/// Magic and u32 big-endian length for `json_length` bytes of JSON.
-///
-/// # Errors
-/// `InvalidInput` over [`MAX_JSON`].
-pub fn header(json_length: usize) -> io::Result<[u8; HEADER_LEN]> {
-    let length = u32::try_from(json_length)
-        .ok()
-        .filter(|_| json_length <= MAX_JSON)
-        .ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "noise: early payload too long")
-        })?;
-    let mut header = [0; HEADER_LEN];
-    header[..MAGIC.len()].copy_from_slice(&MAGIC);
-    header[MAGIC.len()..].copy_from_slice(&length.to_be_bytes());
-    Ok(header)
-}
 
 /// Reads the early payload's JSON, as a client does. `None` when the server sent HTTP/2 at once;
 /// nothing of that is lost.

@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::inbox::Inbox;
 use super::key::Key;
+use super::pool;
 use super::record::{Direction, MAX_PLAINTEXT, MAX_RECORD};
-use super::{early, pool};
 
 /// A byte stream over `S`, encrypted in records.
 ///
@@ -61,23 +61,6 @@ impl<S> NoiseStream<S> {
         stream.outbox = pool::take_write();
         stream.outbox.extend_from_slice(&responded.reply);
         stream
-    }
-
-    /// Queues the early payload, which must be the first plaintext of a server. It goes out with
-    /// the next write or flush. `json` is at most 1,015 bytes: the official Rust client takes no
-    /// more than 1,024.
-    ///
-    /// # Errors
-    /// `InvalidInput` when `json` is too long.
-    pub fn queue_early_payload(&mut self, json: &[u8]) -> io::Result<()> {
-        let header = early::header(json.len())?;
-        if self.outbox.capacity() == 0 {
-            self.outbox = pool::take_write();
-        }
-        self.sending.cipher()?.seal(&mut self.outbox, |out| {
-            out.extend_from_slice(&header);
-            out.extend_from_slice(json);
-        })
     }
 
     /// Puts bytes back in front of what will be read next, for a reader that looked ahead.

@@ -10,9 +10,7 @@ use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use proptest::prelude::*;
 
-use crate::records::{
-    self, at, derp_map, device, disco_key, hostinfo, id, node_key, region, tailnet, user, user_id,
-};
+use crate::records::{self, at, device, disco_key, hostinfo, id, node_key, tailnet, user, user_id};
 
 /// Routes that devices serve.
 const ROUTES: [&str; 4] = ["10.0.0.0/8", "192.168.1.0/24", "0.0.0.0/0", "::/0"];
@@ -39,7 +37,6 @@ pub(crate) enum Step {
     RenameUser(u64, u8),
     Role(u64, u8),
     Dns(u8),
-    Derp(u8),
     Domain(u8),
     Suffix(u8),
     Policy(u8),
@@ -124,7 +121,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1u64..5, 0u8..3).prop_map(|(n, k)| Step::RenameUser(n, k)),
         1 => (1u64..5, 0u8..4).prop_map(|(n, k)| Step::Role(n, k)),
         1 => (0u8..6).prop_map(Step::Dns),
-        1 => (0u8..5).prop_map(Step::Derp),
         1 => (0u8..3).prop_map(Step::Domain),
         1 => (0u8..3).prop_map(Step::Suffix),
         3 => (0u8..8).prop_map(Step::Policy),
@@ -315,11 +311,6 @@ impl World {
                 magic_dns: k != 5,
                 override_local_dns: k == 4,
             }),
-            Step::Derp(k) => self
-                .snapshot
-                .set_derp_map(derp_map((0..=u32::from(k % 3)).map(|n| {
-                    region(900 + n, if k == 3 { &[records::PIN] } else { &["", ""] })
-                }))),
             Step::Domain(k) => {
                 let dns_name = self.snapshot.tailnet().dns_name.clone();
                 self.snapshot.set_tailnet(bowline_model::tailnet::Tailnet {

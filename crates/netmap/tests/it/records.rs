@@ -173,7 +173,12 @@ pub(crate) fn derp_map(regions: impl IntoIterator<Item = Region>) -> Arc<DerpMap
 
 /// Three users and the devices 1 to `devices`.
 pub(crate) fn snapshot(devices: u64) -> Snapshot {
-    let mut snapshot = Snapshot::new(tailnet(), derp_map([region(900, &[PIN])]));
+    snapshot_with(devices, derp_map([region(900, &[PIN])]))
+}
+
+/// The same on a server with these relays.
+pub(crate) fn snapshot_with(devices: u64, relays: Arc<DerpMap>) -> Snapshot {
+    let mut snapshot = Snapshot::new(tailnet(), relays);
     for number in 1..=3 {
         snapshot.put_user(user(number));
     }

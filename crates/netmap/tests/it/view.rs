@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::history::history;
 use crate::records::{
     PIN, advance, apply, at, client, decode, derp_map, device, id, machine_key, next, node_key,
-    publication, region, snapshot, user_id, viewer,
+    publication, region, snapshot, snapshot_with, user_id, viewer,
 };
 
 fn text(viewer: Viewer, publication: &Publication) -> String {
@@ -142,12 +142,12 @@ fn a_node_that_nobody_knows_is_told_the_same_in_one_complete_map() {
 
 #[test]
 fn the_derp_map_is_one_that_the_clients_version_can_use() {
-    let mut snapshot = snapshot(1);
-    snapshot.set_derp_map(derp_map([
+    let relays = [
         region(900, &[PIN]),
         region(901, &[]),
         region(902, &["relay.example.com"]),
-    ]));
+    ];
+    let snapshot = snapshot_with(1, derp_map(relays));
     let publication = Publication::new(snapshot);
     let relay = |version, region: &str| -> Option<Value> {
         let viewer = Viewer {

@@ -139,13 +139,6 @@ impl Compiled {
         }
     }
 
-    /// The device through which a subnet route is reached: of those that have it approved, the
-    /// one that joined first and is connected.
-    pub fn primary_router(&self, route: IpNet) -> Option<DeviceId> {
-        let slot = self.routes.get(&route)?.first(|_| true)?;
-        self.state(slot).map(|state| state.device.id)
-    }
-
     /// The subnet routes for which a device is primary, sorted: IPv4 first, by address and length.
     pub fn primary_routes(&self, device: DeviceId) -> Vec<IpNet> {
         let Some((slot, state)) = self.state_of(device) else {

@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 
@@ -112,7 +113,9 @@ fn outer(mut request: Request<Incoming>, script: Arc<Script>) -> Response<Reply>
     tokio::spawn(async move {
         let mut noise = NoiseStream::server(TokioIo::new(upgrade.await.unwrap()), responded);
         if let Some(json) = script.early_payload {
-            noise.queue_early_payload(json).unwrap();
+            let length = u32::try_from(json.len()).unwrap().to_be_bytes();
+            let early = [&b"\xFF\xFF\xFFTS"[..], &length, json].concat();
+            noise.write_all(&early).await.unwrap();
         }
         let service = service_fn(move |request| inner(request, Arc::clone(&script)));
         let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())

@@ -4,6 +4,7 @@ use std::task::Waker;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::early;
 use super::*;
 use crate::noise::record::HEADER_LEN;
 use crate::noise::{Initiator, MAX_RECORD, handshake, respond};
@@ -417,15 +418,13 @@ fn a_reader_without_room_gets_nothing_and_loses_nothing() {
 }
 
 #[test]
-fn reply_early_payload_and_first_bytes_leave_together() {
+fn the_reply_and_the_first_bytes_leave_together() {
     let initiator =
         Initiator::new(&[3; 32], &handshake::public_key(&SERVER).unwrap(), 141).unwrap();
     let responded = respond(&SERVER, initiator.initiation()).unwrap();
     let mut server = NoiseStream::server(Script::default(), responded);
-    server
-        .queue_early_payload(br#"{"nodeKeyChallenge":"chalpub:00"}"#)
-        .unwrap();
-    block_on(server.write_all(b"settings!")).unwrap();
+    let early = b"\xFF\xFF\xFFTS\0\0\0\x21{\"nodeKeyChallenge\":\"chalpub:00\"}settings!";
+    block_on(server.write_all(early)).unwrap();
     assert_eq!(server.io.write_calls, 1);
 
     let (reply, records) = server.io.written.split_at(handshake::REPLY_LEN);
@@ -444,25 +443,7 @@ fn reply_early_payload_and_first_bytes_leave_together() {
 }
 
 #[test]
-fn an_early_payload_alone_leaves_with_a_flush() {
-    let mut stream = sender(Script::default());
-    stream.queue_early_payload(b"{}").unwrap();
-    block_on(stream.flush()).unwrap();
-    let (received, outcome) = drain(receiver(Script::incoming([stream.io.written])));
-    outcome.unwrap();
-    assert_eq!(received, b"\xFF\xFF\xFFTS\0\0\0\x02{}");
-}
-
-#[test]
 fn an_early_payload_over_the_limit_is_refused() {
-    let mut stream = sender(Script::default());
-    stream
-        .queue_early_payload(&vec![b' '; early::MAX_JSON])
-        .unwrap();
-    stream
-        .queue_early_payload(&vec![b' '; early::MAX_JSON + 1])
-        .unwrap_err();
-
     let too_long = sealed(&[b"\xFF\xFF\xFFTS\0\0\x04\0"]);
     let mut stream = receiver(Script::incoming([too_long]));
     assert_eq!(
