@@ -1,5 +1,6 @@
 //! What documents say about the repository: that the paths exist which they name, and that they
-//! name no line numbers; and that the sections of `docs/protocol` exist which the code cites.
+//! name no line numbers; that the items exist which the pages about the code name; and that the
+//! sections of `docs/protocol` exist which the code cites.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +8,10 @@ use crate::workspace::Workspace;
 
 /// Where the facts are that code cites.
 const FACTS: &str = "docs/protocol/";
+/// The page that says what is where. Each name in it is a crate or an item of the sources.
+const ARCHITECTURE: &str = "ARCHITECTURE.md";
+/// The page that says why. The paths in it (`Draft::put`) are those of items.
+const DESIGN: &str = "docs/design.md";
 
 /// The paths and links in a Markdown file that lead nowhere, and its line numbers.
 #[must_use]
@@ -171,6 +176,82 @@ pub fn citations(
     broken
 }
 
+/// The names that a source defines: of items, members and variants.
+fn definitions(text: &str) -> impl Iterator<Item = &str> {
+    const KEYWORDS: [&str; 9] = [
+        "fn",
+        "struct",
+        "enum",
+        "trait",
+        "const",
+        "static",
+        "type",
+        "mod",
+        "macro_rules!",
+    ];
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.lines().filter_map(move |line| {
+        let words = line.trim_start().split(' ');
+        let mut words = words.skip_while(|word| {
+            word.starts_with("pub") || ["async", "unsafe", "extern"].contains(word)
+        });
+        let mut word = words.next()?;
+        // A constant function.
+        while KEYWORDS.contains(&word) {
+            word = words.next()?;
+        }
+        let name = word.split(|c| !is_name(c)).next()?;
+        (!name.is_empty()).then_some(name)
+    })
+}
+
+/// The items that a page names in backticks and no source defines. With `all` a single name is one too.
+fn unknown_items(file: &str, text: &str, all: bool, defined: &BTreeSet<String>) -> Vec<String> {
+    let is_name = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let mut unknown = Vec::new();
+    for code in text.lines().flat_map(in_backticks) {
+        let mut parts = code.split("::");
+        let is_item = (all || code.contains("::")) && parts.clone().all(is_name);
+        if is_item && !parts.all(|part| defined.contains(part)) {
+            unknown.push(format!("{file}: `{code}` is not in the sources"));
+        }
+    }
+    unknown
+}
+
+/// The crates that a page has no row of.
+fn missing_crates<'a>(text: &str, crates: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let rows = || text.lines().filter(|line| line.starts_with("| `"));
+    let has_row = |name: &str| {
+        let cells = rows().filter_map(|row| row.split('|').nth(1));
+        cells.flat_map(in_backticks).any(|cell| cell == name)
+    };
+    crates
+        .filter(|name| !has_row(name))
+        .map(|name| format!("{ARCHITECTURE} has no row of crates/{name}"))
+        .collect()
+}
+
+/// What the pages about the code say of it.
+fn check_names(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
+    let crates: BTreeSet<&str> = workspace
+        .files()
+        .iter()
+        .filter_map(|file| file.strip_prefix("crates/")?.split('/').next())
+        .collect();
+    let mut defined: BTreeSet<String> = crates.iter().map(ToString::to_string).collect();
+    for file in workspace.files_ending(".rs") {
+        defined.extend(definitions(&workspace.read(file)?).map(ToOwned::to_owned));
+    }
+    let (page, design) = (workspace.read(ARCHITECTURE)?, workspace.read(DESIGN)?);
+    let mut broken = unknown_items(ARCHITECTURE, &page, true, &defined);
+    broken.extend(unknown_items(DESIGN, &design, false, &defined));
+    broken.extend(missing_crates(&page, crates.into_iter()));
+    Ok(broken)
+}
+
 /// Runs the rules on every document, and on the code that cites some.
 ///
 /// # Errors
@@ -180,6 +261,7 @@ pub fn check(workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     for file in workspace.files_ending(".md") {
         broken.extend(violations(file, &workspace.read(file)?, workspace.files()));
     }
+    broken.extend(check_names(workspace)?);
     let mut pages = BTreeMap::new();
     for file in workspace.files_ending(".md") {
         if let Some(page) = file.strip_prefix(FACTS) {
@@ -230,6 +312,37 @@ mod tests {
         assert_eq!(
             found("`crates/model/src/lib.rs:12` and `127.0.0.1:8080`"),
             ["docs/README.md:1: `crates/model/src/lib.rs:12` names a line number"]
+        );
+    }
+
+    #[test]
+    fn items_that_are_not_in_the_sources_are_found() {
+        let source = "pub(crate) struct Draft<'a> {\n    pub now: Timestamp,\n}\nimpl Draft {\n    \
+                      pub const fn put(&self) {}\n    async fn tell() {}\n}\nenum Event {\n    Told,\n}\n";
+        let defined = definitions(source).map(ToOwned::to_owned).collect();
+        let text = "`Draft::put`, `Draft::now`, `Event::Told` and `Draft::emit` by `tell`.\n\
+                    `gone` of `draft.rs`, `a/b` and `x y`.";
+        let unknown = |all| unknown_items("A.md", text, all, &defined);
+        assert_eq!(
+            unknown(false),
+            ["A.md: `Draft::emit` is not in the sources"]
+        );
+        assert_eq!(
+            unknown(true),
+            [
+                "A.md: `Draft::emit` is not in the sources",
+                "A.md: `gone` is not in the sources",
+            ]
+        );
+    }
+
+    #[test]
+    fn crates_without_a_row_are_found() {
+        let text = "| `model` | what it is |\n| `testkit`, `testdata` | tests, `store` |\n";
+        let crates = ["model", "store", "testdata"].into_iter();
+        assert_eq!(
+            missing_crates(text, crates),
+            ["ARCHITECTURE.md has no row of crates/store"]
         );
     }
 
