@@ -6,6 +6,7 @@
 //! request of a connection behind another, and bounds what a peer that has proved nothing can
 //! make it keep.
 
+mod id_token;
 pub mod limit;
 pub mod liveness;
 pub mod map;

@@ -29,7 +29,7 @@ use crate::limit::Limiter;
 use crate::liveness::{Ended, Heard, Liveness, Pulse};
 use crate::noise::{self, NoiseStream};
 use crate::upgrade::Asked;
-use crate::{map, register, ssh_action};
+use crate::{id_token, map, register, ssh_action};
 
 /// Body of every answer of this crate.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -63,7 +63,7 @@ pub struct Config {
     /// Largest request body of a machine key with a device, in bytes. Others have 64 KiB.
     pub body_limit: usize,
     /// Registrations of one machine key in the long run, per second, and likewise its questions
-    /// about SSH sessions. 0: no limit.
+    /// about SSH sessions and requests for tokens. 0: no limit.
     pub registrations_per_second: f64,
     /// How clients are asked whether they are still there.
     pub liveness: Liveness,
@@ -104,6 +104,8 @@ pub(crate) struct Inner {
     /// Questions about SSH sessions, with the same limits: they must not keep a device from
     /// registering.
     pub(crate) ssh_limiter: Limiter,
+    /// Requests for tokens, likewise.
+    pub(crate) token_limiter: Limiter,
     pub(crate) counters: Counters,
     /// The answer to `GET /key`, which is the same for everybody.
     key: Bytes,
@@ -190,6 +192,7 @@ impl Control {
             key: key.to_string().into(),
             limiter: Limiter::new(BURST, config.registrations_per_second),
             ssh_limiter: Limiter::new(BURST, config.registrations_per_second),
+            token_limiter: Limiter::new(BURST, config.registrations_per_second),
             counters: Counters::default(),
             connections: TaskTracker::new(),
             config,
@@ -388,6 +391,7 @@ impl Control {
         match (request.method(), path.as_str()) {
             (&Method::POST, "/machine/register") => register::handle(self, request, peer).await,
             (&Method::POST, "/machine/map") => map::handle(self, request, peer).await,
+            (&Method::POST, "/machine/id-token") => id_token::handle(self, request, peer).await,
             (&Method::GET, path) if path.starts_with(ssh_action::PATH) => {
                 ssh_action::handle(self, request, path, peer).await
             }
@@ -402,7 +406,7 @@ impl Control {
     /// What is answered at once and to everybody.
     fn small_talk(method: &Method, path: &str, peer: &Peer) -> Response<Body> {
         match (method, path) {
-            (_, "/machine/register" | "/machine/map") => {
+            (_, "/machine/register" | "/machine/map" | "/machine/id-token") => {
                 text_response(StatusCode::METHOD_NOT_ALLOWED, "use POST")
             }
             // Clients of 1.80 to 1.88 report their health; nothing here uses it, and without an

@@ -22,11 +22,16 @@ use bowline_admission::{BodyRefused, Origin};
 use bowline_control::Control;
 use bowline_engine::Engine;
 use bowline_model::key::NodeKey;
-use http::header::CONTENT_TYPE;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 
 use crate::config::BaseUrl;
 use crate::{health, pages};
+
+/// Where issuers have the document that others find them by.
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+/// The public keys of the tokens that this server signs for its devices.
+const JWKS: &str = "/.well-known/jwks";
 
 /// What the listener for clients serves with.
 pub struct Clients {
@@ -48,6 +53,8 @@ pub fn clients(clients: Clients, api: Option<Router>) -> Router {
         .route("/login/{code}", get(login))
         .route("/ssh/{code}", get(ssh))
         .route("/key", get(key))
+        .route(DISCOVERY, get(discovery))
+        .route(JWKS, get(jwks))
         // Whatever method is used, the answer says which one it takes.
         .route("/ts2021", any(upgrade))
         .route("/verify", post(verify))
@@ -100,6 +107,50 @@ async fn ssh(State(site): State<Arc<Clients>>, Path(code): Path<String>) -> Resp
 
 async fn key(State(site): State<Arc<Clients>>) -> Response<Body> {
     site.control.key().map(Body::new)
+}
+
+/// `GET /.well-known/openid-configuration`: what a service must know that trusts the tokens of devices.
+///
+/// Source: OpenID Connect Discovery 1.0, section 3. Nobody signs in here, so there are no endpoints for
+/// that.
+async fn discovery(State(site): State<Arc<Clients>>) -> Response<Body> {
+    let url = site.url.as_str();
+    let document = serde_json::json!({
+        "issuer": url,
+        "jwks_uri": format!("{url}{JWKS}"),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "claims_supported": [
+            "iss", "sub", "aud", "exp", "iat", "nbf", "jti",
+            "key", "addresses", "nid", "node", "domain", "tags", "user", "uid",
+        ],
+    });
+    public(&document)
+}
+
+/// `GET /.well-known/jwks`: the public keys of those tokens.
+async fn jwks(State(site): State<Arc<Clients>>) -> Response<Body> {
+    match site.engine.signing_keys().await {
+        Ok(keys) => public(&keys),
+        Err(failure) => {
+            tracing::error!(error = %failure.with_causes(), "the signing keys cannot be had");
+            let text = r#"{"message":"internal server error"}"#;
+            json(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    }
+}
+
+/// A document for everybody, which may be kept for an hour: keys are listed a month before they sign.
+fn public(document: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(document.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=3600"),
+    );
+    response
 }
 
 async fn upgrade(

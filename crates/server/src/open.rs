@@ -264,15 +264,10 @@ pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> Result<bowline
         report_interval: settings.limits.report_seconds.duration(),
         start_patience: START_PATIENCE,
         retention: retention(&settings.retention),
-        host: host(settings.server.url.as_str()).to_owned(),
+        url: settings.server.url.as_str().to_owned(),
         outbound: outbound(&settings.outbound)?,
         ..bowline_engine::Settings::default()
     })
-}
-
-/// The host of a URL without a path, with its port where it names one.
-fn host(url: &str) -> &str {
-    url.split_once("://").map_or(url, |(_, host)| host)
 }
 
 /// The client for addresses that users chose.
@@ -321,6 +316,7 @@ pub async fn engine(opened: &Opened, settings: bowline_engine::Settings) -> Resu
     let key = shared_secret(&opened.sealer, &opened.store, CODES_SECRET).await?;
     let settings = bowline_engine::Settings {
         code_key: Some(CodeKey::new(&key)),
+        sealer: Some(opened.sealer.clone()),
         ..settings
     };
     Ok(Engine::open(

@@ -18,6 +18,7 @@ pub mod fields;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hostinfo;
+pub mod id_token;
 pub mod map_request;
 pub mod map_response;
 pub mod net_info;

@@ -8,8 +8,9 @@ use bowline_control::{Config, Control, Liveness};
 use bowline_engine::{Actor, Engine, Settings};
 use bowline_model::id::DeviceId;
 use bowline_netmap::{DerpMap, Region, Relay};
-use bowline_store::Options;
+use bowline_store::{Options, Sealer};
 use bowline_testkit::client::{Client, Identity, Server as Address};
+use bowline_testkit::clock::TestClock;
 use bowline_testkit::net::Net;
 use http::{Method, StatusCode};
 use hyper::service::service_fn;
@@ -74,6 +75,8 @@ impl Server {
         let settings = Settings {
             derp_map: derp_map(),
             offline_grace: Duration::from_millis(50),
+            url: config.url.clone(),
+            sealer: Some(Sealer::new(&[7; 32]).unwrap()),
             ..Settings::default()
         };
         let net = Net::with(settings, Options::default()).await;
@@ -122,6 +125,11 @@ impl Server {
     /// Puts a policy into force.
     pub(crate) async fn set_policy(&self, text: &str) {
         self.net.set_policy(text).await;
+    }
+
+    /// The clock of the engine.
+    pub(crate) fn clock(&self) -> &TestClock {
+        &self.net.clock
     }
 
     pub(crate) async fn key(&self) -> String {

@@ -15,7 +15,7 @@ use bowline_netmap::DerpMap;
 use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_outbound::{Client, Networks, Roots};
-use bowline_store::{Claim, Owner, Row, Store};
+use bowline_store::{Claim, Owner, Row, Sealer, Store};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -78,12 +78,14 @@ pub struct Settings {
     pub code_key: Option<CodeKey>,
     /// How long logs are kept.
     pub retention: Retention,
-    /// What audiences that the server makes begin with: the host that users call it by, perhaps with a
-    /// port.
-    pub host: String,
+    /// What users call this server: `https://`, a host, perhaps a port. It is the issuer of the tokens
+    /// that the server signs, and its host begins the audiences that it makes.
+    pub url: String,
     /// Makes requests to addresses that users chose: issuers, receivers of webhooks. Never inside a
     /// write.
     pub outbound: Client,
+    /// Seals secrets that the server must use again. Absent: nothing that has one can be made.
+    pub sealer: Option<Sealer>,
 }
 
 impl Default for Settings {
@@ -106,8 +108,9 @@ impl Default for Settings {
             commit_timeout: Duration::from_secs(10),
             code_key: None,
             retention: Retention::default(),
-            host: "localhost".to_owned(),
+            url: "http://localhost".to_owned(),
             outbound: Client::new(Networks::public(), Roots::of_this_machine()),
+            sealer: None,
         }
     }
 }

@@ -127,7 +127,9 @@ impl Engine {
         new: NewFederatedIdentity,
     ) -> Result<Arc<Credential>, Refusal> {
         new.check(self)?;
-        let host = self.settings().host.clone();
+        let url = &self.settings().url;
+        let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
+        let host = host.to_owned();
         self.write(actor, move |draft| {
             let tags = grant::permitted(draft.view(), draft.actor(), &new.scopes, &new.tags)?;
             let id = KeyId::new(draft.new_id()).ok_or(StoreFailure::Defect("ran out of ids"))?;

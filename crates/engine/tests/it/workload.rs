@@ -11,9 +11,9 @@ use bowline_engine::{Clock as _, Refusal, Settings};
 use bowline_model::credential::{Credential, FederatedIdentity, Kind};
 use bowline_model::principal::Principal;
 use bowline_model::scope::{Scope, Scopes};
-use bowline_store::Options;
+use bowline_store::{Options, Sealer};
 use bowline_testkit::issuer::{Answer, DISCOVERY, Issuer, KEYS, Names, SigningKey, client};
-use bowline_testkit::net::{Net, quick, until};
+use bowline_testkit::net::{Net, machine_key, node_key, quick, until};
 use data_encoding::BASE64URL_NOPAD;
 use jiff::SignedDuration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -37,7 +37,8 @@ impl Case {
         let names = Names::default();
         let settings = Settings {
             outbound: client(&[&issuer], names.clone()),
-            host: "bowline.example.com".to_owned(),
+            url: "https://bowline.example.com".to_owned(),
+            sealer: Some(Sealer::new(&[7; 32]).unwrap()),
             ..quick()
         };
         let net = Net::with(settings, Options::default()).await;
@@ -660,4 +661,102 @@ async fn an_identity_needs_what_an_oauth_client_needs_and_rules_that_mean_someth
             "{new:?}: {made:?}"
         );
     }
+}
+
+/// The ids of the keys that the server lists.
+async fn listed(net: &Net) -> Vec<String> {
+    let keys = net.engine.signing_keys().await.unwrap();
+    let keys = keys["keys"].as_array().unwrap().clone();
+    let ids = keys
+        .iter()
+        .map(|key| key["kid"].as_str().unwrap().to_owned());
+    ids.collect()
+}
+
+#[tokio::test]
+async fn a_device_exchanges_the_token_that_this_server_signed() {
+    let issuer = Issuer::start().await;
+    let settings = Settings {
+        outbound: issuer.client(),
+        url: issuer.url().to_owned(),
+        sealer: Some(Sealer::new(&[7; 32]).unwrap()),
+        ..quick()
+    };
+    let net = Net::with(settings, Options::default()).await;
+    let device = net.join(1).await;
+    let entry = net
+        .engine
+        .snapshot(net.tailnet)
+        .unwrap()
+        .device(device)
+        .unwrap()
+        .clone();
+    let new = NewFederatedIdentity {
+        scopes: scopes(&["dns:read"]),
+        issuer: issuer.url().to_owned(),
+        subject: format!("{}.*", entry.device.name),
+        custom_claim_rules: BTreeMap::from([("domain".to_owned(), "example.com".to_owned())]),
+        ..NewFederatedIdentity::default()
+    };
+    let identity = net
+        .engine
+        .create_federated_identity(&net.admin, new)
+        .await
+        .unwrap();
+    let keys = net.engine.signing_keys().await.unwrap();
+    issuer.answer(KEYS, Answer::Body(keys.to_string()));
+
+    let (machine, node) = (machine_key(1), node_key(1));
+    let audience = federated(&identity).audience.clone();
+    let signed = net.engine.device_token(machine, &node, &audience);
+    let signed = signed.await.unwrap();
+    let client = client_id(net.tailnet, identity.id);
+    net.engine.exchange_token(&client, &signed).await.unwrap();
+    // For another audience it is good for nothing here.
+    let other = net.engine.device_token(machine, &node, "sts.example");
+    let other = other.await.unwrap();
+    let refused = net.engine.exchange_token(&client, &other).await;
+    assert!(
+        matches!(refused, Err(ExchangeRefused::Token)),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn signing_keys_outlive_a_restart_and_are_listed_before_they_sign() {
+    let settings = Settings {
+        sealer: Some(Sealer::new(&[7; 32]).unwrap()),
+        // The time that passes below is not a fault of the clock.
+        clock_jump: Duration::ZERO,
+        ..quick()
+    };
+    let net = Net::with(settings, Options::default()).await;
+    net.join(1).await;
+    let signer = async |net: &Net| {
+        let node = node_key(1);
+        let token = net
+            .engine
+            .device_token(machine_key(1), &node, "sts.example");
+        let token = token.await.unwrap();
+        jsonwebtoken::decode_header(token).unwrap().kid.unwrap()
+    };
+    let first = listed(&net).await;
+    assert_eq!(first.len(), 2, "the present one and the next");
+    assert_eq!(signer(&net).await, first[0]);
+
+    let net = net.restart(SignedDuration::from_secs(1)).await;
+    assert_eq!(listed(&net).await, first);
+
+    // A period later the next one signs, and the last one is listed still.
+    let net = net.restart(SignedDuration::from_hours(30 * 24)).await;
+    let second = listed(&net).await;
+    assert_eq!((second.len(), &second[..2]), (3, &first[..]));
+    assert_eq!(signer(&net).await, first[1]);
+
+    // Another one, and it is gone.
+    let net = net.restart(SignedDuration::from_hours(30 * 24)).await;
+    let third = listed(&net).await;
+    assert_eq!(&third[..2], &second[1..]);
+    assert!(!third.contains(&first[0]));
+    assert_eq!(signer(&net).await, second[2]);
 }
