@@ -360,7 +360,7 @@ impl Engine {
     /// tailnets reach each other on no relay.
     pub fn admitted(&self, key: &bowline_model::key::NodeKey) -> Option<TailnetId> {
         let (tailnet, _, entry) = self.find_device(key)?;
-        (!entry.device.expired && entry.device.authorized).then_some(tailnet)
+        entry.sees_peers().then_some(tailnet)
     }
 
     /// Whether a machine has a device in any tailnet.

@@ -230,6 +230,11 @@ impl Device {
         !self.tags.is_empty()
     }
 
+    /// The user that it belongs to; `None` where its tags own it.
+    pub fn owner(&self) -> Option<UserId> {
+        self.user.filter(|_| !self.is_tagged())
+    }
+
     /// When its node key expires for clients: `None` when expiry is disabled or there is none.
     pub fn effective_expiry(&self) -> Option<Timestamp> {
         if self.key_expiry_disabled {

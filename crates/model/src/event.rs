@@ -41,7 +41,7 @@ use crate::key::NodeKey;
 use crate::policy_file::PolicyRef;
 use crate::tag::Tag;
 use crate::tailnet::Tailnet;
-use crate::user::User;
+use crate::user::{Role, User};
 
 pub use name::Name;
 pub use webhook::WebhookEvent;
@@ -89,6 +89,25 @@ impl CredentialRef {
         Self {
             id: credential.id,
             name,
+        }
+    }
+}
+
+/// A user, as an event names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRef {
+    /// Their id.
+    pub id: UserId,
+    /// Their login name at that time.
+    pub login_name: String,
+}
+
+impl UserRef {
+    /// The user of a record.
+    pub fn of(user: &User) -> Self {
+        Self {
+            id: user.id,
+            login_name: user.login_name.clone(),
         }
     }
 }
@@ -152,6 +171,38 @@ pub enum Event {
     UserCreated {
         /// Their record.
         user: Box<User>,
+    },
+    /// A user has another role.
+    UserRole {
+        /// The user.
+        user: UserRef,
+        /// Role before.
+        old: Role,
+        /// Role since.
+        new: Role,
+    },
+    /// A user who waited for it was approved.
+    UserApproved {
+        /// The user.
+        user: UserRef,
+    },
+    /// A user was suspended: what they have stays, and is good for nothing until they are restored.
+    UserSuspended {
+        /// The user.
+        user: UserRef,
+    },
+    /// A user who was suspended may act again.
+    UserRestored {
+        /// The user.
+        user: UserRef,
+    },
+    /// A user was deleted. That their devices were is an event of each; that their keys and tokens
+    /// were revoked is told by this one, as in the official log.
+    UserDeleted {
+        /// Their last record.
+        user: Box<User>,
+        /// Their auth keys and API access tokens, which are revoked by it.
+        keys: Vec<KeyId>,
     },
     /// A device came in.
     DeviceCreated {
@@ -387,6 +438,15 @@ pub enum Event {
         /// Whether they do.
         new: bool,
     },
+    /// Whether new users wait for approval was set.
+    ApprovalOfUsers {
+        /// The tailnet.
+        tailnet: TailnetRef,
+        /// Whether they did.
+        old: bool,
+        /// Whether they do.
+        new: bool,
+    },
     /// For how long the key of a device that logs in is good was set.
     KeyDuration {
         /// The tailnet.
@@ -438,6 +498,11 @@ impl Event {
         match self {
             Self::TailnetCreated { .. } => Name::TailnetCreate,
             Self::UserCreated { .. } => Name::UserCreate,
+            Self::UserRole { .. } => Name::UserUpdateUserRole,
+            Self::UserApproved { .. } => Name::UserApprove,
+            Self::UserSuspended { .. } => Name::UserSuspend,
+            Self::UserRestored { .. } => Name::UserRestore,
+            Self::UserDeleted { .. } => Name::UserDelete,
             Self::DeviceCreated { .. } => Name::NodeCreate,
             Self::DeviceLoggedIn { .. } => Name::NodeLogin,
             Self::DeviceLoggedOut { .. } => Name::NodeLogout,
@@ -475,6 +540,8 @@ impl Event {
             Self::MagicDns { new: false, .. } => Name::TailnetDisableMagicDns,
             Self::ApprovalOfDevices { new: true, .. } => Name::TailnetEnableMachineApprovalNeeded,
             Self::ApprovalOfDevices { new: false, .. } => Name::TailnetDisableMachineApprovalNeeded,
+            Self::ApprovalOfUsers { new: true, .. } => Name::TailnetEnableUserApprovalRequired,
+            Self::ApprovalOfUsers { new: false, .. } => Name::TailnetDisableUserApprovalRequired,
             Self::KeyDuration { .. } => Name::TailnetUpdateMaxKeyDuration,
             Self::PolicyFile { .. } => Name::TailnetUpdateAcl,
             Self::ClockConfirmed { .. } => Name::TailnetConfirmClock,
@@ -491,12 +558,19 @@ impl Event {
             Self::DnsConfig { tailnet, .. }
             | Self::MagicDns { tailnet, .. }
             | Self::ApprovalOfDevices { tailnet, .. }
+            | Self::ApprovalOfUsers { tailnet, .. }
             | Self::KeyDuration { tailnet, .. }
             | Self::PolicyFile { tailnet, .. }
             | Self::ClockConfirmed { tailnet, .. } => {
                 (tailnet.id.stable(), tailnet.name.clone(), None)
             }
-            Self::UserCreated { user } => (user.id.stable(), user.login_name.clone(), None),
+            Self::UserCreated { user } | Self::UserDeleted { user, .. } => {
+                (user.id.stable(), user.login_name.clone(), None)
+            }
+            Self::UserRole { user, .. }
+            | Self::UserApproved { user }
+            | Self::UserSuspended { user }
+            | Self::UserRestored { user } => (user.id.stable(), user.login_name.clone(), None),
             Self::DeviceCreated { device }
             | Self::DeviceLoggedIn { new: device, .. }
             | Self::DeviceDeleted { device } => (
@@ -581,7 +655,15 @@ impl Event {
     /// Source: `docs/protocol/api-behaviour.md`, section 6.2.
     pub fn webhooks(&self) -> &'static [WebhookEvent] {
         match self {
+            Self::UserCreated { user } if user.needs_approval => {
+                &[WebhookEvent::UserCreated, WebhookEvent::UserNeedsApproval]
+            }
             Self::UserCreated { .. } => &[WebhookEvent::UserCreated],
+            Self::UserRole { .. } => &[WebhookEvent::UserRoleUpdated],
+            Self::UserApproved { .. } => &[WebhookEvent::UserApproved],
+            Self::UserSuspended { .. } => &[WebhookEvent::UserSuspended],
+            Self::UserRestored { .. } => &[WebhookEvent::UserRestored],
+            Self::UserDeleted { .. } => &[WebhookEvent::UserDeleted],
             Self::DeviceCreated { device } if device.authorized => &[WebhookEvent::NodeCreated],
             Self::DeviceCreated { .. } => {
                 &[WebhookEvent::NodeCreated, WebhookEvent::NodeNeedsApproval]

@@ -198,6 +198,19 @@ impl Role {
         right.roles().contains(&self)
     }
 
+    /// Whether the role has every right that another one has: so it may give that one to a user, or
+    /// take it away, without anybody getting more than the giver has. The owner alone covers the
+    /// owner, of whom there is one.
+    pub fn covers(self, other: Self) -> bool {
+        match (self, other) {
+            (Owner, _) => true,
+            (_, Owner) => false,
+            _ => Right::EVERY
+                .into_iter()
+                .all(|right| self.has(right) || !other.has(right)),
+        }
+    }
+
     /// Whether somebody of this role may give a credential this scope: with it the credential does
     /// what the role itself may do. Owners and administrators may give every one.
     pub fn may_grant(self, scope: Scope) -> bool {
@@ -324,6 +337,25 @@ mod tests {
             assert_eq!(grants(NetworkAdmin, scope), network, "{scope}");
             assert_eq!(grants(ItAdmin, scope), it, "{scope}");
         }
+    }
+
+    #[test]
+    fn a_role_covers_what_has_no_right_beyond_its_own() {
+        use Role::Member;
+        let covered = |role: Role| -> Vec<Role> {
+            let all = Role::EVERY.into_iter();
+            all.filter(|other| role.covers(*other)).collect()
+        };
+        assert_eq!(covered(Owner), Role::EVERY);
+        assert_eq!(covered(Admin), Role::EVERY[1..]);
+        assert_eq!(
+            covered(NetworkAdmin),
+            [NetworkAdmin, BillingAdmin, Auditor, Member]
+        );
+        assert_eq!(covered(ItAdmin), [ItAdmin, BillingAdmin, Auditor, Member]);
+        assert_eq!(covered(BillingAdmin), [BillingAdmin, Member]);
+        assert_eq!(covered(Auditor), [BillingAdmin, Auditor, Member]);
+        assert_eq!(covered(Member), [Member]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Tailnet {
 pub struct Settings {
     /// Whether new devices wait for approval.
     pub device_approval_on: bool,
+    /// Whether users who come without an administrator's word wait for approval.
+    pub users_approval_on: bool,
     /// Days until the key of a newly logged-in device expires, 1 to 180.
     pub devices_key_duration_days: u32,
 }
@@ -39,6 +41,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             device_approval_on: false,
+            users_approval_on: false,
             devices_key_duration_days: 180,
         }
     }

@@ -22,6 +22,10 @@ pub struct User {
     /// Whether they may do it now.
     #[serde(default)]
     pub status: Status,
+    /// Whether somebody has to approve them first. It is apart from [`Self::status`], so that a user
+    /// who is suspended and restored meanwhile is not approved by that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_approval: bool,
     /// When they were made.
     pub created: Timestamp,
 }
@@ -46,6 +50,41 @@ impl Stored for User {
     }
 }
 
+impl User {
+    /// Why they may not act, nor their devices exchange traffic. `None`: they may.
+    pub fn hold(&self) -> Option<Hold> {
+        match self.status {
+            Status::Suspended => Some(Hold::Suspended),
+            Status::Active if self.needs_approval => Some(Hold::NeedsApproval),
+            Status::Active => None,
+        }
+    }
+
+    /// Whether they may act, and their devices exchange traffic.
+    pub fn is_active(&self) -> bool {
+        self.hold().is_none()
+    }
+}
+
+/// Why a user may not act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hold {
+    /// Somebody suspended them.
+    Suspended,
+    /// Nobody has approved them yet.
+    NeedsApproval,
+}
+
+impl std::fmt::Display for Hold {
+    /// What is said of the user: `is suspended`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Suspended => "is suspended",
+            Self::NeedsApproval => "waits for approval",
+        })
+    }
+}
+
 /// A user's role. Source: `docs/protocol/api-behaviour.md`, section 4.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -67,6 +106,17 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role, from the most rights to none.
+    pub const EVERY: [Self; 7] = [
+        Self::Owner,
+        Self::Admin,
+        Self::NetworkAdmin,
+        Self::ItAdmin,
+        Self::BillingAdmin,
+        Self::Auditor,
+        Self::Member,
+    ];
+
     /// The API's word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -80,16 +130,18 @@ impl Role {
         }
     }
 
-    /// Every role, in the order of the official documentation.
-    pub const EVERY: [Self; 7] = [
-        Self::Owner,
-        Self::Admin,
-        Self::NetworkAdmin,
-        Self::ItAdmin,
-        Self::BillingAdmin,
-        Self::Auditor,
-        Self::Member,
-    ];
+    /// Its name in sentences, such as `IT admin`.
+    pub const fn display_name(self) -> &'static str {
+        match self {
+            Self::Owner => "Owner",
+            Self::Admin => "Admin",
+            Self::NetworkAdmin => "Network admin",
+            Self::ItAdmin => "IT admin",
+            Self::BillingAdmin => "Billing admin",
+            Self::Auditor => "Auditor",
+            Self::Member => "Member",
+        }
+    }
 
     /// Reads the API's word.
     pub fn parse(text: &str) -> Option<Self> {

@@ -504,17 +504,17 @@ fn topology_user(user: &User) -> policy::User {
     }
 }
 
-/// A device as policies know it. One that waits for approval is not there at all, and one whose
-/// key has expired routes nothing.
+/// A device as policies know it. One that waits for approval, or whose user may not use the network,
+/// is not there at all, and one whose key has expired routes nothing.
 fn topology_device(entry: &Entry, devices: &Devices) -> Option<policy::Device> {
     let device = &entry.device;
-    if !device.authorized {
+    if !entry.is_shown() {
         return None;
     }
     let tags = || device.tags.iter().map(ToString::to_string).collect();
-    let owner = match device.user {
-        Some(user) if !device.is_tagged() => policy::Owner::User(user.get()),
-        _ => policy::Owner::Tags(tags()),
+    let owner = match device.owner() {
+        Some(user) => policy::Owner::User(user.get()),
+        None => policy::Owner::Tags(tags()),
     };
     let routes: Vec<_> = if device.expired {
         Vec::new()

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bowline_model::device::{Device, Live};
+use bowline_model::key::NodeKey;
+use bowline_model::user::Hold;
 use bowline_wire::map_request::Encoding;
 use bytes::Bytes;
 
@@ -26,29 +28,57 @@ pub struct Entry {
     pub live: Arc<Live>,
     /// MagicDNS suffix of the tailnet, part of the rendering.
     pub(crate) suffix: Arc<str>,
+    /// Why the user that it belongs to may not use the network; `None` where they may.
+    pub(crate) hold: Option<Hold>,
     plain_json: OnceLock<Bytes>,
     other_json: Mutex<Vec<(Variant, Bytes)>>,
 }
 
 impl Entry {
-    pub(crate) fn new(device: Arc<Device>, live: Arc<Live>, suffix: Arc<str>) -> Self {
+    pub(crate) fn new(
+        device: Arc<Device>,
+        live: Arc<Live>,
+        suffix: Arc<str>,
+        hold: Option<Hold>,
+    ) -> Self {
         Self {
             device,
             live,
             suffix,
+            hold,
             plain_json: OnceLock::new(),
             other_json: Mutex::default(),
         }
     }
 
-    /// Whether the device can be shown to anybody: it waits for no approval.
+    /// Whether the device can be shown to anybody: it waits for no approval, and its user may use the
+    /// network.
     pub fn is_shown(&self) -> bool {
-        self.device.authorized
+        self.device.authorized && self.hold.is_none()
     }
 
-    /// Whether the device sees its peers: it is approved and its key has not expired.
+    /// Whether the device sees its peers, and may use the relay: it can be shown, and its key has not
+    /// expired.
     pub fn sees_peers(&self) -> bool {
-        self.device.authorized && !self.device.expired
+        self.is_shown() && !self.device.expired
+    }
+
+    /// Whether the two are the same in all that is kept of a device.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        self.device == other.device
+            && self.live == other.live
+            && self.suffix == other.suffix
+            && self.hold == other.hold
+    }
+
+    /// The node key that stops being good where this gives way to another state of the device, or to
+    /// none.
+    pub(crate) fn ended_node_key(&self, next: Option<&Self>) -> Option<NodeKey> {
+        let is_held = next.is_some_and(|next| next.hold.is_some() && self.hold.is_none());
+        if is_held {
+            return Some(self.device.node_key);
+        }
+        self.device.revoked_by(next.map(|next| &*next.device))
     }
 
     /// What the device reports that is over a limit or of another kind than clients have, so that it

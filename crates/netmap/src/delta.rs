@@ -135,8 +135,8 @@ fn own_part(
         let (before, after) = (health::messages(old), health::messages(new));
         health::push_change(&mut text, &before, &after, viewer.version);
     }
-    // Soft state is in neither of these.
-    let record_differs = !Arc::ptr_eq(&old.device, &new.device);
+    // Soft state is in none of these.
+    let record_differs = !Arc::ptr_eq(&old.device, &new.device) || old.hold != new.hold;
     let (class, before) = (later.perspective(id), earlier.perspective(id));
     let filter_may_differ = record_differs
         || class.map(|now| now.class) != before.map(|then| then.class)

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bowline_model::device::{Device, Live};
-use bowline_model::id::DeviceId;
+use bowline_model::id::{DeviceId, UserId};
 use bowline_model::key::{MachineKey, NodeKey};
+use bowline_model::user::Hold;
 use imbl::{HashMap, OrdMap, OrdSet, Vector};
 
 use crate::attribute_index::AttributeIndex;
@@ -24,6 +25,10 @@ pub(crate) struct Devices {
     by_machine_key: OrdSet<(MachineKey, DeviceId)>,
     by_name: HashMap<String, DeviceId>,
     by_ipv4: HashMap<Ipv4Addr, DeviceId>,
+    /// Devices that belong to a user.
+    by_owner: OrdSet<(UserId, DeviceId)>,
+    /// Users who may not use the network: each of their devices is rendered as if it were not there.
+    holds: OrdMap<UserId, Hold>,
     attributes: AttributeIndex,
 }
 
@@ -38,6 +43,8 @@ impl Devices {
             by_machine_key: OrdSet::new(),
             by_name: HashMap::new(),
             by_ipv4: HashMap::new(),
+            by_owner: OrdSet::new(),
+            holds: OrdMap::new(),
             attributes: AttributeIndex::default(),
         }
     }
@@ -76,6 +83,29 @@ impl Devices {
 
     pub(crate) fn by_ipv4(&self, address: Ipv4Addr) -> Option<&Arc<Entry>> {
         self.get(*self.by_ipv4.get(&address)?)
+    }
+
+    /// The devices that belong to a user, by id.
+    pub(crate) fn of_owner(&self, user: UserId) -> impl Iterator<Item = &Arc<Entry>> {
+        self.by_owner
+            .range((user, DeviceId::MIN)..=(user, DeviceId::MAX))
+            .filter_map(|(_, id)| self.get(*id))
+    }
+
+    /// Notes whether a user may use the network; the devices for which that is news.
+    pub(crate) fn set_hold(&mut self, user: UserId, hold: Option<Hold>) -> Vec<DeviceId> {
+        if self.holds.get(&user).copied() == hold {
+            return Vec::new();
+        }
+        match hold {
+            Some(hold) => self.holds.insert(user, hold),
+            None => self.holds.remove(&user),
+        };
+        let devices: Vec<_> = self.of_owner(user).cloned().collect();
+        for entry in &devices {
+            self.store(&entry.device, &entry.live);
+        }
+        devices.iter().map(|entry| entry.device.id).collect()
     }
 
     pub(crate) fn attributes(&self) -> &AttributeIndex {
@@ -125,6 +155,9 @@ impl Devices {
         self.by_machine_key.insert((device.machine_key, id));
         self.by_name.insert(device.name.clone(), id);
         self.by_ipv4.insert(device.ipv4, id);
+        if let Some(owner) = device.owner() {
+            self.by_owner.insert((owner, id));
+        }
         let live = old.map(|old| old.live.clone()).unwrap_or_default();
         self.store(&Arc::new(device), &live);
     }
@@ -142,10 +175,8 @@ impl Devices {
         let Some(chunk) = self.chunks.get(slot / SIZE) else {
             return;
         };
-        let is_same = |own: &Arc<Entry>| {
-            !Arc::ptr_eq(own, entry) && own.device == entry.device && own.live == entry.live
-        };
-        if chunk.get(slot % SIZE).is_some_and(is_same) && *self.suffix == *entry.suffix {
+        let is_same = |own: &Arc<Entry>| !Arc::ptr_eq(own, entry) && own.is_same_as(entry);
+        if chunk.get(slot % SIZE).is_some_and(is_same) {
             let with = chunk.with(slot % SIZE, Some(entry.clone()));
             self.chunks.set(slot / SIZE, Arc::new(with));
         }
@@ -165,6 +196,11 @@ impl Devices {
         if old.ipv4 != new.ipv4 && self.by_ipv4.get(&old.ipv4) == Some(&old.id) {
             self.by_ipv4.remove(&old.ipv4);
         }
+        if old.owner() != new.owner()
+            && let Some(owner) = old.owner()
+        {
+            self.by_owner.remove(&(owner, old.id));
+        }
     }
 
     /// Removes a device; whether there was one. Its addresses and names are free again.
@@ -180,6 +216,9 @@ impl Devices {
         self.by_machine_key.remove(&(device.machine_key, id));
         self.by_name.remove(&device.name);
         self.by_ipv4.remove(&device.ipv4);
+        if let Some(owner) = device.owner() {
+            self.by_owner.remove(&(owner, id));
+        }
         self.attributes.follow(&device.attributes, &BTreeMap::new());
         if let Some(chunk) = self.chunks.get(slot / SIZE) {
             let without = chunk.with(slot % SIZE, None);
@@ -193,7 +232,13 @@ impl Devices {
         let Some(&slot) = self.slots.get(&device.id) else {
             return;
         };
-        let entry = Entry::new(device.clone(), live.clone(), self.suffix.clone());
+        let hold = device.owner().and_then(|user| self.holds.get(&user));
+        let entry = Entry::new(
+            device.clone(),
+            live.clone(),
+            self.suffix.clone(),
+            hold.copied(),
+        );
         if let Some(chunk) = self.chunks.get(slot / SIZE) {
             let with = chunk.with(slot % SIZE, Some(Arc::new(entry)));
             self.chunks.set(slot / SIZE, Arc::new(with));

@@ -13,6 +13,7 @@ use bowline_model::record::{self, Body, BodyError};
 use bowline_model::tailnet::Tailnet;
 use bowline_model::user::User;
 
+use crate::chunk::Entry;
 use crate::snapshot::Snapshot;
 
 /// A stored kind whose objects are all in the snapshot of their tailnet.
@@ -35,9 +36,9 @@ pub trait Hot: Told {
     /// All objects of the kind.
     fn all(snapshot: &Snapshot) -> Box<dyn Iterator<Item = &Arc<Self>> + '_>;
 
-    /// The node key that stops being good when `old` becomes `new`, or goes.
-    fn ended_node_key(_old: &Self, _new: Option<&Self>) -> Option<NodeKey> {
-        None
+    /// The node keys that stop being good from one state to the next because of the object.
+    fn ended_node_keys(_old: &Snapshot, _new: &Snapshot, _id: Self::Id) -> Vec<NodeKey> {
+        Vec::new()
     }
 }
 
@@ -94,8 +95,8 @@ pub trait HotKind: Sync {
         id: u64,
     ) -> Result<(), Untold>;
 
-    /// The node key that stops being good from one state to the next with the object.
-    fn ended_node_key(&self, old: &Snapshot, new: &Snapshot, id: u64) -> Option<NodeKey>;
+    /// The node keys that stop being good from one state to the next because of the object.
+    fn ended_node_keys(&self, old: &Snapshot, new: &Snapshot, id: u64) -> Vec<NodeKey>;
 }
 
 struct Of<T>(std::marker::PhantomData<fn() -> T>);
@@ -165,9 +166,8 @@ impl<T: Hot> HotKind for Of<T> {
         account.check::<T>(subject, old.map(|old| &**old), new.map(|new| &**new))
     }
 
-    fn ended_node_key(&self, old: &Snapshot, new: &Snapshot, id: u64) -> Option<NodeKey> {
-        let old = Self::object(old, id)?;
-        T::ended_node_key(old, Self::object(new, id).map(|new| &**new))
+    fn ended_node_keys(&self, old: &Snapshot, new: &Snapshot, id: u64) -> Vec<NodeKey> {
+        T::Id::try_from(id).map_or_else(|_| Vec::new(), |id| T::ended_node_keys(old, new, id))
     }
 }
 
@@ -250,6 +250,17 @@ impl Hot for User {
     fn all(snapshot: &Snapshot) -> Box<dyn Iterator<Item = &Arc<Self>> + '_> {
         Box::new(snapshot.users())
     }
+
+    /// Those of the devices whose user may no longer use the network.
+    fn ended_node_keys(old: &Snapshot, new: &Snapshot, id: UserId) -> Vec<NodeKey> {
+        let is_held = |state: &Snapshot| state.user(id).is_some_and(|user| !user.is_active());
+        if !is_held(new) || is_held(old) {
+            return Vec::new();
+        }
+        let ended =
+            |entry: &Arc<Entry>| entry.ended_node_key(new.device(entry.device.id).map(|it| &**it));
+        old.devices_of(id).filter_map(ended).collect()
+    }
 }
 
 impl Hot for Device {
@@ -269,8 +280,12 @@ impl Hot for Device {
         Box::new(snapshot.devices().map(|entry| &entry.device))
     }
 
-    fn ended_node_key(old: &Self, new: Option<&Self>) -> Option<NodeKey> {
-        old.revoked_by(new)
+    fn ended_node_keys(old: &Snapshot, new: &Snapshot, id: DeviceId) -> Vec<NodeKey> {
+        let ended = old.device(id).and_then(|entry| {
+            let next = new.device(id);
+            entry.ended_node_key(next.map(|next| &**next))
+        });
+        ended.into_iter().collect()
     }
 }
 

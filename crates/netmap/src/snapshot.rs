@@ -15,7 +15,7 @@ use bowline_model::kind::ObjectId;
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::record::Unknown;
 use bowline_model::tailnet::Tailnet;
-use bowline_model::user::User;
+use bowline_model::user::{Hold, User};
 use bowline_policy::{Compiled, Policy};
 use bowline_wire::derp_map::DerpMap;
 use imbl::{OrdMap, Vector};
@@ -207,6 +207,7 @@ impl Snapshot {
     /// Adds or replaces a user.
     pub fn put_user(&mut self, user: User) {
         self.pending().users.insert(user.id);
+        self.set_hold(user.id, user.hold());
         self.users.put(user);
     }
 
@@ -214,6 +215,15 @@ impl Snapshot {
     pub fn remove_user(&mut self, id: UserId) {
         if self.users.remove(id) {
             self.pending().users.insert(id);
+            self.set_hold(id, None);
+        }
+    }
+
+    /// The devices of a user who may no longer use the network, or may again, are others to everybody.
+    fn set_hold(&mut self, user: UserId, hold: Option<Hold>) {
+        let devices = self.devices.set_hold(user, hold);
+        if !devices.is_empty() {
+            self.pending().devices.extend(devices);
         }
     }
 
@@ -271,6 +281,11 @@ impl Snapshot {
     /// The devices of a machine key, by id.
     pub fn devices_by_machine_key(&self, key: MachineKey) -> impl Iterator<Item = &Arc<Entry>> {
         self.devices.by_machine_key(key)
+    }
+
+    /// The devices that belong to a user, by id. Those that are tagged belong to their tags.
+    pub fn devices_of(&self, user: UserId) -> impl Iterator<Item = &Arc<Entry>> {
+        self.devices.of_owner(user)
     }
 
     /// A device by the first label of its name.

@@ -1,5 +1,5 @@
 //! Who sees whom, and in which rendering: what the policy says, without devices that wait for
-//! approval, and for nobody whose key has expired.
+//! approval or whose user is suspended, and for nobody whose key has expired.
 
 use std::sync::Arc;
 

@@ -158,8 +158,11 @@ impl Changes {
     /// Node keys that were good in one state and are not in the next, where these are the changes
     /// between the two.
     pub(crate) fn ended_node_keys(&self, old: &Snapshot, new: &Snapshot) -> Vec<NodeKey> {
-        let ended = |object: &ObjectId| hot(object.kind)?.ended_node_key(old, new, object.number);
-        self.touched.iter().filter_map(ended).collect()
+        let ended = |object: &ObjectId| {
+            let objects = hot(object.kind);
+            objects.map_or_else(Vec::new, |it| it.ended_node_keys(old, new, object.number))
+        };
+        self.touched.iter().flat_map(ended).collect()
     }
 }
 

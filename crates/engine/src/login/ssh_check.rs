@@ -114,11 +114,7 @@ impl Engine {
         let Some(snapshot) = self.snapshot(session.tailnet) else {
             return SshDecision::Deny;
         };
-        let is_good = |id| {
-            snapshot
-                .device(id)
-                .is_some_and(|entry| entry.device.authorized && !entry.device.expired)
-        };
+        let is_good = |id| snapshot.device(id).is_some_and(|entry| entry.sees_peers());
         let (source, target) = (session.source.get(), session.target.get());
         let net = snapshot.compiled();
         if !is_good(session.source) || !is_good(session.target) || !net.visible(target, source) {

@@ -148,6 +148,7 @@ fn make(
         display_name: owner.split('@').next().unwrap_or(owner).to_owned(),
         role: Role::Owner,
         status: Status::Active,
+        needs_approval: false,
         created: now,
     };
     let created = Event::TailnetCreated {

@@ -105,6 +105,7 @@ fn user_json(number: usize) -> Value {
         "displayName": (["Ann", "Bob"][number]),
         "role": (["admin", "member"][number]),
         "status": (["active", "suspended"][number]),
+        "needsApproval": number == 1,
         "created": "2026-03-01T00:00:00Z",
     })
 }
@@ -115,7 +116,11 @@ fn tailnet_json(number: usize) -> Value {
         "name": (["example.com", "example.org"][number]),
         "dnsName": (["tail1.internal", "tail2.internal"][number]),
         "created": "2026-03-01T00:00:00Z",
-        "settings": {"deviceApprovalOn": number == 1, "devicesKeyDurationDays": 30 + number},
+        "settings": {
+            "deviceApprovalOn": number == 1,
+            "usersApprovalOn": number == 1,
+            "devicesKeyDurationDays": 30 + number,
+        },
     })
 }
 
@@ -255,6 +260,7 @@ fn samples() -> Vec<Event> {
     let device = || DeviceRef::of(&old);
     let tailnet = || TailnetRef::of(&read(&tailnet_json(0)));
     let credential = || CredentialRef::of(&read(&credential_json("auth", 0)));
+    let user = || UserRef::of(&read(&user_json(0)));
     let dns = |number| Box::new(read::<Dns>(&dns_json(number)));
     let attribute = |value| Attribute {
         value: crate::device::AttributeValue::Bool(value),
@@ -281,6 +287,18 @@ fn samples() -> Vec<Event> {
         },
         Event::UserCreated {
             user: Box::new(read(&user_json(0))),
+        },
+        Event::UserRole {
+            user: user(),
+            old: Role::Admin,
+            new: Role::Member,
+        },
+        Event::UserApproved { user: user() },
+        Event::UserSuspended { user: user() },
+        Event::UserRestored { user: user() },
+        Event::UserDeleted {
+            user: Box::new(read(&user_json(0))),
+            keys: vec![credential().id],
         },
         Event::DeviceCreated {
             device: old.clone(),
@@ -418,7 +436,12 @@ fn samples() -> Vec<Event> {
                 old,
                 new,
             },
-            Event::ApprovalOfDevices { tailnet, old, new },
+            Event::ApprovalOfDevices {
+                tailnet: tailnet.clone(),
+                old,
+                new,
+            },
+            Event::ApprovalOfUsers { tailnet, old, new },
         ]);
     }
     for why in [
@@ -470,6 +493,7 @@ fn an_event_says_in_its_values_what_it_tells() {
             Event::DeviceCreated { device } | Event::DeviceLoggedIn { new: device, .. } => {
                 Some(ObjectId::of::<Device>(device.id))
             }
+            Event::UserDeleted { user, .. } => Some(ObjectId::of::<User>(user.id)),
             _ => None,
         };
         event.tell(&mut |subject, telling| match telling {
@@ -477,8 +501,12 @@ fn an_event_says_in_its_values_what_it_tells() {
             Telling::Removed => assert!(old.is_object() && new.is_null(), "{event:?}"),
             // Another record's: the event names it.
             Telling::Members(members) if own.is_some_and(|own| own != subject) => {
-                assert_eq!(members, ["kind.used"]);
-                assert!(new["authKey"].is_string(), "{event:?}");
+                let (named, expected) = match &event {
+                    Event::UserDeleted { .. } => (&old["revokedKeys"][0], "revoked"),
+                    _ => (&new["authKey"], "kind.used"),
+                };
+                assert_eq!(members, [expected]);
+                assert!(named.is_string(), "{event:?}");
                 told.entry(subject).or_default().extend(members);
             }
             Telling::Members(members) => {
@@ -518,6 +546,11 @@ fn an_event_says_in_its_values_what_it_tells() {
     all::<Tailnet>(
         &told[&ObjectId::of::<Tailnet>(tailnet)],
         &["name", "dnsName"],
+    );
+    let user: User = read(&user_json(0));
+    all::<User>(
+        &told[&ObjectId::of::<User>(user.id)],
+        &["loginName", "displayName"],
     );
     all::<Dns>(&told[&ObjectId::of::<Dns>(tailnet)], &[]);
     all::<PolicyFile>(&told[&ObjectId::of::<PolicyFile>(tailnet)], &[]);
@@ -666,6 +699,14 @@ fn webhook_events_have_their_official_names() {
     };
     assert_eq!(of(created(true)), ["nodeCreated"]);
     assert_eq!(of(created(false)), ["nodeCreated", "nodeNeedsApproval"]);
+    let joined = |needs_approval| Event::UserCreated {
+        user: Box::new(User {
+            needs_approval,
+            ..read(&user_json(0))
+        }),
+    };
+    assert_eq!(of(joined(false)), ["userCreated"]);
+    assert_eq!(of(joined(true)), ["userCreated", "userNeedsApproval"]);
     let mut all = BTreeSet::new();
     for event in samples() {
         all.extend(of(event));
@@ -677,7 +718,12 @@ fn webhook_events_have_their_official_names() {
         "nodeKeyExpired",
         "nodeNeedsApproval",
         "policyUpdate",
+        "userApproved",
         "userCreated",
+        "userDeleted",
+        "userRestored",
+        "userRoleUpdated",
+        "userSuspended",
     ];
     assert_eq!(all.into_iter().collect::<Vec<_>>(), expected);
 }

@@ -127,6 +127,7 @@ impl Told for Tailnet {
         member!("name", name),
         member!("dnsName", dns_name),
         member!("settings.deviceApprovalOn", settings.device_approval_on),
+        member!("settings.usersApprovalOn", settings.users_approval_on),
         member!(
             "settings.devicesKeyDurationDays",
             settings.devices_key_duration_days
@@ -142,6 +143,7 @@ impl Told for User {
         member!("displayName", display_name),
         member!("role", role),
         member!("status", status),
+        member!("needsApproval", needs_approval),
     ];
     const UNTOLD: &'static [(&'static str, &'static str)] =
         &[("id", "never changes"), ("created", "never changes")];
@@ -307,6 +309,22 @@ impl Event {
             }
 
             Self::UserCreated { user } => return tell(ObjectId::of::<User>(user.id), Created),
+            Self::UserRole { user, .. } => {
+                return tell(ObjectId::of::<User>(user.id), Members(&["role"]));
+            }
+            Self::UserApproved { user } => {
+                return tell(ObjectId::of::<User>(user.id), Members(&["needsApproval"]));
+            }
+            Self::UserSuspended { user } | Self::UserRestored { user } => {
+                return tell(ObjectId::of::<User>(user.id), Members(&["status"]));
+            }
+            Self::UserDeleted { user, keys } => {
+                tell(ObjectId::of::<User>(user.id), Removed);
+                for key in keys {
+                    tell(ObjectId::of::<Credential>(*key), Members(&["revoked"]));
+                }
+                return;
+            }
             Self::DeviceCreated { device } | Self::DeviceLoggedIn { new: device, .. } => {
                 let is_new = matches!(self, Self::DeviceCreated { .. });
                 tell(
@@ -377,6 +395,12 @@ impl Event {
                 return tell(
                     ObjectId::of::<Tailnet>(tailnet.id),
                     Members(&["settings.deviceApprovalOn"]),
+                );
+            }
+            Self::ApprovalOfUsers { tailnet, .. } => {
+                return tell(
+                    ObjectId::of::<Tailnet>(tailnet.id),
+                    Members(&["settings.usersApprovalOn"]),
                 );
             }
             Self::KeyDuration { tailnet, .. } => {

@@ -9,7 +9,7 @@ use crate::credential::{Credential, Kind};
 use crate::device::{Attribute, Device};
 use crate::id::{KeyId, UserId};
 use crate::tailnet::Tailnet;
-use crate::user::User;
+use crate::user::{Status, User};
 
 /// What a device may do, and by whose word.
 fn device(device: &Device) -> Value {
@@ -67,6 +67,7 @@ fn user(user: &User) -> Value {
         "displayName": user.display_name,
         "role": user.role,
         "status": user.status,
+        "needsApproval": user.needs_approval,
     })
 }
 
@@ -111,6 +112,15 @@ impl Event {
                 owner,
             } => (none, tailnet(new, owner)),
             Self::UserCreated { user: new } => (none, user(new)),
+            Self::UserRole { old, new, .. } => (json!(old), json!(new)),
+            Self::UserApproved { .. } => (json!("needs-approval"), json!("approved")),
+            Self::UserSuspended { .. } => (json!(Status::Active), json!(Status::Suspended)),
+            Self::UserRestored { .. } => (json!(Status::Suspended), json!(Status::Active)),
+            Self::UserDeleted { user: old, keys } => {
+                let mut told = user(old);
+                told["revokedKeys"] = keys.iter().map(|key| key.stable()).collect();
+                (told, none)
+            }
             Self::DeviceCreated { device: new } => (none, device(new)),
             Self::DeviceLoggedIn { old, new } => (device(old), device(new)),
             Self::DeviceDeleted { device: old } => (device(old), none),
@@ -124,7 +134,8 @@ impl Event {
             Self::DeviceApproval { old, new, .. }
             | Self::DeviceKeyExpiryDisabled { old, new, .. }
             | Self::MagicDns { old, new, .. }
-            | Self::ApprovalOfDevices { old, new, .. } => (json!(old), json!(new)),
+            | Self::ApprovalOfDevices { old, new, .. }
+            | Self::ApprovalOfUsers { old, new, .. } => (json!(old), json!(new)),
             Self::DeviceKeyExpiry { old, new, .. } | Self::DeviceKeyExpired { old, new, .. } => {
                 (json!(old), json!(new))
             }

@@ -11,7 +11,7 @@ use crate::json::push_json;
 use crate::snapshot::Snapshot;
 
 /// The rules of a device by the name of their part. Empty: it accepts nothing, because no rule
-/// lets anybody in, or because it waits for approval or its key has expired.
+/// lets anybody in, or because it waits for approval, its user may not use the network, or its key has expired.
 pub(crate) fn parts(entry: &Entry, snapshot: &Snapshot) -> BTreeMap<String, Vec<FilterRule>> {
     let mut parts: BTreeMap<String, Vec<FilterRule>> = BTreeMap::new();
     if !entry.sees_peers() {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use bowline_model::user::Hold;
 use bowline_wire::capability::{CapabilityVersion, DISPLAY_MESSAGES};
 use bowline_wire::hostinfo::readable;
 use serde::Serialize;
@@ -30,6 +31,31 @@ pub(crate) struct Message {
 pub(crate) fn messages(entry: &Entry) -> BTreeMap<&'static str, Message> {
     let mut messages = BTreeMap::new();
     let device = &entry.device;
+    match entry.hold {
+        Some(Hold::Suspended) => {
+            messages.insert(
+                "bowline-user-suspended",
+                Message {
+                    title: "The user of this device is suspended",
+                    text: "An administrator suspended the user of this device. It has no connections until that user is restored.".to_owned(),
+                    severity: "high",
+                },
+            );
+        }
+        Some(Hold::NeedsApproval) => {
+            messages.insert(
+                "bowline-user-needs-approval",
+                Message {
+                    title: "The user of this device waits for approval",
+                    text:
+                        "This device has no connections until an administrator approves its user."
+                            .to_owned(),
+                    severity: "high",
+                },
+            );
+        }
+        None => {}
+    }
     if !device.refused_tags.is_empty() {
         let refused: Vec<&str> = device.refused_tags.iter().map(String::as_str).collect();
         let tags = names(&refused);

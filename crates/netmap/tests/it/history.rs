@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bowline_model::device::{Attribute, AttributeValue, Device, Live};
 use bowline_model::dns::{Dns, Resolver};
 use bowline_model::policy_file::PolicyFile;
-use bowline_model::user::{Role, User};
+use bowline_model::user::{Role, Status, User};
 use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use proptest::prelude::*;
@@ -36,6 +36,7 @@ pub(crate) enum Step {
     Address(u64),
     RenameUser(u64, u8),
     Role(u64, u8),
+    Standing(u64, u8),
     Dns(u8),
     Domain(u8),
     Suffix(u8),
@@ -120,6 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n().prop_map(Step::Address),
         1 => (1u64..5, 0u8..3).prop_map(|(n, k)| Step::RenameUser(n, k)),
         1 => (1u64..5, 0u8..4).prop_map(|(n, k)| Step::Role(n, k)),
+        2 => (1u64..5, 0u8..4).prop_map(|(n, k)| Step::Standing(n, k)),
         1 => (0u8..6).prop_map(Step::Dns),
         1 => (0u8..3).prop_map(Step::Domain),
         1 => (0u8..3).prop_map(Step::Suffix),
@@ -288,6 +290,11 @@ impl World {
             }
             Step::Role(n, k) => self.user(n, |user| {
                 user.role = [Role::Owner, Role::Admin, Role::Member, Role::Auditor][usize::from(k)];
+            }),
+            // Most are active at the end.
+            Step::Standing(n, k) => self.user(n, |user| {
+                user.status = [Status::Active, Status::Suspended][usize::from(k % 2)];
+                user.needs_approval = k == 2;
             }),
             Step::Dns(k) => self.snapshot.set_dns(Dns {
                 nameservers: (0..k % 3)

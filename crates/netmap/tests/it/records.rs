@@ -75,6 +75,7 @@ pub(crate) fn user(number: u64) -> User {
         display_name: format!("User {number}"),
         role: Role::Member,
         status: Status::Active,
+        needs_approval: false,
         created: at(0),
     }
 }

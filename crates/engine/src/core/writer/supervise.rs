@@ -100,7 +100,7 @@ async fn reload(engine: &Arc<Inner>, handle: &Handle) -> Result<Arc<Publication>
         let is_good = |key| {
             state
                 .device_by_node_key(key)
-                .is_some_and(|entry| entry.device.authorized && !entry.device.expired)
+                .is_some_and(|entry| entry.sees_peers())
         };
         for key in published.devices().map(|entry| &entry.device.node_key) {
             if !is_good(key) {
