@@ -11,6 +11,7 @@ use bowline_model::tailnet::{Settings, Tailnet};
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::Refusal;
+use crate::people::standing;
 
 /// The settings as the API names them, each with what is needed to see it. Source: official OpenAPI
 /// document, `getTailnetSettings` and `TailnetSettings`.
@@ -67,6 +68,9 @@ const WRITE_HTTPS: Need = need(&[Scope::NETWORKING_SETTINGS], Right::WriteNetwor
 pub struct SettingsEdit {
     /// Whether new devices wait for approval.
     pub device_approval_on: Option<bool>,
+    /// Whether users whom no person made wait for approval. Those who wait when it is turned off are
+    /// approved by that.
+    pub users_approval_on: Option<bool>,
     /// Days until the key of a device that logs in from now on expires, 1 to 180.
     pub devices_key_duration_days: Option<u32>,
 }
@@ -76,10 +80,12 @@ impl SettingsEdit {
     fn fields(&self) -> Vec<&'static str> {
         let Self {
             device_approval_on,
+            users_approval_on,
             devices_key_duration_days,
         } = self;
         [
             device_approval_on.map(|_| "devicesApprovalOn"),
+            users_approval_on.map(|_| "usersApprovalOn"),
             devices_key_duration_days.map(|_| "devicesKeyDurationDays"),
         ]
         .into_iter()
@@ -121,6 +127,19 @@ impl Engine {
                 });
                 new.device_approval_on = on;
             }
+            if let Some(on) = edit.users_approval_on
+                && on != new.users_approval_on
+            {
+                draft.audit(Event::ApprovalOfUsers {
+                    tailnet: tailnet(),
+                    old: new.users_approval_on,
+                    new: on,
+                });
+                new.users_approval_on = on;
+                if !on {
+                    standing::approve_all(draft);
+                }
+            }
             if let Some(days) = edit.devices_key_duration_days
                 && days != new.devices_key_duration_days
             {
@@ -153,6 +172,7 @@ mod tests {
         assert_eq!(names(SHOWN_SETTINGS), names(CHANGED_SETTINGS));
         let edit = SettingsEdit {
             device_approval_on: Some(true),
+            users_approval_on: Some(true),
             devices_key_duration_days: Some(1),
         };
         for name in edit.fields() {

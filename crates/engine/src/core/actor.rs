@@ -13,7 +13,6 @@ use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
 use bowline_model::principal::{Principal, TrustCredential};
 use bowline_model::requirement::{Denied, Need, Requirement};
 use bowline_model::scope::Scopes;
-use bowline_model::user::Status;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::Timestamp;
 
@@ -87,7 +86,7 @@ impl Actor {
         let principal = match &credential.kind {
             Kind::Api => {
                 let user = view.user(credential.user?)?;
-                (user.status == Status::Active).then(|| Principal::User {
+                user.is_active().then(|| Principal::User {
                     id: user.id,
                     login: user.login_name.clone(),
                     role: user.role,

@@ -2,11 +2,14 @@
 //! sessions confirmed, devices given back to a user. Whatever makes something act as a user asks
 //! here, inside the draft, where roles are current.
 
+use std::sync::Arc;
+
 use bowline_model::device::Device;
 use bowline_model::id::UserId;
 use bowline_model::principal::Principal;
 use bowline_model::right::Right;
-use bowline_model::user::Role;
+use bowline_model::scope::Scope;
+use bowline_model::user::{Role, Status, User};
 use bowline_netmap::snapshot::Snapshot;
 
 use crate::core::actor::Actor;
@@ -86,7 +89,62 @@ pub(crate) fn user_for(
     };
     let user = named.or(own).ok_or(Refusal::NotPermitted)?;
     check(view, actor, user)?;
+    let is_suspended = |user: &&Arc<User>| user.status == Status::Suspended;
+    if view.user(user).filter(is_suspended).is_some() {
+        return Err(Refusal::invalid(
+            "the user is suspended: restore them before anything is made for them",
+        ));
+    }
     Ok(user)
+}
+
+/// Whether an actor may change a user: their role, and whether they may act at all. Nobody changes
+/// themselves, and nobody a user who has rights that they lack. What an OAuth client was given says
+/// nothing of people, so it may change everybody: what it may give, [`check_grant`] says.
+///
+/// # Errors
+/// `NotPermitted`.
+pub(crate) fn check_change(actor: &Actor, user: &User) -> Result<(), Refusal> {
+    let may = match &actor.principal {
+        Principal::User { id, role, .. } => *id != user.id && role.covers(user.role),
+        Principal::OAuthClient(_) | Principal::FederatedIdentity(_) | Principal::Operator => true,
+        Principal::AuthKey { .. } | Principal::Device { .. } | Principal::System => false,
+    };
+    if may {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
+    }
+}
+
+/// Whether an actor may give somebody a role: one that has no right which they lack themselves. The
+/// owner's is given by the owner alone, who loses it by that, and by the operator: a tailnet whose
+/// owner has left would stay without one otherwise. An OAuth client
+/// that was not given everything gives no role but the one without rights, or whoever may make a
+/// client could give by it what they do not have.
+///
+/// # Errors
+/// `NotPermitted`.
+pub(crate) fn check_grant(actor: &Actor, role: Role) -> Result<(), Refusal> {
+    let may = match &actor.principal {
+        Principal::User { role: own, .. } => own.covers(role),
+        Principal::Operator => true,
+        Principal::OAuthClient(own) | Principal::FederatedIdentity(own) => match role {
+            Role::Owner => false,
+            Role::Member => true,
+            Role::Admin
+            | Role::NetworkAdmin
+            | Role::ItAdmin
+            | Role::BillingAdmin
+            | Role::Auditor => own.scopes.grant(Scope::ALL),
+        },
+        Principal::AuthKey { .. } | Principal::Device { .. } | Principal::System => false,
+    };
+    if may {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
+    }
 }
 
 /// Whose something is that an actor makes.

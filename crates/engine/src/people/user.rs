@@ -1,20 +1,22 @@
-//! Users. Roles, sign-in and provisioning come with their own use cases.
+//! Making users.
 
 use bowline_model::event::Event;
 use bowline_model::id::UserId;
 use bowline_model::text::is_hidden;
 use bowline_model::user::{Role, Status, User, is_login_name};
 
+use super::{acting, vouches};
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 
 impl Engine {
-    /// Makes a user.
+    /// Makes a user. Where the tailnet asks for approval of users, one whom no person made waits for
+    /// it.
     ///
     /// # Errors
-    /// `NotPermitted` without the role; `Invalid` for a login name that is none or is taken, or
-    /// for a second owner.
+    /// `NotPermitted` without the right, and for a role with rights that the actor lacks; `Invalid`
+    /// for a login name that is none or is taken, or for a second owner.
     pub async fn create_user(
         &self,
         actor: &Actor,
@@ -39,6 +41,7 @@ impl Engine {
         }
         let login = login.to_owned();
         self.write(actor, move |draft| {
+            acting::check_grant(draft.actor(), role)?;
             if draft.view().user_by_login(&login).is_some() {
                 return Err(Refusal::invalid(format!(
                     "a user with the login name {login:?} exists already"
@@ -50,6 +53,8 @@ impl Engine {
                 display_name: display.clone(),
                 role,
                 status: Status::Active,
+                needs_approval: draft.view().tailnet().settings.users_approval_on
+                    && !vouches(draft.actor()),
                 created: draft.now(),
             };
             draft.audit(Event::UserCreated {

@@ -12,6 +12,7 @@ mod full_store;
 mod login;
 mod names;
 mod net;
+mod people;
 mod policy_file;
 mod presence;
 mod register;

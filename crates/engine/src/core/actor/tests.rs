@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bowline_model::access_token::AccessToken;
 use bowline_model::credential::{FederatedIdentity, OAuthClient};
 use bowline_model::event::Event;
+use bowline_model::principal::PrincipalId;
 use bowline_model::right::Right;
 use bowline_model::scope::Scope;
 use bowline_model::secret::SecretHash;
-use bowline_model::user::{Role, User};
+use bowline_model::user::{Role, Status, User};
 use bowline_store::{Options, Store};
 use futures_util::future::join3;
 use jiff::SignedDuration;
@@ -406,6 +407,90 @@ async fn an_oauth_client_does_what_its_scopes_say_and_acts_for_nobody() {
     let making = narrow.asking(USERS);
     let made = engine.create_user(&making, "cy@example.com", None, Role::Member);
     assert!(matches!(made.await, Err(Refusal::NotPermitted)));
+}
+
+#[tokio::test]
+async fn an_oauth_client_gives_no_role_that_it_was_not_given_and_takes_nothing_from_the_owner() {
+    let net = Net::new().await;
+    let engine = &net.engine;
+    let (bob, _) = net.user("bob@example.com", Role::Member).await;
+    let (admin, _) = net.user("adam@example.com", Role::Admin).await;
+    let client = net.client(&["users"], &[]).await.asking(USERS);
+    let everything = net.client(&["all"], &[]).await.asking(USERS);
+    for role in Role::EVERY {
+        let given = engine.set_user_role(&client, bob.id, role).await;
+        assert_eq!(given.is_ok(), role == Role::Member, "{role:?}: {given:?}");
+        let given = engine.set_user_role(&everything, bob.id, role).await;
+        assert_eq!(given.is_ok(), role != Role::Owner, "{role:?}: {given:?}");
+        let login = format!("{}@example.com", role.as_str());
+        let made = engine.create_user(&client, &login, None, role).await;
+        assert_eq!(made.is_ok(), role == Role::Member, "{role:?}: {made:?}");
+    }
+    // Offboarding is what it is for, whoever leaves; the owner does not.
+    engine.suspend_user(&client, admin.id).await.unwrap();
+    engine.delete_user(&client, admin.id).await.unwrap();
+    let PrincipalId::User(owner) = net.owner.principal.id() else {
+        panic!("{:?}", net.owner);
+    };
+    for refused in [
+        engine.suspend_user(&everything, owner).await,
+        engine.delete_user(&everything, owner).await,
+        engine.set_user_role(&everything, owner, Role::Member).await,
+    ] {
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn whom_nobody_vouches_for_waits_and_their_device_with_them() {
+    let net = Net::new().await;
+    let engine = &net.engine;
+    let set = async |on| {
+        let edit = SettingsEdit {
+            users_approval_on: Some(on),
+            ..SettingsEdit::default()
+        };
+        engine.edit_settings(&net.operator(), edit).await.unwrap();
+    };
+    let client = net.client(&["users"], &[]).await.asking(USERS);
+    let make = async |login: &str| {
+        let made = engine.create_user(&client, login, None, Role::Member);
+        made.await.unwrap()
+    };
+    assert!(!make("before@example.com").await.needs_approval);
+    set(true).await;
+    let bob = make("bob@example.com").await;
+    let eve = make("eve@example.com").await;
+    assert!(bob.needs_approval && !bob.is_active());
+    // They get in, with a device that nobody sees and a token that is not good yet.
+    let operator = net.operator();
+    let made = engine.create_access_token(&operator, Some(bob.id), "", None);
+    let (token, _) = made.await.unwrap();
+    let new = NewAuthKey::default();
+    let made = engine.create_auth_key(&net.owner, Some(bob.id), new);
+    let (key, _) = made.await.unwrap();
+    let registered = engine.register(request(7, key.expose())).await.unwrap();
+    let crate::Registered::In { device, .. } = registered else {
+        panic!("{registered:?}");
+    };
+    let is_seen = || {
+        let snapshot = engine.snapshot(net.tailnet).unwrap();
+        snapshot.device(device).unwrap().sees_peers()
+    };
+    let is_good = || engine.authenticate(token.expose()).is_some();
+    assert!(!is_seen() && !is_good());
+    // A suspension that ends is not an approval.
+    engine.suspend_user(&net.owner, bob.id).await.unwrap();
+    engine.restore_user(&net.owner, bob.id).await.unwrap();
+    assert!(!is_seen() && !is_good());
+    for _ in 0..2 {
+        engine.approve_user(&net.owner, bob.id).await.unwrap();
+    }
+    assert!(is_seen() && is_good());
+    // Whoever still waits when nobody is to wait any more is let in.
+    set(false).await;
+    let snapshot = engine.snapshot(net.tailnet).unwrap();
+    assert!(snapshot.user(eve.id).unwrap().is_active());
 }
 
 #[tokio::test]
