@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bowline_admission::{Origin, Shown};
 use bowline_engine::{Actor, StoreFailure};
-use bowline_model::id::{DeviceId, TailnetId};
+use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::requirement::Requirement;
+use bowline_netmap::snapshot::Snapshot;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
@@ -60,8 +61,7 @@ impl Caller for Actor {
             return Admission::refused(failure.into());
         }
         if api.options.operator {
-            let (tailnet, device) = (param(params, "tailnet"), param(params, "deviceId"));
-            let operator = operator(parts, api, tailnet, device);
+            let operator = operator(parts, params, api);
             return Admission {
                 known: None,
                 caller: operator.map(|operator| ready(operator, requirement, api)),
@@ -163,12 +163,10 @@ fn is_own(api: &Api, actor: &Actor, named: &str) -> bool {
         .is_some_and(|snapshot| snapshot.tailnet().name.eq_ignore_ascii_case(named))
 }
 
-fn operator(
-    parts: &Parts,
-    api: &Api,
-    named: Option<&str>,
-    device: Option<&str>,
-) -> Result<Actor, ApiError> {
+/// The operator, in the tailnet that the request is about: the one that it names, the one of the
+/// device or the user in its path, or the only one.
+fn operator(parts: &Parts, params: &RawPathParams, api: &Api) -> Result<Actor, ApiError> {
+    let named = param(params, "tailnet");
     let header = parts
         .headers
         .get(OPERATOR_TAILNET)
@@ -194,17 +192,18 @@ fn operator(
         return Err(ApiError::starting());
     }
     let tailnets = api.engine.tailnets();
-    if let Some(device) = device {
+    let that_has = |has: &dyn Fn(&Snapshot) -> bool| {
+        let has = |id: &TailnetId| api.engine.snapshot(*id).is_some_and(|it| has(&it));
+        let found = tailnets.iter().copied().find(has);
+        found.map(Actor::operator).ok_or_else(ApiError::not_found)
+    };
+    if let Some(device) = param(params, "deviceId") {
         let id = DeviceId::parse(device).ok_or_else(ApiError::not_found)?;
-        return tailnets
-            .into_iter()
-            .find(|tailnet| {
-                api.engine
-                    .snapshot(*tailnet)
-                    .is_some_and(|snapshot| snapshot.device(id).is_some())
-            })
-            .map(Actor::operator)
-            .ok_or_else(ApiError::not_found);
+        return that_has(&|snapshot| snapshot.device(id).is_some());
+    }
+    if let Some(user) = param(params, "userId") {
+        let id = UserId::parse(user).ok_or_else(ApiError::not_found)?;
+        return that_has(&|snapshot| snapshot.user(id).is_some());
     }
     match tailnets.as_slice() {
         [only] => Ok(Actor::operator(*only)),

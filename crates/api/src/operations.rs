@@ -159,6 +159,11 @@ fn rows() -> Vec<Row> {
         row(Get, "/tailnet/{tailnet}/users", "listUsers", "List the users of a tailnet", USERS_READ, by(users::list::handler)),
         row(Post, "/tailnet/{tailnet}/users", "createUser", "Make a user", USERS_WRITE, by(users::create::handler)),
         row(Get, "/users/{userId}", "getUser", "Get a user", USERS_READ, by(users::get::handler)),
+        row(Post, "/users/{userId}/role", "updateUserRole", "Give a user another role", USERS_WRITE, by(users::set_role::handler)),
+        row(Post, "/users/{userId}/approve", "approveUser", "Approve a user who waits for it", USERS_WRITE, by(users::approve::handler)),
+        row(Post, "/users/{userId}/suspend", "suspendUser", "Suspend a user: nothing that they have is good until they are restored", USERS_WRITE, by(users::suspend::handler)),
+        row(Post, "/users/{userId}/restore", "restoreUser", "Restore a suspended user", USERS_WRITE, by(users::restore::handler)),
+        row(Post, "/users/{userId}/delete", "deleteUser", "Delete a user with their devices, and revoke their keys and tokens", USERS_WRITE, by(users::delete::handler)),
 
         row(Get, "/tailnets", "listTailnets", "List the tailnets of the server", Requirement::OPERATOR, by(tailnets::list::handler)),
         row(Post, "/tailnets", "createTailnet", "Make a tailnet with its owner and their first token", Requirement::OPERATOR, by(tailnets::create::handler)),

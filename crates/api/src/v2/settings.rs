@@ -24,6 +24,7 @@ pub(crate) struct SettingsShown {
     devices_auto_updates_on: bool,
     /// Days until the key of a device that logs in expires.
     devices_key_duration_days: u32,
+    /// Whether users whom no person made wait for approval.
     users_approval_on: bool,
     #[schemars(schema_with = "joiners")]
     users_role_allowed_to_join_external_tailnets: &'static str,
@@ -48,7 +49,7 @@ impl From<&Settings> for SettingsShown {
             devices_approval_on: settings.device_approval_on,
             devices_auto_updates_on: false,
             devices_key_duration_days: settings.devices_key_duration_days,
-            users_approval_on: false,
+            users_approval_on: settings.users_approval_on,
             users_role_allowed_to_join_external_tailnets: "none",
             network_flow_logging_on: false,
             regional_routing_on: false,

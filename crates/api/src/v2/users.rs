@@ -1,13 +1,18 @@
 //! Users.
 
+pub(crate) mod approve;
 pub(crate) mod create;
+pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod restore;
+pub(crate) mod set_role;
+pub(crate) mod suspend;
 
 use std::collections::HashMap;
 
 use bowline_model::id::UserId;
-use bowline_model::user::{Role, Status, User};
+use bowline_model::user::{Hold, Role, User};
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
@@ -54,7 +59,7 @@ fn kinds(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn statuses(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "enum": ["active", "idle", "suspended"]})
+    json_schema!({"type": "string", "enum": ["active", "idle", "suspended", "needs-approval"]})
 }
 
 /// A user who has not been seen for this long is idle. Source: official OpenAPI document, `User`.
@@ -78,10 +83,8 @@ impl Presence {
     /// Of one user.
     pub(super) fn of(user: UserId, snapshot: &Snapshot) -> Self {
         let mut presence = Self::default();
-        for entry in snapshot.devices() {
-            if owner(entry) == Some(user) {
-                presence.add(entry);
-            }
+        for entry in snapshot.devices_of(user) {
+            presence.add(entry);
         }
         presence
     }
@@ -90,17 +93,12 @@ impl Presence {
     pub(super) fn of_all(snapshot: &Snapshot) -> HashMap<UserId, Self> {
         let mut all: HashMap<UserId, Self> = HashMap::new();
         for entry in snapshot.devices() {
-            if let Some(user) = owner(entry) {
+            if let Some(user) = entry.device.owner() {
                 all.entry(user).or_default().add(entry);
             }
         }
         all
     }
-}
-
-/// The user who owns a device.
-fn owner(entry: &Entry) -> Option<UserId> {
-    entry.device.user.filter(|_| !entry.device.is_tagged())
 }
 
 fn shown(user: &User, presence: Presence, snapshot: &Snapshot, now: Timestamp) -> UserShown {
@@ -120,10 +118,11 @@ fn shown(user: &User, presence: Presence, snapshot: &Snapshot, now: Timestamp) -
         created: time(user.created),
         kind: "member",
         role: user.role,
-        status: match user.status {
-            Status::Active if is_idle => "idle",
-            Status::Active => "active",
-            Status::Suspended => "suspended",
+        status: match user.hold() {
+            Some(Hold::Suspended) => "suspended",
+            Some(Hold::NeedsApproval) => "needs-approval",
+            None if is_idle => "idle",
+            None => "active",
         },
         device_count: presence.devices,
         last_seen: last_seen.map(time),

@@ -14,6 +14,7 @@ pub(crate) const NOT_PERMITTED: &str =
 pub(crate) struct Objects {
     pub(crate) device: String,
     pub(crate) key: String,
+    /// A member, whom everybody may change who may change users.
     pub(crate) user: String,
     /// Code of a login that waits.
     pub(crate) login: String,
@@ -46,6 +47,7 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         "setDnsConfiguration" => json!({"searchPaths": ["b.com"]}),
         "updateTailnetSettings" => json!({"devicesKeyDurationDays": 30}),
         "createUser" => json!({"loginName": "new@example.com"}),
+        "updateUserRole" => json!({"role": "auditor"}),
         "confirmClock" => json!({"wallClock": "2026-03-01T12:00:00Z"}),
         "createTailnet" => json!({"owner": "new@new.net"}),
         "setPolicyFile" | "previewRuleMatches" | "validateAndTestPolicyFile" => json!({}),
@@ -79,6 +81,10 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         | "getTailnetSettings"
         | "listUsers"
         | "getUser"
+        | "approveUser"
+        | "suspendUser"
+        | "restoreUser"
+        | "deleteUser"
         | "listTailnets"
         | "getClock" => Value::Null,
         other => panic!("{other} has no case in the access table"),
@@ -111,7 +117,9 @@ pub(crate) async fn objects(server: &Server) -> Objects {
     Objects {
         device: device.stable(),
         key: key["id"].as_str().unwrap().to_owned(),
-        user: server.tailnet.owner.stable(),
+        user: server
+            .member(&format!("{}@example.com", device.get()))
+            .await,
         login: server.login("waiting").await,
         session: server.ssh_session(device).await,
     }

@@ -133,6 +133,19 @@ async fn every_mutation_leaves_exactly_the_events_of_the_table() {
         let objects = objects(&server).await;
         let set = format!("/device/{}/attributes/custom:case", objects.device);
         server.call("POST", &set, json!({"value": "y"})).await.ok();
+        match operation.id {
+            "restoreUser" => {
+                let suspend = format!("/users/{}/suspend", objects.user);
+                server.call("POST", &suspend, Value::Null).await.ok();
+            }
+            "deleteUser" => {
+                let create = json!({"devices": {"create": {}}});
+                let body = json!({"capabilities": create, "user": objects.user});
+                let key = server.call("POST", "/tailnet/-/keys", body).await.ok();
+                server.register(&key, "theirs").await.unwrap();
+            }
+            _ => {}
+        }
         for row in of_operation {
             let (path, usual) = case(&operation, "-", &objects);
             let body = row.body.clone().unwrap_or(usual);

@@ -29,5 +29,6 @@ mod secrets;
 mod server;
 mod tags;
 mod tailnets;
+mod user_changes;
 mod users;
 mod waiting;

@@ -392,17 +392,26 @@ impl Server {
         self.call("GET", path, Value::Null).await.ok()
     }
 
-    /// Makes a user and an API access token of theirs.
-    pub(crate) async fn user(&self, login: &str, role: &str) -> (String, String) {
+    async fn made(&self, login: &str, role: &str) -> String {
         let body = json!({"loginName": login, "role": role});
         let user = self.call("POST", "/tailnet/-/users", body).await.ok();
+        user["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a member; their id.
+    pub(crate) async fn member(&self, login: &str) -> String {
+        self.made(login, "member").await
+    }
+
+    /// Makes a user and an API access token of theirs.
+    pub(crate) async fn user(&self, login: &str, role: &str) -> (String, String) {
+        let user = self.made(login, role).await;
         let path = format!("/tailnet/{}/access-tokens", self.tailnet.name);
         let token = self
             .operate("POST", &path, json!({"user": login}))
             .await
             .ok();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        (text(&user["id"]), text(&token["key"]))
+        (user, token["key"].as_str().unwrap().to_owned())
     }
 
     pub(crate) async fn auth_key(&self, tailnet: &Tailnet, create: Value) -> Value {

@@ -315,6 +315,13 @@ where
     }
 }
 
+/// Whether the server said that what was asked for is not there.
+pub(super) fn is_not_found(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<Refused>()
+        .is_some_and(|refused| refused.status == StatusCode::NOT_FOUND)
+}
+
 /// A text as one segment of a path.
 pub(super) fn segment(text: &str) -> String {
     let mut segment = String::with_capacity(text.len());

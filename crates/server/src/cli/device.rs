@@ -1,11 +1,10 @@
 //! `bowline device`.
 
 use anyhow::{Result, bail};
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{Refused, segment};
+use super::api::{is_not_found, segment};
 use super::output::{Session, clean, confirm, facts, list, print, table};
 
 /// What can be done with devices. A device is named by its id, name or address.
@@ -236,12 +235,6 @@ async fn find(session: &mut Session, text: &str) -> Result<Device> {
         Some(device) => Ok(device),
         None => bail!("there is no device {text:?}; bowline device list shows them"),
     }
-}
-
-fn is_not_found(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<Refused>()
-        .is_some_and(|refused| refused.status == StatusCode::NOT_FOUND)
 }
 
 /// Runs one of the commands.

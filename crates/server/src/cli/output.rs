@@ -88,7 +88,8 @@ impl Session {
     }
 }
 
-/// Asks on the terminal before something that cannot be taken back. `is_sure`: nobody is asked.
+/// Asks on the terminal before something that cuts somebody off, or cannot be taken back. `is_sure`:
+/// nobody is asked.
 ///
 /// # Errors
 /// When the answer is no, or where nobody can be asked.
@@ -97,7 +98,7 @@ pub(super) fn confirm(is_sure: bool, question: &str) -> Result<()> {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        bail!("this cannot be taken back, and nobody can be asked here: add --yes");
+        bail!("this takes effect at once, and nobody can be asked here: add --yes");
     }
     let mut prompt = io::stderr().lock();
     write!(prompt, "{question} [y/N] ")?;

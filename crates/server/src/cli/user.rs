@@ -1,10 +1,11 @@
 //! `bowline user`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::output::{Session, table};
+use super::api::{is_not_found, segment};
+use super::output::{Session, clean, confirm, table};
 
 /// What can be done with users.
 #[derive(Debug, clap::Subcommand)]
@@ -28,6 +29,65 @@ Example:
 Example:
   bowline user list")]
     List,
+    /// Give a user another role
+    #[command(after_help = "\
+The role owner makes the owner of now an administrator. On a terminal it asks first;
+elsewhere it needs --yes.
+
+Examples:
+  bowline user role bob@example.com network-admin
+  bowline user role bob@example.com owner --yes")]
+    Role {
+        /// Login name or id
+        user: String,
+        /// The new role: owner, admin, network-admin, it-admin, billing-admin, auditor or member
+        role: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Approve a user who waits for it
+    #[command(after_help = "\
+Example:
+  bowline user approve bob@example.com")]
+    Approve {
+        /// Login name or id
+        user: String,
+    },
+    /// Suspend a user: their devices lose every connection, their keys and tokens are refused
+    #[command(after_help = "\
+On a terminal it asks first; elsewhere it needs --yes. bowline user restore ends it.
+
+Example:
+  bowline user suspend bob@example.com --yes")]
+    Suspend {
+        /// Login name or id
+        user: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Restore a suspended user
+    #[command(after_help = "\
+Example:
+  bowline user restore bob@example.com")]
+    Restore {
+        /// Login name or id
+        user: String,
+    },
+    /// Delete a user with their devices, and revoke their keys and tokens
+    #[command(after_help = "\
+Tagged devices stay. On a terminal it asks first; elsewhere it needs --yes.
+
+Example:
+  bowline user delete bob@example.com --yes")]
+    Delete {
+        /// Login name or id
+        user: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// A user of the API.
@@ -55,6 +115,46 @@ pub(super) async fn all(session: &mut Session) -> Result<Vec<User>> {
     Ok(session.api.get(&path).await?.read::<Users>()?.users)
 }
 
+/// The user whom a text names.
+async fn find(session: &mut Session, text: &str) -> Result<User> {
+    // By their id they are found in any tailnet of the server.
+    if text.starts_with('u') && text.ends_with("CNTRL") {
+        let path = format!("users/{}", segment(text));
+        match session.api.get(&path).await {
+            Ok(answer) => return answer.read(),
+            Err(error) if is_not_found(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut users = all(session).await?.into_iter();
+    let found = users.find(|user| user.login_name.eq_ignore_ascii_case(text) || user.id == text);
+    match found {
+        Some(user) => Ok(user),
+        None => bail!("there is no user {text:?}; bowline user list shows them"),
+    }
+}
+
+/// Does to a user what one operation does, and says so.
+async fn change(
+    session: &mut Session,
+    user: &User,
+    verb: &str,
+    body: &Value,
+    done: &str,
+) -> Result<()> {
+    let path = format!("users/{}/{verb}", segment(&user.id));
+    let answer = session.api.post(&path, body).await?;
+    session.answer(&answer, || Ok(done.to_owned()))
+}
+
+/// `1 device`, `2 devices`.
+fn devices(count: u64) -> String {
+    match count {
+        1 => "1 device".to_owned(),
+        count => format!("{count} devices"),
+    }
+}
+
 /// Runs one of the commands.
 pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
     let path = session.api.in_tailnet("users");
@@ -70,6 +170,55 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                     user.login_name, user.id, user.role, user.login_name
                 ))
             })
+        }
+        Command::Role { user, role, yes } => {
+            let found = find(session, &user).await?;
+            let login = clean(&found.login_name);
+            if role == "owner" && found.role != "owner" {
+                let question = format!(
+                    "Make {login} the owner? The owner of now becomes an administrator, and cannot \
+                     take it back."
+                );
+                confirm(yes, &question)?;
+            }
+            let done = format!("{login} has the role {role}.");
+            change(session, &found, "role", &json!({"role": role}), &done).await
+        }
+        Command::Approve { user } => {
+            let found = find(session, &user).await?;
+            let done = format!("Approved {}.", clean(&found.login_name));
+            change(session, &found, "approve", &json!({}), &done).await
+        }
+        Command::Suspend { user, yes } => {
+            let found = find(session, &user).await?;
+            let login = clean(&found.login_name);
+            let theirs = devices(found.device_count);
+            let question = format!(
+                "Suspend {login}, with {theirs}? Their devices lose every connection at once, and \
+                 their keys and tokens are refused, until bowline user restore."
+            );
+            confirm(yes, &question)?;
+            let done = format!(
+                "Suspended {login}, with {theirs}. To end it: bowline user restore {login}"
+            );
+            change(session, &found, "suspend", &json!({}), &done).await
+        }
+        Command::Restore { user } => {
+            let found = find(session, &user).await?;
+            let done = format!("Restored {}.", clean(&found.login_name));
+            change(session, &found, "restore", &json!({}), &done).await
+        }
+        Command::Delete { user, yes } => {
+            let found = find(session, &user).await?;
+            let login = clean(&found.login_name);
+            let theirs = devices(found.device_count);
+            let question = format!(
+                "Delete {login}, with {theirs}? Their keys and tokens are revoked. This cannot be \
+                 taken back."
+            );
+            confirm(yes, &question)?;
+            let done = format!("Deleted {login}, with {theirs}.");
+            change(session, &found, "delete", &json!({}), &done).await
         }
         Command::List => {
             let answer = session.api.get(&path).await?;

@@ -26,6 +26,8 @@ pub(crate) struct SetSettings {
     /// Days until the key of a device that logs in from now on expires, 1 to 180.
     #[schemars(range(min = 1, max = 180))]
     devices_key_duration_days: Option<Integer>,
+    /// Whether users whom no person made wait for approval. Turned off, it approves those who wait.
+    users_approval_on: Option<bool>,
     #[serde(flatten)]
     others: Members<Value>,
 }
@@ -40,11 +42,10 @@ enum Form {
 }
 
 /// Settings that are shown and cannot be changed.
-const UNSERVED: [(&str, Form); 9] = [
+const UNSERVED: [(&str, Form); 8] = [
     ("aclsExternallyManagedOn", Form::Boolean),
     ("aclsExternalLink", Form::Link),
     ("devicesAutoUpdatesOn", Form::Boolean),
-    ("usersApprovalOn", Form::Boolean),
     (
         "usersRoleAllowedToJoinExternalTailnets",
         Form::OneOf(JOINERS),
@@ -109,6 +110,7 @@ pub(crate) async fn handler(
     }
     let edit = SettingsEdit {
         device_approval_on: body.devices_approval_on,
+        users_approval_on: body.users_approval_on,
         devices_key_duration_days,
     };
     let settings = api.engine.edit_settings(&actor, edit).await?;

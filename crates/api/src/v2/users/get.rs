@@ -17,7 +17,7 @@ pub(crate) async fn handler(api: Api, call: Call<UserId>) -> Result<Encoded<User
         .user(call.path)
         .cloned()
         .ok_or_else(ApiError::not_found)?;
-    let (count, now) = (snapshot.device_count(), api.engine.now());
+    let (count, now) = (snapshot.devices_of(user.id).count(), api.engine.now());
     let work = move || {
         let presence = Presence::of(user.id, &snapshot);
         Encoded::new(&shown(&user, presence, &snapshot, now))

@@ -1,0 +1,16 @@
+//! `POST /users/{userId}/delete`: delete a user with their devices.
+//!
+//! Source: official OpenAPI document, `deleteUser`.
+
+use bowline_model::id::UserId;
+
+use crate::Api;
+use crate::answer::Empty;
+use crate::call::Call;
+use crate::error::ApiError;
+use crate::extract::Json;
+
+pub(crate) async fn handler(api: Api, call: Call<UserId>) -> Result<Json<Empty>, ApiError> {
+    api.engine.delete_user(&call.actor, call.path).await?;
+    Ok(Json(Empty {}))
+}
