@@ -12,7 +12,7 @@ cargo run -p bowline-xtask -- <command>
   settings            write docs/settings.md from the settings' documentation
   openapi             write openapi/api-v2.json, the operations of docs/api.md and the differences from
                       the official document (crates/api/tests/data/differences.txt) from the API's handlers
-  access              write the tables of docs/access.md and crates/api/tests/data/access.txt
+  access              write the tables of docs/access.md, docs/users.md and crates/api/tests/data/access.txt
   deny                check licences, versions and sources of dependencies
   release-migrations  note all migrations as released; they may not change after it
 ";

@@ -118,7 +118,7 @@ pub(crate) async fn objects(server: &Server) -> Objects {
         device: device.stable(),
         key: key["id"].as_str().unwrap().to_owned(),
         user: server
-            .member(&format!("{}@example.com", device.get()))
+            .member(&format!("max-{}@example.com", device.get()))
             .await,
         login: server.login("waiting").await,
         session: server.ssh_session(device).await,

@@ -142,6 +142,7 @@ pub(crate) fn cases(operation: &Operation, named: &Named<'_>, count: usize) -> V
                 json!({"loginName": "new@x.com", "displayName": long()}),
             ),
         ],
+        "updateUserRole" => vec![("characters", json!({"role": long()}))],
         "createTailnet" => vec![("characters", json!({"owner": format!("{}@x.com", long())}))],
         // Policies are judged by a budget of their own, beside the runtime.
         "setPolicyFile"

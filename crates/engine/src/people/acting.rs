@@ -2,8 +2,6 @@
 //! sessions confirmed, devices given back to a user. Whatever makes something act as a user asks
 //! here, inside the draft, where roles are current.
 
-use std::sync::Arc;
-
 use bowline_model::device::Device;
 use bowline_model::id::UserId;
 use bowline_model::principal::Principal;
@@ -89,8 +87,8 @@ pub(crate) fn user_for(
     };
     let user = named.or(own).ok_or(Refusal::NotPermitted)?;
     check(view, actor, user)?;
-    let is_suspended = |user: &&Arc<User>| user.status == Status::Suspended;
-    if view.user(user).filter(is_suspended).is_some() {
+    let named = view.user(user);
+    if named.is_some_and(|user| user.status == Status::Suspended) {
         return Err(Refusal::invalid(
             "the user is suspended: restore them before anything is made for them",
         ));
@@ -119,9 +117,9 @@ pub(crate) fn check_change(actor: &Actor, user: &User) -> Result<(), Refusal> {
 
 /// Whether an actor may give somebody a role: one that has no right which they lack themselves. The
 /// owner's is given by the owner alone, who loses it by that, and by the operator: a tailnet whose
-/// owner has left would stay without one otherwise. An OAuth client
-/// that was not given everything gives no role but the one without rights, or whoever may make a
-/// client could give by it what they do not have.
+/// owner has left would stay without one otherwise. An OAuth client gives a role where its own scopes
+/// grant all that the role could give to a client: whoever may make clients gives nothing by one that
+/// they do not have.
 ///
 /// # Errors
 /// `NotPermitted`.
@@ -129,15 +127,10 @@ pub(crate) fn check_grant(actor: &Actor, role: Role) -> Result<(), Refusal> {
     let may = match &actor.principal {
         Principal::User { role: own, .. } => own.covers(role),
         Principal::Operator => true,
-        Principal::OAuthClient(own) | Principal::FederatedIdentity(own) => match role {
-            Role::Owner => false,
-            Role::Member => true,
-            Role::Admin
-            | Role::NetworkAdmin
-            | Role::ItAdmin
-            | Role::BillingAdmin
-            | Role::Auditor => own.scopes.grant(Scope::ALL),
-        },
+        Principal::OAuthClient(own) | Principal::FederatedIdentity(own) => {
+            role != Role::Owner
+                && Scope::every().all(|scope| !role.may_grant(scope) || own.scopes.grant(scope))
+        }
         Principal::AuthKey { .. } | Principal::Device { .. } | Principal::System => false,
     };
     if may {

@@ -1,4 +1,4 @@
-//! The tables of `docs/access.md`: what roles and scopes may.
+//! The tables of `docs/access.md` and `docs/users.md`: what roles and scopes may.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -49,6 +49,25 @@ fn scopes() -> String {
     table
 }
 
+/// Whom each role changes, and which roles it gives.
+fn changes() -> String {
+    let mut table =
+        "| role | may change users of these roles, and give them |\n| --- | --- |\n".to_owned();
+    for role in ROLES {
+        let others = ROLES.into_iter().filter(|other| role.covers(*other));
+        let others: Vec<String> = others
+            .map(|other| format!("`{}`", other.as_str()))
+            .collect();
+        let may = if role.has(Right::WriteUsers) {
+            others.join(", ")
+        } else {
+            "–".to_owned()
+        };
+        writeln!(table, "| `{}` | {may} |", role.as_str()).unwrap();
+    }
+    table
+}
+
 /// Replaces what stands between the marks of a table.
 fn with_table(text: &str, name: &str, table: &str) -> String {
     let (begin, end) = (
@@ -60,18 +79,32 @@ fn with_table(text: &str, name: &str, table: &str) -> String {
     format!("{before}{begin}\n{table}\n{end}{after}")
 }
 
-#[test]
-fn access_page_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/access.md");
+/// Writes the tables of a page, or compares them.
+fn check(page: &str, tables: &[(&str, String)]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(page);
     let committed = std::fs::read_to_string(&path).unwrap();
-    let text = with_table(&committed, "roles", &roles());
-    let text = with_table(&text, "scopes", &scopes());
+    let text = tables
+        .iter()
+        .fold(committed.clone(), |text, (name, table)| {
+            with_table(&text, name, table)
+        });
     if std::env::var_os(WRITE).is_some() {
         std::fs::write(&path, text).unwrap();
         return;
     }
     assert!(
         committed == text,
-        "docs/access.md is not current: run `cargo run -p bowline-xtask -- access`"
+        "{page} is not current: run `cargo run -p bowline-xtask -- access`"
     );
+}
+
+#[test]
+fn access_page_is_current() {
+    check(
+        "docs/access.md",
+        &[("roles", roles()), ("scopes", scopes())],
+    );
+    check("docs/users.md", &[("changes", changes())]);
 }

@@ -186,7 +186,11 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
         }
         Command::Approve { user } => {
             let found = find(session, &user).await?;
-            let done = format!("Approved {}.", clean(&found.login_name));
+            let login = clean(&found.login_name);
+            let done = match &*found.status {
+                "needs-approval" => format!("Approved {login}."),
+                _ => format!("{login} does not wait for approval."),
+            };
             change(session, &found, "approve", &json!({}), &done).await
         }
         Command::Suspend { user, yes } => {
@@ -205,7 +209,11 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
         }
         Command::Restore { user } => {
             let found = find(session, &user).await?;
-            let done = format!("Restored {}.", clean(&found.login_name));
+            let login = clean(&found.login_name);
+            let done = match &*found.status {
+                "suspended" => format!("Restored {login}."),
+                _ => format!("{login} is not suspended."),
+            };
             change(session, &found, "restore", &json!({}), &done).await
         }
         Command::Delete { user, yes } => {

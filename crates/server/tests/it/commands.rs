@@ -311,3 +311,71 @@ async fn a_reader_that_has_had_enough_is_no_error() {
     let ran = end_of(command).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
 }
+
+#[tokio::test]
+async fn a_user_is_given_a_role_suspended_restored_and_deleted() {
+    let (home, _) = Home::with_tailnet().await;
+    let bob = "bob@example.com";
+    home.prints(&["user", "create", bob]).await;
+    let shown = async || {
+        let users = home.prints_json(&["user", "list"]).await;
+        let users = users["users"].as_array().unwrap().clone();
+        users.into_iter().find(|user| user["loginName"] == bob)
+    };
+    let id = shown().await.unwrap()["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        home.prints(&["user", "role", bob, "auditor"]).await,
+        "bob@example.com has the role auditor.\n"
+    );
+    assert_eq!(shown().await.unwrap()["role"], "auditor");
+    // Whoever cannot be asked has to say that it is meant.
+    for args in [
+        &["user", "suspend", bob][..],
+        &["user", "delete", bob],
+        &["user", "role", bob, "owner"],
+    ] {
+        assert_eq!(
+            home.refuses(args).await,
+            "bowline: this takes effect at once, and nobody can be asked here: add --yes\n"
+        );
+    }
+    assert_eq!(
+        home.prints(&["user", "suspend", &id, "--yes"]).await,
+        "Suspended bob@example.com, with 0 devices. To end it: bowline user restore \
+         bob@example.com\n"
+    );
+    assert_eq!(shown().await.unwrap()["status"], "suspended");
+    let restored = home.prints_json(&["user", "restore", "BOB@example.com"]);
+    assert_eq!(restored.await, json!({}));
+    assert_eq!(
+        home.prints(&["user", "approve", bob]).await,
+        "bob@example.com does not wait for approval.\n"
+    );
+    assert_eq!(shown().await.unwrap()["status"], "active");
+    assert_eq!(
+        home.prints(&["user", "delete", bob, "--yes"]).await,
+        "Deleted bob@example.com, with 0 devices.\n"
+    );
+    assert!(shown().await.is_none());
+    for (args, told) in [
+        (
+            &["user", "delete", bob, "--yes"][..],
+            "there is no user \"bob@example.com\"; bowline user list shows them",
+        ),
+        (
+            &["user", "restore", &id],
+            &format!("there is no user {id:?}; bowline user list shows them"),
+        ),
+        (
+            &["user", "role", "ann@example.com", "king"],
+            "unknown role \"king\"",
+        ),
+        (
+            &["user", "suspend", "ann@example.com", "--yes"],
+            "a tailnet has exactly one owner: make another user the owner first, which makes this \
+             one an administrator",
+        ),
+    ] {
+        assert_eq!(home.refuses(args).await, format!("bowline: {told}\n"));
+    }
+}
