@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bowline_engine::credential::NewAuthKey;
 use bowline_engine::settings::SettingsEdit;
 use bowline_engine::{
-    Actor, Event, Refusal, Registered, RegistrationRefused, SshAnswer, SshSession,
+    Actor, Notice, Refusal, Registered, RegistrationRefused, SshAnswer, SshSession,
 };
 use bowline_model::id::{DeviceId, UserId};
 use bowline_model::requirement::Requirement;
@@ -128,7 +128,7 @@ async fn a_suspended_user_has_nothing_that_is_good_and_all_of_it_again_when_rest
     assert!(see_each_other(&net, bob.laptop, other));
     assert_eq!(ssh(&net, bob.laptop, bob.server).await, SshAnswer::Accept);
     let bobs = present(&net.engine, &bob.token);
-    let mut told = net.engine.events();
+    let mut told = net.engine.notices();
     let count = events_since(&net, 0).await.len();
 
     for _ in 0..2 {
@@ -141,7 +141,10 @@ async fn a_suspended_user_has_nothing_that_is_good_and_all_of_it_again_when_rest
     assert!(matches!(registered, Err(RegistrationRefused::OwnerGone)));
     assert!(!see_each_other(&net, bob.laptop, other));
     assert!(!net.engine.admits(&node_key(2)));
-    assert_eq!(told.try_recv().unwrap(), Event::NodeKeyRevoked(node_key(2)));
+    assert_eq!(
+        told.try_recv().unwrap(),
+        Notice::NodeKeyRevoked(node_key(2))
+    );
     assert!(told.try_recv().is_err(), "the tagged device goes on");
     assert!(see_each_other(&net, bob.server, other));
     assert!(net.engine.admits(&node_key(3)));
@@ -184,11 +187,14 @@ async fn a_tagged_device_that_comes_back_to_a_suspended_user_is_held() {
     let other = net.join(1).await;
     let bob = Person::new(&net, "bob@example.com", Role::Member, 2).await;
     net.engine.suspend_user(&net.admin, bob.user).await.unwrap();
-    let mut told = net.engine.events();
+    let mut told = net.engine.notices();
     let untagged = net.engine.set_device_tags(&net.admin, bob.server, vec![]);
     untagged.await.unwrap();
     assert!(!see_each_other(&net, bob.server, other));
-    assert_eq!(told.try_recv().unwrap(), Event::NodeKeyRevoked(node_key(3)));
+    assert_eq!(
+        told.try_recv().unwrap(),
+        Notice::NodeKeyRevoked(node_key(3))
+    );
     // Nothing is made for a suspended user.
     let made = net
         .engine
@@ -210,7 +216,7 @@ async fn a_deleted_user_takes_devices_tokens_and_keys_along_and_leaves_what_is_t
         Ok(Registered::In { device, .. }) => device,
         refused => panic!("{refused:?}"),
     };
-    let mut told = net.engine.events();
+    let mut told = net.engine.notices();
     let count = events_since(&net, 0).await.len();
     let admin = net.admin.clone().in_group(net.engine.new_group());
     net.engine.delete_user(&admin, bob.user).await.unwrap();
@@ -223,7 +229,7 @@ async fn a_deleted_user_takes_devices_tokens_and_keys_along_and_leaves_what_is_t
     let ended: BTreeSet<_> = [told.try_recv().unwrap(), told.try_recv().unwrap()]
         .map(|event| format!("{event:?}"))
         .into();
-    let expected = [2, 4].map(|number| format!("{:?}", Event::NodeKeyRevoked(node_key(number))));
+    let expected = [2, 4].map(|number| format!("{:?}", Notice::NodeKeyRevoked(node_key(number))));
     assert_eq!(ended, expected.into());
     assert!(!bob.may_act(&net));
     let registered = bob.registers(&net, 9).await;
