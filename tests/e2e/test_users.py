@@ -3,9 +3,10 @@
 import subprocess
 import time
 
-from conftest import NEW, OLD, Tailnet
+from conftest import NEW, OLD, SetPolicy, Tailnet
 from harness.client import Client, exchange
 from harness.wait import until
+from test_ssh import rules, ssh, wait_for_rules
 
 # What the documents promise, from the answer to the request on.
 AT_ONCE = 1.0
@@ -60,6 +61,34 @@ def test_a_suspended_users_device_loses_its_connections_at_once_and_has_them_bac
     exchange(laptop, other, other.ipv4)
     exchange(other, laptop, laptop.ipv4)
     tailnet.api.ok("POST", f"/users/{bob}/delete")
+
+
+def test_an_ssh_session_of_a_suspended_user_ends_on_its_target(
+    tailnet: Tailnet, set_policy: SetPolicy
+) -> None:
+    own = {"src": ["autogroup:member"], "dst": ["tag:box"], "users": ["root"]}
+    policy = rules({"action": "accept", **own})
+    set_policy({**policy, "tagOwners": {"tag:box": []}})
+    kim, laptop = users_device(tailnet, "kim@example.com", OLD)
+    target = tailnet.join(NEW, "target", "--ssh")
+    tailnet.api.ok("POST", f"/device/{target.device_id}/tags", {"tags": ["tag:box"]})
+    tailnet.meet(laptop, target)
+    wait_for_rules(target, 1)
+    with ssh(laptop, target, "echo ready; sleep 20") as session:
+        session.until_it_says("ready")
+        tailnet.api.ok("POST", f"/users/{kim}/suspend")
+        # The laptop cannot be told any more: the target is asked, in its client's own words.
+        until(
+            "the session has ended",
+            lambda: "session no longer valid per new SSH policy; closing" in target.tail(),
+            deadline=AT_ONCE,
+        )
+    tailnet.api.ok("POST", f"/users/{kim}/restore")
+    tailnet.meet(laptop, target)
+    wait_for_rules(target, 1)
+    with ssh(laptop, target, "echo done") as session:
+        assert session.end() == 0, session.output
+    tailnet.api.ok("POST", f"/users/{kim}/delete")
 
 
 def test_a_deleted_users_device_is_logged_out(tailnet: Tailnet) -> None:
