@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conftest import NEW, VERSIONS, Tailnet
+from conftest import NEW, VERSIONS, SetPolicy, Tailnet, accept
 from harness.api import Api
 from harness.client import Client, Refused
 from harness.wait import until
@@ -156,3 +156,30 @@ def test_revoking_a_key_leaves_its_devices_alone(tailnet: Tailnet) -> None:
 
 def active(api: Api) -> set[str]:
     return {key["id"] for key in api.ok("GET", "/tailnet/-/keys")["keys"]}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_secret_of_an_oauth_client_admits_a_tagged_device(
+    tailnet: Tailnet, set_policy: SetPolicy, version: str
+) -> None:
+    owners = {"tag:operator": [], "tag:ci": ["tag:operator"]}
+    set_policy({"tagOwners": owners, "acls": [accept("*", "*:*")]})
+    made = {"keyType": "client", "scopes": ["auth_keys"], "tags": ["tag:operator"]}
+    made = tailnet.api.ok("POST", "/tailnet/-/keys", made)
+    # `tailscale up` gets an access token and makes an auth key by itself.
+    key = f"{made['key']}?baseURL={tailnet.server.url}&ephemeral=false&preauthorized=true"
+    device = tailnet.login(tailnet.client(version, "minted"), "minted", "--advertise-tags=tag:ci", key=key)
+    shown = tailnet.api.device(device.device_id)
+    assert shown["tags"] == ["tag:ci"]
+    assert shown["authorized"] is True
+    tailnet.meet(device, tailnet.join(NEW, "beside"))
+
+    # Tags that the client may not give, and a client that was revoked.
+    other = tailnet.client(version, "other")
+    with pytest.raises(Refused, match="not permitted"):
+        other.up(tailnet.server.url, key, "other", "--advertise-tags=tag:wrong", seconds=10)
+    tailnet.api.ok("DELETE", f"/tailnet/-/keys/{made['id']}")
+    with pytest.raises(Refused, match="API token invalid"):
+        other.up(tailnet.server.url, key, "other", "--advertise-tags=tag:ci", seconds=10)
+    # The device that it let in stays.
+    assert tailnet.api.device(device.device_id)["tags"] == ["tag:ci"]

@@ -10,6 +10,7 @@
 //! | connections, from the moment that they are accepted | [`Admission`], [`Ticket`] |
 //! | handshakes, which cost processor time | [`Turns`] |
 //! | request bodies, which cost memory | [`Bodies`] |
+//! | what is refused and tried again | [`Limiter`] |
 //!
 //! This crate knows no protocol and no tailnet. Whoever serves a connection says when it is the
 //! server's turn ([`Ticket::busy`]) and when the peer has shown who it is ([`Ticket::establish`]).
@@ -31,6 +32,7 @@ mod bodies;
 mod connection;
 mod crowd;
 mod door;
+mod limit;
 mod source;
 mod turns;
 
@@ -38,5 +40,6 @@ pub use bodies::{Bodies, BodyLimits, BodyRefused, Share};
 pub use connection::{Ended, Listener, Open, Refused, Shown, State};
 pub use crowd::Crowd;
 pub use door::{Admission, Busy, Descriptors, Limits, Origin, Ticket};
+pub use limit::Limiter;
 pub use source::{networks, share};
 pub use turns::{Turn, Turns};

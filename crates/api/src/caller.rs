@@ -1,6 +1,7 @@
 //! Who calls, and whether they may.
 
 use std::future::Future;
+use std::net::IpAddr;
 
 use axum::extract::RawPathParams;
 use base64::Engine as _;
@@ -9,6 +10,7 @@ use bowline_admission::{Origin, Shown};
 use bowline_engine::{Actor, StoreFailure};
 use bowline_model::id::{DeviceId, TailnetId, UserId};
 use bowline_model::requirement::Requirement;
+use bowline_model::secret::Presented;
 use bowline_netmap::snapshot::Snapshot;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -67,7 +69,7 @@ impl Caller for Actor {
                 caller: operator.map(|operator| ready(operator, requirement, api)),
             };
         }
-        let actor = match presented(parts, api) {
+        let actor = match presented(parts, api).await {
             Ok(actor) => ready(actor, requirement, api),
             Err(error) => return Admission::refused(error),
         };
@@ -91,9 +93,32 @@ impl Caller for Actor {
     }
 }
 
-/// Somebody who acts in no tailnet: the operator of the server, or, where the operation needs nothing,
-/// anybody.
-pub(crate) struct NoTailnet;
+/// Somebody who acts in no tailnet: the operator of the server, or, where the operation needs nothing
+/// at the door, anybody.
+pub(crate) struct NoTailnet {
+    /// Where the request came from; absent on the operator's socket.
+    pub(crate) origin: Option<Origin>,
+}
+
+impl NoTailnet {
+    fn of(parts: &Parts) -> Self {
+        Self {
+            origin: parts.extensions.get::<Origin>().cloned(),
+        }
+    }
+
+    /// The address that the request came from.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.origin.as_ref().map(|origin| origin.address)
+    }
+
+    /// Says that the request showed a credential that is good.
+    pub(crate) fn establish(&self) {
+        if let Some(origin) = &self.origin {
+            origin.ticket.establish(Shown::Credential);
+        }
+    }
+}
 
 impl Caller for NoTailnet {
     async fn admit(
@@ -102,10 +127,10 @@ impl Caller for NoTailnet {
         api: &Api,
         requirement: Requirement,
     ) -> Admission<Self> {
-        if requirement == Requirement::ANYBODY {
+        if requirement == Requirement::ANYBODY || requirement == Requirement::SHOWS {
             return Admission {
                 known: None,
-                caller: Ok(Self),
+                caller: Ok(Self::of(parts)),
             };
         }
         if let Err(failure) = api.engine.ensure_current().await {
@@ -114,10 +139,10 @@ impl Caller for NoTailnet {
         if api.options.operator {
             return Admission {
                 known: None,
-                caller: Ok(Self),
+                caller: Ok(Self::of(parts)),
             };
         }
-        match presented(parts, api) {
+        match presented(parts, api).await {
             // No credential makes somebody the operator.
             Ok(actor) => Admission {
                 known: Some(actor),
@@ -133,21 +158,34 @@ fn ready(actor: Actor, requirement: Requirement, api: &Api) -> Actor {
     actor.asking(requirement).in_group(api.engine.new_group())
 }
 
-fn presented(parts: &Parts, api: &Api) -> Result<Actor, ApiError> {
-    let token = token(parts).ok_or_else(ApiError::unauthorized)?;
-    authenticate(api, &token)
+async fn presented(parts: &Parts, api: &Api) -> Result<Actor, ApiError> {
+    let address = parts.extensions.get::<Origin>().map(|from| from.address);
+    match token(parts) {
+        Some(token) => authenticate(api, address, &token).await,
+        // Nothing was guessed.
+        None => Err(ApiError::unauthorized()),
+    }
 }
 
-fn authenticate(api: &Api, token: &str) -> Result<Actor, ApiError> {
+/// Who presents a token. One that the process knows costs no look-up, and only what is not good is
+/// counted.
+async fn authenticate(api: &Api, address: Option<IpAddr>, token: &str) -> Result<Actor, ApiError> {
+    let credential = Presented::parse(token).map(|shown| shown.id);
+    if credential.is_some() {
+        api.failures.check(address, credential)?;
+    }
     if let Some(actor) = api.engine.authenticate(token) {
         return Ok(actor);
     }
     // Whether it is good is known when its tailnet is served.
-    Err(if api.engine.is_token_out_of_order(token) {
-        ApiError::from(StoreFailure::WriterLost)
-    } else {
-        ApiError::unauthorized()
-    })
+    if api.engine.is_token_out_of_order(token) {
+        return Err(StoreFailure::WriterLost.into());
+    }
+    api.failures.check(address, None)?;
+    if let Some(actor) = api.engine.authenticate_stored(token).await? {
+        return Ok(actor);
+    }
+    Err(api.failures.failed(address, credential))
 }
 
 fn is_own(api: &Api, actor: &Actor, named: &str) -> bool {

@@ -6,8 +6,8 @@ use bowline_engine::{Refusal, StoreFailure};
 use bowline_model::requirement::Denied;
 use bowline_model::text::shown;
 use bowline_policy::Failure;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -30,6 +30,20 @@ pub struct ApiError {
     pub data: Vec<Failure>,
     /// What the log says of it, and the caller does not read.
     pub(crate) cause: Option<Box<Cause>>,
+    /// Which error of RFC 6749 it is, at the operations that give access tokens.
+    pub(crate) oauth: Option<OAuthError>,
+    /// After how many seconds to ask again.
+    pub(crate) retry_after: Option<u64>,
+}
+
+/// An error of RFC 6749, section 5.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OAuthError {
+    /// Its code: `invalid_client`.
+    pub(crate) code: &'static str,
+    /// Whether the client showed what it has in the header `Authorization`: it is then told of the
+    /// scheme.
+    pub(crate) by_header: bool,
 }
 
 /// What is behind a failure, for the log.
@@ -51,6 +65,12 @@ pub(crate) struct ErrorBody<'a> {
     /// Failed tests of a policy file.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     data: &'a [Failure],
+    /// The error code of RFC 6749, where an access token was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    /// The message again, as RFC 6749 names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_description: Option<&'a str>,
 }
 
 impl ApiError {
@@ -62,6 +82,8 @@ impl ApiError {
             message: shown(&plain(&message.into())).into_owned(),
             data: Vec::new(),
             cause: None,
+            oauth: None,
+            retry_after: None,
         }
     }
 
@@ -83,6 +105,22 @@ impl ApiError {
             Some(Cause::Condition(error)) => tracing::debug!(error, "a request failed"),
             Some(Cause::Defect(error)) => tracing::error!(error, "a request failed"),
             None => {}
+        }
+    }
+
+    /// Too many tries that failed: after so many seconds one more is looked at.
+    pub(crate) fn too_many(seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds.max(1)),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too many requests")
+        }
+    }
+
+    /// The same failure, where an access token was asked for.
+    pub(crate) fn with_oauth(self, code: &'static str, by_header: bool) -> Self {
+        Self {
+            oauth: Some(OAuthError { code, by_header }),
+            ..self
         }
     }
 
@@ -178,6 +216,8 @@ impl IntoResponse for ApiError {
         let body = ErrorBody {
             message: &self.message,
             data: &self.data,
+            error: self.oauth.map(|oauth| oauth.code),
+            error_description: self.oauth.map(|_| &*self.message),
         };
         // Texts and lists of texts: there is nothing in it that JSON does not have.
         let body = serde_json::to_vec(&body).unwrap_or_default();
@@ -188,8 +228,24 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(oauth) = self.oauth {
+            not_stored(headers);
+            if oauth.by_header && self.status == StatusCode::UNAUTHORIZED {
+                let scheme = HeaderValue::from_static("Basic realm=\"Bowline\"");
+                headers.insert(WWW_AUTHENTICATE, scheme);
+            }
+        }
         response
     }
+}
+
+/// Answers that have secrets in them are kept by nobody on the way. Source: RFC 6749, section 5.1.
+pub(crate) fn not_stored(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
 }
 
 pub(crate) async fn not_found() -> ApiError {

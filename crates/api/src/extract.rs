@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 
 use crate::call::{FromBody, Pairs};
 use crate::error::ApiError;
-use crate::schema::{Content, Schemas};
+use crate::schema::{Content, FORM, Schemas};
 use crate::text::body_error;
 
 /// A JSON body, whatever its `Content-Type` says: `curl --data` sends a form's.
@@ -51,6 +51,56 @@ impl<T: DeserializeOwned + JsonSchema + Send + 'static> FromBody for Json<T> {
     fn try_bytes(bytes: &[u8]) {
         let _ = parse::<T>(bytes);
     }
+}
+
+/// A body as a form of a page sends it. What is wrong with it is the handler's to say, in the words of
+/// its protocol.
+pub(crate) struct Form<T>(pub(crate) Result<T, ApiError>);
+
+impl<T: DeserializeOwned + JsonSchema + Send + 'static> FromBody for Form<T> {
+    async fn read(request: Request) -> Result<Self, ApiError> {
+        let bytes = bytes(request).await?;
+        Ok(Self(parse_form(&bytes)))
+    }
+
+    fn content(schemas: &mut Schemas) -> Option<Content> {
+        Some(Content {
+            is_required: true,
+            types: vec![(FORM, schemas.body::<T>())],
+        })
+    }
+
+    fn try_bytes(bytes: &[u8]) {
+        let _ = parse_form::<T>(bytes);
+    }
+}
+
+/// The largest form: secrets and lists of words.
+const FORM_MAX: usize = 64 * 1024;
+
+/// Reads a form. A member without a value is as an absent one; one that is there twice is refused.
+/// Source: RFC 6749, section 3.2.
+fn parse_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.len() > FORM_MAX {
+        return Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            BodyRefused::TooLarge.to_string(),
+        ));
+    }
+    let members = serde_urlencoded::from_bytes::<Pairs>(bytes)
+        .map_err(|_| ApiError::bad_request("invalid body: expected a form"))?;
+    let mut read = serde_json::Map::new();
+    for (name, value) in members {
+        if value.is_empty() {
+            continue;
+        }
+        if read.contains_key(&name) {
+            return Err(ApiError::bad_request(format!("{name:?} is there twice")));
+        }
+        read.insert(name, value.into());
+    }
+    serde_json::from_value(read.into())
+        .map_err(|error| ApiError::bad_request(format!("invalid body: {}", body_error(&error))))
 }
 
 /// A JSON body that has a policy file in it.

@@ -9,6 +9,7 @@ mod call;
 mod caller;
 mod error;
 mod extract;
+mod failures;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heavy;
@@ -73,6 +74,8 @@ pub(crate) struct Api {
     /// Work on policies.
     pub(crate) heavy: Arc<Heavy>,
     pub(crate) lists: lists::Lists,
+    /// Credentials that were not good.
+    pub(crate) failures: Arc<failures::Failures>,
 }
 
 impl Api {
@@ -98,6 +101,7 @@ pub fn routes(engine: Engine, options: ApiOptions) -> Router {
         options,
         heavy: Arc::new(Heavy::new()),
         lists: lists::Lists::default(),
+        failures: Arc::new(failures::Failures::new()),
     };
     Router::new()
         .nest("/api/v2", operations::routes(&api))

@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use axum::Router;
-use bowline_engine::credential::{CHANGE_KEYS, READ_KEYS, WRITE_KEYS};
+use bowline_engine::credential::{CHANGE_KEYS, MAKE_KEYS, READ_KEYS, WRITE_KEYS};
 use bowline_engine::login::ssh_check::REFUSE_SESSIONS;
 use bowline_engine::settings::{CHANGED_SETTINGS, SHOWN_SETTINGS};
 use bowline_model::requirement::Requirement;
@@ -17,7 +17,7 @@ use bowline_model::scope::Scope;
 use crate::operation::Verb::{Delete, Get, Patch, Post, Put};
 use crate::operation::{Operation, Row, by, row};
 use crate::v2::{
-    access_tokens, attributes, clock, devices, dns, keys, logins, policy, routes, settings,
+    access_tokens, attributes, clock, devices, dns, keys, logins, oauth, policy, routes, settings,
     ssh_checks, tailnets, users,
 };
 use crate::{Api, openapi};
@@ -43,8 +43,8 @@ const ATTRIBUTES_WRITE: Requirement = Requirement::all(
     &[Scope::DEVICES_POSTURE_ATTRIBUTES],
     Right::PostureAttributes,
 );
-/// Makes auth keys.
-const AUTH_KEYS_WRITE: Requirement = Requirement::all(&[Scope::AUTH_KEYS], Right::AuthKeys);
+/// Makes auth keys, OAuth clients and federated identities.
+const KEYS_MAKE: Requirement = Requirement::any(MAKE_KEYS);
 /// Makes API access tokens. A token shows nobody but its user.
 const TOKENS_WRITE: Requirement =
     Requirement::all(&[Scope::API_ACCESS_TOKENS], Right::ApiCredentials).people_only();
@@ -128,11 +128,13 @@ fn rows() -> Vec<Row> {
         row(Delete, SSH_CHECK, "refuseSshCheck", "Refuse an SSH session", SESSIONS_REFUSE, by(ssh_checks::refuse::handler)),
 
         row(Get, KEYS, "listTailnetKeys", "List valid keys, the caller's own or all", KEYS_LIST, by(keys::list::handler)),
-        row(Post, KEYS, "createKey", "Make an auth key", AUTH_KEYS_WRITE, by(keys::create::handler)),
+        row(Post, KEYS, "createKey", "Make an auth key or an OAuth client", KEYS_MAKE, by(keys::create::handler)),
         row(Get, KEY, "getKey", "Get a key, valid or not", KEYS_READ, by(keys::get::handler)),
         row(Delete, KEY, "deleteKey", "Revoke a key", KEYS_REVOKE, by(keys::delete::handler)),
-        row(Put, KEY, "setKey", "Change a key; the kinds that are served cannot be changed", KEYS_CHANGE, by(keys::update::handler)),
+        row(Put, KEY, "setKey", "Change an OAuth client: all that can be changed of it, at once", KEYS_CHANGE, by(keys::update::handler)),
         row(Post, "/tailnet/{tailnet}/access-tokens", "createAccessToken", "Make an API access token", TOKENS_WRITE, by(access_tokens::create::handler)),
+
+        row(Post, "/oauth/token", "createOauthToken", "Get an access token for the secret of an OAuth client", Requirement::SHOWS, by(oauth::token::handler)).and(&[401, 429]),
 
         row(Get, "/tailnet/{tailnet}/acl", "getPolicyFile", "Get the policy file", POLICY_READ, by(policy::get::handler)).and(&[304]).with_headers(&["Accept", "If-None-Match"]),
         row(Post, "/tailnet/{tailnet}/acl", "setPolicyFile", "Replace the policy file, or reset it with an empty body", POLICY_WRITE, by(policy::set::handler)).and(&[412]).with_headers(&["Accept", "If-Match", "If-None-Match"]),

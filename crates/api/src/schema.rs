@@ -36,6 +36,8 @@ impl Content {
 
 /// The media type of JSON.
 pub(crate) const JSON: &str = "application/json";
+/// The media type of forms.
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 /// The media type of policy files.
 pub(crate) const HUJSON: &str = "application/hujson";
 

@@ -7,7 +7,6 @@
 //! make it keep.
 
 mod id_token;
-pub mod limit;
 pub mod liveness;
 pub mod map;
 pub mod noise;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bowline_admission::{BodyRefused, Busy, Share, Shown, Ticket};
+use bowline_admission::{BodyRefused, Busy, Limiter, Share, Shown, Ticket};
 use bowline_engine::Engine;
 use bowline_model::key::MachineKey;
 use bowline_model::text::shown;
@@ -25,7 +25,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::limit::Limiter;
 use crate::liveness::{Ended, Heard, Liveness, Pulse};
 use crate::noise::{self, NoiseStream};
 use crate::upgrade::Asked;
@@ -100,12 +99,12 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) config: Config,
     /// Registrations.
-    pub(crate) limiter: Limiter,
+    pub(crate) limiter: Limiter<MachineKey>,
     /// Questions about SSH sessions, with the same limits: they must not keep a device from
     /// registering.
-    pub(crate) ssh_limiter: Limiter,
+    pub(crate) ssh_limiter: Limiter<MachineKey>,
     /// Requests for tokens, likewise.
-    pub(crate) token_limiter: Limiter,
+    pub(crate) token_limiter: Limiter<MachineKey>,
     pub(crate) counters: Counters,
     /// The answer to `GET /key`, which is the same for everybody.
     key: Bytes,

@@ -58,6 +58,9 @@ pub const WRITE_KEYS: &[Need] = &[
     WRITE_FEDERATED_KEYS,
 ];
 
+/// What each kind of key needs that the operation for keys makes: API access tokens have their own.
+pub const MAKE_KEYS: &[Need] = &[WRITE_AUTH_KEYS, WRITE_OAUTH_KEYS, WRITE_FEDERATED_KEYS];
+
 /// What each kind of key needs that can be changed.
 pub const CHANGE_KEYS: &[Need] = &[WRITE_OAUTH_KEYS, WRITE_FEDERATED_KEYS];
 
@@ -166,6 +169,7 @@ impl Engine {
         tag::check_count(&new.tags)?;
         self.write(actor, move |draft| {
             let maker = draft.actor();
+            check_need(maker, &WRITE_AUTH_KEYS)?;
             let owner = acting::owner_for(draft.view(), maker, user)?;
             let tags = tag::permitted(draft.view(), maker, &new.tags)?;
             let user = match owner {
@@ -365,6 +369,18 @@ impl Engine {
             return None;
         }
         Actor::presenting(&snapshot, credential, self.now())
+    }
+}
+
+/// Whether an actor has what one kind of key needs.
+///
+/// # Errors
+/// `NotPermitted`.
+pub(crate) fn check_need(actor: &Actor, need: &Need) -> Result<(), Refusal> {
+    if actor.may(need) {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
     }
 }
 

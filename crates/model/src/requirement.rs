@@ -64,6 +64,9 @@ pub struct Field {
 pub enum Rule {
     /// Nothing, not even a credential.
     Anybody,
+    /// No credential in front of the request: it shows in its body what it is let in by, the secret of
+    /// an OAuth client or a token of another issuer.
+    Shows,
     /// Access to the API; what else is needed depends on the object.
     Caller,
     /// All that one need names.
@@ -127,6 +130,8 @@ pub enum Denied {
 impl Requirement {
     /// Nothing, not even a credential.
     pub const ANYBODY: Self = Self::new(Rule::Anybody);
+    /// What the request shows in its body.
+    pub const SHOWS: Self = Self::new(Rule::Shows);
     /// Access to the API; what else is needed depends on the object.
     pub const CALLER: Self = Self::new(Rule::Caller);
     /// To be the operator of the server.
@@ -193,7 +198,7 @@ impl Requirement {
     /// How they are refused.
     pub fn check(&self, principal: &Principal) -> Result<(), Denied> {
         let may = match self.rule {
-            Rule::Anybody => true,
+            Rule::Anybody | Rule::Shows => true,
             Rule::Caller | Rule::AnyOrOwn(_) | Rule::Shown(_) => principal.may_use_api(),
             Rule::All(need) => need.is_met_by(principal),
             Rule::Any(needs) => needs.iter().any(|need| need.is_met_by(principal)),
@@ -278,6 +283,7 @@ impl Requirement {
                 fields.iter().map(|field| field.need).collect()
             }
             Rule::Anybody
+            | Rule::Shows
             | Rule::Caller
             | Rule::Operator
             | Rule::Node
@@ -293,7 +299,12 @@ impl Requirement {
             Rule::All(need) => need.only_reads(),
             Rule::Any(needs) | Rule::AnyOrOwn(needs) => needs.iter().all(Need::only_reads),
             Rule::Fields(fields) => fields.iter().all(|field| field.need.only_reads()),
-            Rule::Caller | Rule::Operator | Rule::Node | Rule::System | Rule::Nobody => false,
+            Rule::Shows
+            | Rule::Caller
+            | Rule::Operator
+            | Rule::Node
+            | Rule::System
+            | Rule::Nobody => false,
         }
     }
 }

@@ -404,11 +404,18 @@ impl Scopes {
         scopes.iter().all(|scope| self.grant(*scope))
     }
 
-    /// Those of these scopes that the others grant too.
+    /// What both these scopes and the others grant: of `dns` and `dns:read` it is `dns:read`.
     #[must_use]
     pub fn within(&self, others: &Self) -> Self {
-        let granted = |scope: &&Scope| others.grant(**scope);
-        Self(self.0.iter().filter(granted).copied().collect())
+        let mut both: Vec<Scope> = Vec::new();
+        let each = self.0.iter().chain(&others.0);
+        for scope in each.flat_map(|scope| [*scope, scope.read()]) {
+            let is_new = !both.iter().any(|known| known.grants(scope));
+            if is_new && self.grant(scope) && others.grant(scope) {
+                both.push(scope);
+            }
+        }
+        Self(both)
     }
 
     /// Whether what has these scopes may give tags to something: to devices, or to the keys that

@@ -11,6 +11,7 @@ mod init;
 mod key;
 mod lifetime;
 mod login;
+mod oauth_client;
 mod output;
 mod policy;
 mod progress;
@@ -132,6 +133,8 @@ Examples, the second to move a server to PostgreSQL:
     Token(Through<token::Command>),
     /// Auth keys, with which devices join: create, list, revoke
     Key(Through<key::Command>),
+    /// OAuth clients, with which programs get access tokens: create, list, revoke
+    OauthClient(Through<oauth_client::Command>),
     /// Devices: list, show, rename, delete, authorize, expire, routes
     Device(Through<device::Command>),
     /// Devices that wait to be let in: list, approve, deny
@@ -309,6 +312,11 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Key(Through { target, command }) => {
             through_api(&common, &target, async |session| {
                 key::run(command, session).await
+            })
+        }
+        Command::OauthClient(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                oauth_client::run(command, session).await
             })
         }
         Command::Device(Through { target, command }) => {

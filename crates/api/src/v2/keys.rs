@@ -1,4 +1,4 @@
-//! Auth keys and API access tokens.
+//! Auth keys, API access tokens and OAuth clients.
 
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -8,8 +8,11 @@ pub(crate) mod update;
 
 use bowline_engine::Actor;
 use bowline_engine::credential::Minted;
-use bowline_model::credential::Credential;
+use bowline_model::access_token::AccessToken;
+use bowline_model::credential::{Credential, Kind};
 use bowline_model::id::UserId;
+use bowline_model::scope::{Scope, Scopes};
+use bowline_model::tag::Tag;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
@@ -19,7 +22,7 @@ use crate::error::ApiError;
 use crate::text::{Time, time};
 
 // Source: official OpenAPI document, `Key`; `docs/protocol/api-behaviour.md`, section 2.4.
-/// A key: an auth key or an API access token.
+/// A key: an auth key, an API access token or an OAuth client.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Key<'a> {
@@ -35,14 +38,19 @@ pub(crate) struct Key<'a> {
     /// Absent: it does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Time>,
+    /// Absent: it was never changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     capabilities: Option<Capabilities<'a>>,
-    /// `all`, of an API access token.
+    /// What it was given; `all`, of a user's API access token. Auth keys have none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<String>>")]
-    scopes: Option<[&'static str; 1]>,
+    scopes: Option<Vec<String>>,
+    /// Tags of what an OAuth client or an access token of one makes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<&'a str>,
     description: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     invalid: bool,
@@ -89,6 +97,7 @@ impl<'a> Key<'a> {
             expiry_seconds: auth.and(seconds),
             created: time(credential.created),
             expires: credential.expires.map(time),
+            updated: credential.updated.map(time),
             revoked: credential.revoked.map(time),
             capabilities: auth.map(|key| Capabilities {
                 devices: Devices {
@@ -96,20 +105,58 @@ impl<'a> Key<'a> {
                         reusable: key.reusable,
                         ephemeral: key.ephemeral,
                         preauthorized: key.preauthorized,
-                        tags: key
-                            .tags
-                            .iter()
-                            .map(bowline_model::tag::Tag::as_str)
-                            .collect(),
+                        tags: key.tags.iter().map(Tag::as_str).collect(),
                     },
                 },
             }),
-            scopes: auth.is_none().then_some(["all"]),
+            scopes: match &credential.kind {
+                Kind::Auth(_) => None,
+                Kind::Api => Some(texts(&Scopes::all())),
+                Kind::Client(client) => Some(texts(&client.scopes)),
+                Kind::Federated(identity) => Some(texts(&identity.scopes)),
+            },
+            tags: credential
+                .granted()
+                .map(|(_, tags)| tags.iter().map(Tag::as_str).collect())
+                .unwrap_or_default(),
             description: &credential.description,
             invalid: !credential.is_valid(now),
             user_id: credential.user.map(UserId::stable),
         }
     }
+
+    /// An access token of an OAuth client or a federated identity, as the official service shows it: of
+    /// the type `api`.
+    pub(crate) fn of_access_token(token: &'a AccessToken, now: jiff::Timestamp) -> Self {
+        Self {
+            id: token.id.stable(),
+            key: None,
+            key_type: Kind::Api.name(),
+            expiry_seconds: None,
+            created: time(token.created),
+            expires: Some(time(token.expires)),
+            updated: None,
+            revoked: token.revoked.map(time),
+            capabilities: None,
+            scopes: Some(texts(&token.scopes)),
+            tags: token.tags.iter().map(Tag::as_str).collect(),
+            description: "",
+            invalid: !token.is_valid(now),
+            user_id: None,
+        }
+    }
+}
+
+fn texts(scopes: &Scopes) -> Vec<String> {
+    scopes.as_slice().iter().map(ToString::to_string).collect()
+}
+
+/// The scopes that a body lists.
+pub(crate) fn read_scopes(texts: Option<Vec<String>>) -> Result<Scopes, ApiError> {
+    let scopes = texts.unwrap_or_default();
+    let read = scopes.iter().map(|text| text.parse::<Scope>());
+    read.collect::<Result<Scopes, _>>()
+        .map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
 impl Shape for Key<'_> {
@@ -118,7 +165,7 @@ impl Shape for Key<'_> {
 
 /// Kinds of keys that there are.
 fn key_types(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "enum": ["auth", "api"]})
+    json_schema!({"type": "string", "enum": ["auth", "api", "client", "federated"]})
 }
 
 /// A user by id or login name.

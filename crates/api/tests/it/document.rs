@@ -66,6 +66,7 @@ fn operations_are_told_apart_and_official_ones_keep_their_names() {
         "confirmLogin",
         "confirmSshCheck",
         "createAccessToken",
+        "createOauthToken",
         "createTailnet",
         "createUser",
         "diffPolicyFile",

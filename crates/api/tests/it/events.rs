@@ -95,6 +95,8 @@ async fn send(server: &Server, operation: &Operation, path: &str, row: &Row, bod
         let actor = serde_json::to_value(&event.actor).unwrap();
         if is_operators {
             assert_eq!(actor["type"], "operator", "{}", operation.id);
+        } else if operation.id == "createOauthToken" {
+            assert_eq!(actor["type"], "oauthClient", "{}", operation.id);
         } else {
             assert_eq!(actor["login"], "ann@example.com", "{}", operation.id);
         }

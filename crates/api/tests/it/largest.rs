@@ -100,6 +100,14 @@ pub(crate) fn cases(operation: &Operation, named: &Named<'_>, count: usize) -> V
             described["description"] = json!(long());
             vec![("tags", create), ("characters of a description", described)]
         }
+        "setKey" => {
+            let scopes = json!({"scopes": texts(count, |_| "dns".to_owned())});
+            let tags = json!({"scopes": ["dns"], "tags": tags()});
+            vec![("scopes", scopes), ("tags", tags)]
+        }
+        "createOauthToken" => {
+            vec![("words", json!(format!("scope={}", "dns ".repeat(count))))]
+        }
         "createAccessToken" => vec![("characters", json!({"description": long()}))],
         "setDnsNameservers" => vec![("nameservers", json!({"dns": addresses()}))],
         "setDnsPreferences" => vec![("characters", json!({"magicDNS": long()}))],

@@ -8,11 +8,11 @@ use bowline_api::{Operation, operations};
 use bowline_model::requirement::{Requirement, Rule};
 use serde_json::Value;
 
-use crate::access::{case, objects};
+use crate::access::{case, objects, takes_no_credential};
 use crate::access_table::{rights, scopes_of};
 use crate::differences::reviewed;
 use crate::schema::ours;
-use crate::server::{Server, basic};
+use crate::server::{Server, basic, bytes};
 
 /// Set it to write the page in place of comparing it.
 const WRITE: &str = "BOWLINE_WRITE";
@@ -113,6 +113,10 @@ fn needs(text: &mut String, operation: &Operation) {
         text.push_str("\nNeeds nothing: anybody may call it.\n");
         return;
     }
+    if requirement == Requirement::SHOWS {
+        text.push_str("\nNeeds no credential in front: what the body shows decides.\n");
+        return;
+    }
     if requirement == Requirement::OPERATOR {
         text.push_str("\nNeeds the operator of the server.\n");
         return;
@@ -161,12 +165,9 @@ async fn example(text: &mut String, operation: &Operation) {
     let verb = operation.verb.as_str();
     let is_operators = operation.requirement == Requirement::OPERATOR;
     let (path, body) = case(operation, "-", &objects);
-    let bytes = if body.is_null() {
-        Vec::new()
-    } else {
-        body.to_string().into_bytes()
-    };
-    let authorization = (!is_operators).then(|| basic(&server.tailnet.token));
+    let bytes = bytes(&body);
+    let authorization =
+        (!is_operators && !takes_no_credential(operation)).then(|| basic(&server.tailnet.token));
     let reply = server
         .send(is_operators, authorization, verb, &path, bytes)
         .await;
@@ -176,7 +177,9 @@ async fn example(text: &mut String, operation: &Operation) {
         "{}: {reply:?}",
         operation.id
     );
-    let who = if is_operators {
+    let who = if takes_no_credential(operation) {
+        "\"$SERVER"
+    } else if is_operators {
         "--unix-socket bowline-data/bowline.sock http://localhost"
     } else {
         "-u \"$TOKEN:\" \"$SERVER"
@@ -188,8 +191,14 @@ async fn example(text: &mut String, operation: &Operation) {
         format!("-X {verb} ")
     };
     write!(text, "\n```sh\ncurl {method}{who}/api/v2{path}{quote}").unwrap();
-    if !body.is_null() {
-        write!(text, " \\\n  -d '{body}'").unwrap();
+    match &body {
+        Value::Null => {}
+        Value::String(form) => {
+            let mut form = form.replace(&objects.secret, "$SECRET");
+            form.insert(0, '"');
+            write!(text, " \\\n  -d {form}\"").unwrap();
+        }
+        body => write!(text, " \\\n  -d '{body}'").unwrap(),
     }
     text.push_str("\n```\n");
     let answer = String::from_utf8(reply.body.clone()).unwrap();
@@ -245,7 +254,11 @@ async fn operation(text: &mut String, operation: &Operation, differences: &[Stri
         .collect();
     table(text, "query", &query);
     let mut rows = Vec::new();
-    let body = &described["requestBody"]["content"]["application/json"]["schema"];
+    let content = &described["requestBody"]["content"];
+    let body = ["application/json", "application/x-www-form-urlencoded"]
+        .iter()
+        .find_map(|kind| content.get(*kind));
+    let body = body.map_or(&Value::Null, |content| &content["schema"]);
     fields(body, "", &[], &mut rows);
     table(text, "body", &rows);
     if !differences.is_empty() {

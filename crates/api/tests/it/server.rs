@@ -83,7 +83,9 @@ impl Reply {
         );
         let body = self.json();
         let mut keys = body.as_object().unwrap().keys();
-        assert!(keys.all(|key| key == "message" || key == "data"), "{body}");
+        // Where an access token was asked for, also what RFC 6749 calls them.
+        let known = ["message", "data", "error", "error_description"];
+        assert!(keys.all(|key| known.contains(&&**key)), "{body}");
         body["message"].as_str().unwrap().to_owned()
     }
 }
@@ -467,11 +469,12 @@ impl Server {
     }
 }
 
-fn bytes(body: &Value) -> Vec<u8> {
-    if body.is_null() {
-        Vec::new()
-    } else {
-        body.to_string().into_bytes()
+/// A body as it is sent: JSON, where it is a text a form, where it is `null` none.
+pub(crate) fn bytes(body: &Value) -> Vec<u8> {
+    match body {
+        Value::Null => Vec::new(),
+        Value::String(form) => form.clone().into_bytes(),
+        body => body.to_string().into_bytes(),
     }
 }
 

@@ -362,3 +362,6 @@ fn narrowed_scopes(parent: &TrustCredential, wanted: &[Scope]) -> Result<Scopes,
         Err(TokenRefused::Scopes(beyond))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
 use crate::credential::access_token::{IssuedToken, NarrowedToken, TokenRefused};
-use crate::credential::{check, check_description, grant, mint};
+use crate::credential::{WRITE_OAUTH_KEYS, check, check_description, check_need, grant, mint};
 use crate::device::tag;
 
 /// What an OAuth client is to be.
@@ -50,6 +50,7 @@ impl Engine {
     ) -> Result<(Minted, Arc<Credential>), Refusal> {
         new.check()?;
         self.write(actor, move |draft| {
+            check_need(draft.actor(), &WRITE_OAUTH_KEYS)?;
             let tags = grant::permitted(draft.view(), draft.actor(), &new.scopes, &new.tags)?;
             let (id, minted) = mint(draft, SecretKind::Client)?;
             let credential = Credential {

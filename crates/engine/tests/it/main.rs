@@ -12,6 +12,7 @@ mod full_store;
 mod login;
 mod names;
 mod net;
+mod oauth;
 mod people;
 mod policy_file;
 mod presence;

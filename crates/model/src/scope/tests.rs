@@ -187,3 +187,30 @@ fn nobody_gives_on_what_they_do_not_have() {
     }
     assert!(!Scopes::default().grant(Scope::DNS.read()));
 }
+
+#[test]
+fn what_two_credentials_have_in_common_is_what_both_grant() {
+    let scopes =
+        |texts: &[&str]| -> Scopes { texts.iter().map(|it| it.parse().unwrap()).collect() };
+    for (own, others, both) in [
+        (
+            &["dns", "users:read"][..],
+            &["dns:read"][..],
+            &["dns:read"][..],
+        ),
+        (
+            &["dns", "users"],
+            &["dns", "users:read"],
+            &["dns", "users:read"],
+        ),
+        (&["all"], &["dns", "users:read"], &["dns", "users:read"]),
+        (&["all:read"], &["dns"], &["dns:read"]),
+        (&["devices"], &["devices:core", "dns"], &["devices:core"]),
+        (&["devices:core:read"], &["devices"], &["devices:core:read"]),
+        (&["dns"], &["users"], &[]),
+        (&["dns"], &[], &[]),
+    ] {
+        let (own, others) = (scopes(own), scopes(others));
+        assert_eq!(own.within(&others), scopes(both), "{own} and {others}");
+    }
+}

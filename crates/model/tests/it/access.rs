@@ -32,7 +32,7 @@ fn roles() -> String {
 }
 
 fn scopes() -> String {
-    let mut table = "| scope | covers | tags |\n| --- | --- | --- |\n".to_owned();
+    let mut table = "| scope | covers | tags | given by |\n| --- | --- | --- | --- |\n".to_owned();
     for area in Area::EVERY {
         let of_area = Scope::every().filter(|scope| scope.area() == area);
         let names: Vec<String> = of_area.map(|scope| format!("`{scope}`")).collect();
@@ -40,9 +40,10 @@ fn scopes() -> String {
         let tags = if needs_tags { "needed to write" } else { "" };
         writeln!(
             table,
-            "| {} | {} | {tags} |",
+            "| {} | {} | {tags} | {} |",
             names.join(", "),
-            area.words()
+            area.words(),
+            givers(area),
         )
         .unwrap();
     }
@@ -66,6 +67,23 @@ fn changes() -> String {
         writeln!(table, "| `{}` | {may} |", role.as_str()).unwrap();
     }
     table
+}
+
+/// The roles that may give the scopes of an area to a credential; those that may only give what reads in
+/// brackets.
+fn givers(area: Area) -> String {
+    let of_area: Vec<Scope> = Scope::every()
+        .filter(|scope| scope.area() == area)
+        .collect();
+    let givers = ROLES.into_iter().filter_map(|role| {
+        let may = of_area.iter().filter(|scope| role.may_grant(**scope));
+        match may.count() {
+            0 => None,
+            all if all == of_area.len() => Some(format!("`{}`", role.as_str())),
+            _ => Some(format!("(`{}`)", role.as_str())),
+        }
+    });
+    givers.collect::<Vec<_>>().join(", ")
 }
 
 /// Replaces what stands between the marks of a table.

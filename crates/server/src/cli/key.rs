@@ -95,7 +95,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                      tailscale up --login-server {} --auth-key {}",
                     key.id,
                     key.uses(),
-                    session.time(&key.expires),
+                    session.time(key.expires.as_deref().unwrap_or_default()),
                     key.key,
                     session.login_url(),
                     key.key

@@ -1,4 +1,4 @@
-//! What auth keys and API access tokens have in common: they are listed and revoked alike.
+//! What auth keys, API access tokens and OAuth clients have in common: they are listed and revoked alike.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,15 @@ use super::api::{Refused, segment};
 use super::output::{Session, clean, confirm, list, print, table};
 use super::user;
 
-/// Which of the two.
+/// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Auth keys.
     Auth,
     /// API access tokens.
     Api,
+    /// OAuth clients.
+    Client,
 }
 
 impl Kind {
@@ -25,6 +27,7 @@ impl Kind {
         match self {
             Self::Auth => "auth",
             Self::Api => "api",
+            Self::Client => "client",
         }
     }
 
@@ -32,13 +35,7 @@ impl Kind {
         match self {
             Self::Auth => "auth key",
             Self::Api => "API access token",
-        }
-    }
-
-    const fn other(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Auth => ("an API access token", "bowline token revoke"),
-            Self::Api => ("an auth key", "bowline key revoke"),
+            Self::Client => "OAuth client",
         }
     }
 }
@@ -52,7 +49,13 @@ pub(super) struct Key {
     pub(super) key: String,
     key_type: String,
     created: String,
-    pub(super) expires: String,
+    /// Absent: it does not expire.
+    #[serde(default)]
+    pub(super) expires: Option<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    tags: Vec<String>,
     #[serde(default)]
     revoked: Option<String>,
     #[serde(default)]
@@ -108,7 +111,22 @@ impl Key {
     fn tags(&self) -> String {
         match &self.capabilities {
             Some(capabilities) => list(&capabilities.devices.create.tags),
-            None => "-".to_owned(),
+            None => list(&self.tags),
+        }
+    }
+
+    /// What it is, and how it is revoked.
+    fn kind(&self) -> (&'static str, &'static str) {
+        match self.key_type.as_str() {
+            "auth" => ("an auth key", "bowline key revoke"),
+            // One without a user comes from an OAuth client or a federated identity.
+            "api" if self.user_id.is_none() => (
+                "an access token of an OAuth client or a federated identity",
+                "DELETE /api/v2/tailnet/-/keys/ID",
+            ),
+            "api" => ("an API access token", "bowline token revoke"),
+            "client" => ("an OAuth client", "bowline oauth-client revoke"),
+            _ => ("a key of another kind", "DELETE /api/v2/tailnet/-/keys/ID"),
         }
     }
 }
@@ -123,7 +141,7 @@ pub(super) async fn show_list(
     struct Raw {
         keys: Vec<Box<RawValue>>,
     }
-    // The API lists both kinds at once. Each object stays as it came, and the rest goes.
+    // The API lists all kinds at once. Each object stays as it came, and the rest goes.
     let path = session.api.in_tailnet("keys?all=true");
     let answer = session.api.get(&path).await?;
     let mut keys = Vec::new();
@@ -169,7 +187,23 @@ pub(super) async fn show_list(
         "" => "-".to_owned(),
         text => text.to_owned(),
     };
+    let expiry = |key: &Key| match &key.expires {
+        Some(expires) => session.relative_time(expires),
+        None => "never".to_owned(),
+    };
     let text = match kind {
+        Kind::Client => table(
+            ["ID", "SCOPES", "TAGS", "CREATED", "DESCRIPTION"],
+            keys.iter().map(|(key, _)| {
+                [
+                    key.id.clone(),
+                    list(&key.scopes),
+                    key.tags(),
+                    session.relative_time(&key.created),
+                    described(key),
+                ]
+            }),
+        ),
         Kind::Auth => table(
             [
                 "ID",
@@ -187,7 +221,7 @@ pub(super) async fn show_list(
                     key.uses(),
                     key.tags(),
                     session.relative_time(&key.created),
-                    session.relative_time(&key.expires),
+                    expiry(key),
                     described(key),
                 ]
             }),
@@ -199,7 +233,7 @@ pub(super) async fn show_list(
                     key.id.clone(),
                     user_of(key),
                     session.relative_time(&key.created),
-                    session.relative_time(&key.expires),
+                    expiry(key),
                     described(key),
                 ]
             }),
@@ -230,9 +264,10 @@ pub(super) async fn revoke(
             return Err(error);
         }
     };
-    if found.key_type != kind.name() {
-        let (article, command) = kind.other();
-        bail!("{id} is {article}; use {command}");
+    let is_of_client = found.key_type == "api" && found.user_id.is_none();
+    if found.key_type != kind.name() || is_of_client {
+        let (what, command) = found.kind();
+        bail!("{id} is {what}; use {command}");
     }
     if let Some(at) = &found.revoked {
         bail!("the {noun} {id} was revoked already, {}", session.time(at));

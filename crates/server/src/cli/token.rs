@@ -68,7 +68,7 @@ pub(super) async fn run(command: Command, session: &mut Session) -> Result<()> {
                      Its secret, shown this once:\n\n  {}\n\nTry it:\n\n  \
                      curl -u \"{}:\" {}/api/v2/tailnet/-/devices",
                     token.id,
-                    session.time(&token.expires),
+                    session.time(token.expires.as_deref().unwrap_or_default()),
                     token.key,
                     token.key,
                     session.login_url()

@@ -100,6 +100,38 @@ async fn everything_works(home: &Home) {
     assert_eq!(all["keys"].as_array().unwrap().len(), 2);
     assert!(all.to_string().find(secret).is_none());
 
+    let client = [
+        "oauth-client",
+        "create",
+        "--scope",
+        "dns:read,users",
+        "--description",
+        "terraform",
+    ];
+    let client = home.prints_json(&client).await;
+    let secret = client["key"].as_str().unwrap();
+    assert!(secret.starts_with("tskey-client-"), "{secret}");
+    let listed = home.prints(&["oauth-client", "list"]).await;
+    let client = client["id"].as_str().unwrap();
+    let line = listed.lines().nth(1).unwrap();
+    assert!(
+        line.starts_with(&format!("{client}  dns:read, users  -     ")),
+        "{line}"
+    );
+    assert!(line.ends_with("  terraform") && !listed.contains(secret));
+    let shown = ["oauth-client", "create", "--scope", "dns"];
+    let shown = home.prints(&shown).await;
+    assert!(shown.contains("/api/v2/oauth/token"), "{shown}");
+    assert_eq!(
+        home.refuses(&["key", "revoke", client]).await,
+        format!("bowline: {client} is an OAuth client; use bowline oauth-client revoke\n")
+    );
+    assert_eq!(
+        home.prints(&["oauth-client", "revoke", client, "--yes"])
+            .await,
+        format!("Revoked the OAuth client {client}.\n")
+    );
+
     assert_eq!(
         home.refuses(&["token", "revoke", id]).await,
         format!("bowline: {id} is an auth key; use bowline key revoke\n")

@@ -139,6 +139,8 @@ async fn every_command_leaves_exactly_the_events_of_the_table() {
         made["id"].as_str().unwrap().to_owned()
     };
     let (key, token) = (made("key").await, made("token").await);
+    let client = ["oauth-client", "create", "--scope", "dns"];
+    let client = home.prints_json(&client).await["id"].clone();
     // By the default policy people confirm sessions between their own devices.
     let codes = BTreeMap::from([
         ("login approve", login(&serving, 3, "phone").await),
@@ -160,6 +162,7 @@ async fn every_command_leaves_exactly_the_events_of_the_table() {
         let mut command = command
             .replace("KEY", &key)
             .replace("TOKEN", &token)
+            .replace("CLIENT", client.as_str().unwrap())
             .replace("FILE", policy.to_str().unwrap());
         if let Some(code) = codes.get(words[..2].join(" ").as_str()) {
             command = command.replace("CODE", code);

@@ -1,32 +1,41 @@
-//! `POST /tailnet/{tailnet}/keys`: make an auth key. Its secret is in this answer only.
+//! `POST /tailnet/{tailnet}/keys`: make an auth key or an OAuth client. Its secret is in this answer only.
 //!
 //! Source: official OpenAPI document, `createKey`.
 
-use bowline_engine::credential::NewAuthKey;
+use std::sync::Arc;
+
+use bowline_engine::Actor;
+use bowline_engine::credential::client::NewOAuthClient;
+use bowline_engine::credential::{Minted, NewAuthKey};
+use bowline_model::credential::Credential;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Key, find_user};
+use super::{Key, find_user, read_scopes};
 use crate::Api;
 use crate::answer::Encoded;
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::extract::{Integer, Json, Object};
 
-/// An auth key to be made. Members of other kinds of keys are ignored.
+/// A key to be made. Members of other kinds of keys are ignored.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NewKey {
-    /// `auth`; so it is too where it is absent.
+    /// `auth`, which it is too where it is absent; `client`.
     key_type: Option<String>,
-    #[schemars(required)]
+    /// What an auth key is good for. Required for those.
     capabilities: Option<Object<Capabilities>>,
     /// 1 to 7776000. 0 and absent: 7776000.
     expiry_seconds: Option<Integer>,
     /// At most 50 letters, digits, spaces, `-` and `_`.
     description: Option<String>,
-    /// Who is to own the key, by id or login name. A member of ours.
+    /// What access tokens of an OAuth client may be given. One at least.
+    scopes: Option<Vec<String>>,
+    /// Tags of what an OAuth client makes. Required with the scopes `devices:core` and `auth_keys`.
+    tags: Option<Vec<String>>,
+    /// Who is to own an auth key, by id or login name. A member of ours.
     user: Option<String>,
 }
 
@@ -58,21 +67,30 @@ pub(crate) async fn handler(
     call: Call<(), (), Json<NewKey>>,
 ) -> Result<Encoded<Key<'static>>, ApiError> {
     let Json(body) = call.body;
-    match body.key_type.as_deref().unwrap_or("auth") {
-        "auth" | "" => {}
+    let (minted, credential) = match body.key_type.as_deref().unwrap_or("auth") {
+        "auth" | "" => auth_key(&api, &call.actor, body).await?,
+        "client" => oauth_client(&api, &call.actor, body).await?,
         "api" => {
             return Err(ApiError::bad_request(
                 "API access tokens are not made here: POST /api/v2/tailnet/-/access-tokens",
             ));
         }
-        other @ ("client" | "federated") => {
+        "federated" => {
             return Err(ApiError::new(
                 StatusCode::NOT_IMPLEMENTED,
-                format!("keys of type {other} cannot be made yet"),
+                "keys of type federated cannot be made yet",
             ));
         }
         other => return Err(ApiError::bad_request(format!("unknown keyType {other:?}"))),
-    }
+    };
+    Encoded::new(&Key::new(&credential, Some(&minted), api.engine.now()))
+}
+
+async fn auth_key(
+    api: &Api,
+    actor: &Actor,
+    body: NewKey,
+) -> Result<(Minted, Arc<Credential>), ApiError> {
     let devices = body
         .capabilities
         .and_then(|capabilities| capabilities.0.devices);
@@ -82,7 +100,7 @@ pub(crate) async fn handler(
         .create
         .unwrap_or_default()
         .0;
-    let user = find_user(&api, &call.actor, body.user.as_deref())?;
+    let user = find_user(api, actor, body.user.as_deref())?;
     let new = NewAuthKey {
         reusable: create.reusable.unwrap_or(false),
         ephemeral: create.ephemeral.unwrap_or(false),
@@ -91,6 +109,18 @@ pub(crate) async fn handler(
         expiry_seconds: body.expiry_seconds.map(|Integer(seconds)| seconds),
         description: body.description.unwrap_or_default(),
     };
-    let (minted, credential) = api.engine.create_auth_key(&call.actor, user, new).await?;
-    Encoded::new(&Key::new(&credential, Some(&minted), api.engine.now()))
+    Ok(api.engine.create_auth_key(actor, user, new).await?)
+}
+
+async fn oauth_client(
+    api: &Api,
+    actor: &Actor,
+    body: NewKey,
+) -> Result<(Minted, Arc<Credential>), ApiError> {
+    let new = NewOAuthClient {
+        scopes: read_scopes(body.scopes)?,
+        tags: body.tags.unwrap_or_default(),
+        description: body.description.unwrap_or_default(),
+    };
+    Ok(api.engine.create_oauth_client(actor, new).await?)
 }

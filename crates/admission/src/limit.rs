@@ -1,11 +1,11 @@
-//! A limit on registrations per machine key: refused clients try again for ever.
+//! A limit on how often something happens, for each key by itself: refused clients try again for ever.
 
+use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::ops::Add;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bowline_model::key::MachineKey;
 use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -13,7 +13,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-/// Machine keys that are remembered before those at rest are forgotten.
+/// Keys that are remembered before those at rest are forgotten.
 const REMEMBERED: usize = 16_384;
 
 /// A moment of the runtime's clock, which tests can stop.
@@ -49,19 +49,18 @@ impl Clock for RuntimeClock {
     }
 }
 
-type Buckets =
-    RateLimiter<MachineKey, HashMapStateStore<MachineKey>, RuntimeClock, NoOpMiddleware<Moment>>;
+type Buckets<K> = RateLimiter<K, HashMapStateStore<K>, RuntimeClock, NoOpMiddleware<Moment>>;
 
-/// A bucket per machine key.
+/// A bucket for each key.
 #[derive(Debug)]
-pub struct Limiter {
+pub struct Limiter<K: Hash + Eq + Clone> {
     /// `None`: no limit.
-    buckets: Option<Buckets>,
+    buckets: Option<Buckets<K>>,
     /// How many there may be before those at rest are looked for again.
     sweep_at: AtomicUsize,
 }
 
-impl Limiter {
+impl<K: Hash + Eq + Clone> Limiter<K> {
     /// At most `burst` at once and `per_second` in the long run. 0 per second, or less: no limit.
     pub fn new(burst: u32, per_second: f64) -> Self {
         let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
@@ -78,8 +77,11 @@ impl Limiter {
         }
     }
 
-    /// Takes one, or says how long to wait for it.
-    pub fn take(&self, key: MachineKey) -> Result<(), Duration> {
+    /// Takes one.
+    ///
+    /// # Errors
+    /// How long to wait for it.
+    pub fn take(&self, key: K) -> Result<(), Duration> {
         let Some(buckets) = &self.buckets else {
             return Ok(());
         };
@@ -98,6 +100,8 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
+    use bowline_model::key::MachineKey;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
