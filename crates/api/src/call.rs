@@ -9,7 +9,8 @@ use std::future::Future;
 use axum::extract::RawPathParams;
 use axum::extract::Request;
 use bowline_engine::Actor;
-use bowline_model::id::{DeviceId, KeyId, UserId};
+use bowline_engine::workload::identity::parse_client_id;
+use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
 use http::HeaderMap;
 use schemars::JsonSchema;
 
@@ -78,6 +79,40 @@ impl FromPath for KeyId {
         // Not the decimal form: the API has never had it.
         let text = param(params, "keyId").filter(|text| text.starts_with('k'))?;
         Self::parse(text)
+    }
+}
+
+/// A key by its id, which a federated identity has with that of its tailnet in front.
+pub(crate) struct NamedKey {
+    tailnet: Option<TailnetId>,
+    id: KeyId,
+}
+
+impl NamedKey {
+    /// Its id, where it names no other tailnet than the caller's.
+    pub(crate) fn of(&self, actor: &Actor) -> Result<KeyId, ApiError> {
+        if self.tailnet.is_none_or(|named| named == actor.tailnet) {
+            Ok(self.id)
+        } else {
+            Err(ApiError::not_found())
+        }
+    }
+}
+
+impl FromPath for NamedKey {
+    const NAMES: &[&str] = KeyId::NAMES;
+
+    fn read(params: &RawPathParams) -> Option<Self> {
+        if let Some((tailnet, id)) = parse_client_id(param(params, "keyId")?) {
+            return Some(Self {
+                tailnet: Some(tailnet),
+                id,
+            });
+        }
+        Some(Self {
+            tailnet: None,
+            id: KeyId::read(params)?,
+        })
     }
 }
 

@@ -128,12 +128,13 @@ fn rows() -> Vec<Row> {
         row(Delete, SSH_CHECK, "refuseSshCheck", "Refuse an SSH session", SESSIONS_REFUSE, by(ssh_checks::refuse::handler)),
 
         row(Get, KEYS, "listTailnetKeys", "List valid keys, the caller's own or all", KEYS_LIST, by(keys::list::handler)),
-        row(Post, KEYS, "createKey", "Make an auth key or an OAuth client", KEYS_MAKE, by(keys::create::handler)),
+        row(Post, KEYS, "createKey", "Make an auth key, an OAuth client or a federated identity", KEYS_MAKE, by(keys::create::handler)),
         row(Get, KEY, "getKey", "Get a key, valid or not", KEYS_READ, by(keys::get::handler)),
         row(Delete, KEY, "deleteKey", "Revoke a key", KEYS_REVOKE, by(keys::delete::handler)),
-        row(Put, KEY, "setKey", "Change an OAuth client: all that can be changed of it, at once", KEYS_CHANGE, by(keys::update::handler)),
+        row(Put, KEY, "setKey", "Change an OAuth client or a federated identity: all that can be changed of it, at once", KEYS_CHANGE, by(keys::update::handler)),
         row(Post, "/tailnet/{tailnet}/access-tokens", "createAccessToken", "Make an API access token", TOKENS_WRITE, by(access_tokens::create::handler)),
 
+        row(Post, "/oauth/token-exchange", "exchangeToken", "Get an access token for the token of a workload's own issuer", Requirement::SHOWS, by(oauth::exchange::handler)).and(&[403, 429]),
         row(Post, "/oauth/token", "createOauthToken", "Get an access token for the secret of an OAuth client", Requirement::SHOWS, by(oauth::token::handler)).and(&[401, 429]),
 
         row(Get, "/tailnet/{tailnet}/acl", "getPolicyFile", "Get the policy file", POLICY_READ, by(policy::get::handler)).and(&[304]).with_headers(&["Accept", "If-None-Match"]),

@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bowline_outbound::{Addresses, Client, Networks, Resolve, Roots};
+pub use bowline_outbound::Client;
+use bowline_outbound::{Addresses, Networks, Resolve, Roots};
 use futures_util::future::BoxFuture;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};

@@ -1,4 +1,4 @@
-//! Auth keys, API access tokens and OAuth clients.
+//! Auth keys, API access tokens, OAuth clients and federated identities.
 
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -6,11 +6,14 @@ pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod update;
 
+use std::collections::BTreeMap;
+
 use bowline_engine::Actor;
 use bowline_engine::credential::Minted;
+use bowline_engine::workload::identity::client_id;
 use bowline_model::access_token::AccessToken;
 use bowline_model::credential::{Credential, Kind};
-use bowline_model::id::UserId;
+use bowline_model::id::{TailnetId, UserId};
 use bowline_model::scope::{Scope, Scopes};
 use bowline_model::tag::Tag;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -22,10 +25,11 @@ use crate::error::ApiError;
 use crate::text::{Time, time};
 
 // Source: official OpenAPI document, `Key`; `docs/protocol/api-behaviour.md`, section 2.4.
-/// A key: an auth key, an API access token or an OAuth client.
+/// A key: an auth key, an API access token, an OAuth client or a federated identity.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Key<'a> {
+    /// `k…`; of a federated identity `T…-k…`, which is its client id.
     id: String,
     /// The secret, in the answer to its making only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +52,7 @@ pub(crate) struct Key<'a> {
     /// What it was given; `all`, of a user's API access token. Auth keys have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     scopes: Option<Vec<String>>,
-    /// Tags of what an OAuth client or an access token of one makes.
+    /// Tags of what an OAuth client, a federated identity or an access token of one makes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<&'a str>,
     description: &'a str,
@@ -56,6 +60,18 @@ pub(crate) struct Key<'a> {
     invalid: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
+    /// Whose tokens a federated identity trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a str>,
+    /// Pattern for their `sub`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    /// What their `aud` must contain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audience: Option<&'a str>,
+    /// Patterns for their other claims. `{}`, of a federated identity without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_claim_rules: Option<&'a BTreeMap<String, String>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -82,16 +98,24 @@ struct Create<'a> {
 
 impl<'a> Key<'a> {
     pub(crate) fn new(
+        tailnet: TailnetId,
         credential: &'a Credential,
         minted: Option<&'a Minted>,
         now: jiff::Timestamp,
     ) -> Self {
         let auth = credential.auth_key();
+        let federated = match &credential.kind {
+            Kind::Federated(identity) => Some(identity),
+            Kind::Auth(_) | Kind::Api | Kind::Client(_) => None,
+        };
         let seconds = credential
             .expires
             .map(|expires| expires.as_second() - credential.created.as_second());
         Self {
-            id: credential.id.stable(),
+            id: match federated {
+                Some(_) => client_id(tailnet, credential.id),
+                None => credential.id.stable(),
+            },
             key: minted.map(Minted::expose),
             key_type: credential.kind.name(),
             expiry_seconds: auth.and(seconds),
@@ -122,6 +146,10 @@ impl<'a> Key<'a> {
             description: &credential.description,
             invalid: !credential.is_valid(now),
             user_id: credential.user.map(UserId::stable),
+            issuer: federated.map(|identity| identity.issuer.as_str()),
+            subject: federated.map(|identity| identity.subject.as_str()),
+            audience: federated.map(|identity| identity.audience.as_str()),
+            custom_claim_rules: federated.map(|identity| &identity.custom_claim_rules),
         }
     }
 
@@ -143,6 +171,10 @@ impl<'a> Key<'a> {
             description: "",
             invalid: !token.is_valid(now),
             user_id: None,
+            issuer: None,
+            subject: None,
+            audience: None,
+            custom_claim_rules: None,
         }
     }
 }

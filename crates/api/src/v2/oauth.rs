@@ -2,6 +2,7 @@
 //!
 //! Source: RFC 6749, sections 2.3, 4.4 and 5; `docs/protocol/api-behaviour.md`, section 3.
 
+pub(crate) mod exchange;
 pub(crate) mod token;
 
 use axum::response::Response;

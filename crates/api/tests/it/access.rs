@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::server::{Server, basic, bearer, bytes};
+use crate::workload;
 
 pub(crate) const NOT_PERMITTED: &str =
     "calling actor does not have enough permissions to perform this function";
@@ -18,6 +19,8 @@ pub(crate) struct Objects {
     pub(crate) client: String,
     /// Its secret.
     pub(crate) secret: String,
+    /// The form that exchanges a token of a workload.
+    pub(crate) exchange: String,
     /// A member, whom everybody may change who may change users.
     pub(crate) user: String,
     /// Code of a login that waits.
@@ -49,6 +52,7 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
             "grant_type=client_credentials&client_id={}&client_secret={}&scope=dns%3Aread",
             objects.client, objects.secret
         )),
+        "exchangeToken" => json!(objects.exchange),
         "createAccessToken" => json!({"description": "new"}),
         "setDnsNameservers" => json!({"dns": ["1.1.1.1"]}),
         "setDnsPreferences" => json!({"magicDNS": false}),
@@ -139,6 +143,7 @@ pub(crate) async fn objects(server: &Server) -> Objects {
         key: key["id"].as_str().unwrap().to_owned(),
         client: client["id"].as_str().unwrap().to_owned(),
         secret: client["key"].as_str().unwrap().to_owned(),
+        exchange: workload::good_form(server).await,
         user: server
             .member(&format!("max-{}@example.com", device.get()))
             .await,
@@ -277,6 +282,7 @@ async fn no_operation_tells_whether_another_tailnet_or_its_objects_exist() {
                 key: "k9zCNTRL".to_owned(),
                 client: "k9zCNTRL".to_owned(),
                 secret: String::new(),
+                exchange: String::new(),
                 user: "u9zCNTRL".to_owned(),
                 login: String::new(),
                 session: String::new(),

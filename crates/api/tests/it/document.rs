@@ -70,6 +70,7 @@ fn operations_are_told_apart_and_official_ones_keep_their_names() {
         "createTailnet",
         "createUser",
         "diffPolicyFile",
+        "exchangeToken",
         "explainPolicyFile",
         "getClock",
         "getOpenapi",

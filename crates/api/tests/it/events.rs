@@ -97,6 +97,8 @@ async fn send(server: &Server, operation: &Operation, path: &str, row: &Row, bod
             assert_eq!(actor["type"], "operator", "{}", operation.id);
         } else if operation.id == "createOauthToken" {
             assert_eq!(actor["type"], "oauthClient", "{}", operation.id);
+        } else if operation.id == "exchangeToken" {
+            assert_eq!(actor["type"], "federatedIdentity", "{}", operation.id);
         } else {
             assert_eq!(actor["login"], "ann@example.com", "{}", operation.id);
         }

@@ -99,11 +99,6 @@ async fn keys_that_cannot_be_are_refused_by_name() {
             .message(400);
         assert!(message.contains(part), "{message}");
     }
-    let body = json!({"keyType": "federated"});
-    server
-        .call("POST", "/tailnet/-/keys", body)
-        .await
-        .message(501);
     assert_eq!(
         server
             .call("POST", "/tailnet/-/keys", Value::Null)

@@ -105,6 +105,10 @@ pub(crate) fn cases(operation: &Operation, named: &Named<'_>, count: usize) -> V
             let tags = json!({"scopes": ["dns"], "tags": tags()});
             vec![("scopes", scopes), ("tags", tags)]
         }
+        "exchangeToken" => vec![(
+            "characters",
+            json!(format!("client_id=T1CNTRL-k1CNTRL&jwt={}", long())),
+        )],
         "createOauthToken" => {
             vec![("words", json!(format!("scope={}", "dns ".repeat(count))))]
         }

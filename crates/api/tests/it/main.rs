@@ -33,3 +33,4 @@ mod tailnets;
 mod user_changes;
 mod users;
 mod waiting;
+mod workload;

@@ -656,6 +656,7 @@ async fn an_access_token_of_one_tailnet_does_nothing_in_another() {
                 client: own.to_owned(),
                 device: String::new(),
                 secret: String::new(),
+                exchange: String::new(),
                 user: String::new(),
                 login: String::new(),
                 session: String::new(),

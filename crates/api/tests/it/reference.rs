@@ -13,6 +13,7 @@ use crate::access_table::{rights, scopes_of};
 use crate::differences::reviewed;
 use crate::schema::ours;
 use crate::server::{Server, basic, bytes};
+use crate::workload::SHARED;
 
 /// Set it to write the page in place of comparing it.
 const WRITE: &str = "BOWLINE_WRITE";
@@ -195,6 +196,9 @@ async fn example(text: &mut String, operation: &Operation) {
         Value::Null => {}
         Value::String(form) => {
             let mut form = form.replace(&objects.secret, "$SECRET");
+            if let Some((front, _)) = form.split_once("&jwt=") {
+                form = format!("{front}&jwt=$JWT");
+            }
             form.insert(0, '"');
             write!(text, " \\\n  -d {form}\"").unwrap();
         }
@@ -205,7 +209,8 @@ async fn example(text: &mut String, operation: &Operation) {
     let answer = match serde_json::from_str::<Value>(&answer) {
         Ok(mut value) => {
             masked(&mut value);
-            format!("{value:#}")
+            // The port of the tests' issuer is another one each time.
+            format!("{value:#}").replace(&SHARED.url, "https://issuer.example")
         }
         Err(_) => answer,
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::workload::SHARED;
 use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
@@ -139,6 +140,11 @@ impl Server {
         let start = "2026-03-01T12:00:00Z".parse().unwrap();
         let clock = Arc::new(TestClock::at(start));
         let random = Arc::new(TestRandom::default());
+        let settings = Settings {
+            outbound: SHARED.client(),
+            url: "https://bowline.example.com".to_owned(),
+            ..settings
+        };
         let engine = Engine::open(store, settings, clock.clone(), random)
             .await
             .unwrap();

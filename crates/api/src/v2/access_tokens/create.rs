@@ -35,5 +35,10 @@ pub(crate) async fn handler(
         .engine
         .create_access_token(&call.actor, user, &description, seconds)
         .await?;
-    Encoded::new(&Key::new(&credential, Some(&minted), api.engine.now()))
+    Encoded::new(&Key::new(
+        call.actor.tailnet,
+        &credential,
+        Some(&minted),
+        api.engine.now(),
+    ))
 }

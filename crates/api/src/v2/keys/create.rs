@@ -1,14 +1,16 @@
-//! `POST /tailnet/{tailnet}/keys`: make an auth key or an OAuth client. Its secret is in this answer only.
+//! `POST /tailnet/{tailnet}/keys`: make an auth key, an OAuth client or a federated identity. A secret is
+//! in this answer only; a federated identity has none.
 //!
 //! Source: official OpenAPI document, `createKey`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bowline_engine::Actor;
 use bowline_engine::credential::client::NewOAuthClient;
 use bowline_engine::credential::{Minted, NewAuthKey};
+use bowline_engine::workload::identity::NewFederatedIdentity;
 use bowline_model::credential::Credential;
-use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -23,7 +25,7 @@ use crate::extract::{Integer, Json, Object};
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NewKey {
-    /// `auth`, which it is too where it is absent; `client`.
+    /// `auth`, which it is too where it is absent; `client`; `federated`.
     key_type: Option<String>,
     /// What an auth key is good for. Required for those.
     capabilities: Option<Object<Capabilities>>,
@@ -31,10 +33,18 @@ pub(crate) struct NewKey {
     expiry_seconds: Option<Integer>,
     /// At most 50 letters, digits, spaces, `-` and `_`.
     description: Option<String>,
-    /// What access tokens of an OAuth client may be given. One at least.
+    /// What access tokens of an OAuth client or a federated identity may be given. One at least.
     scopes: Option<Vec<String>>,
-    /// Tags of what an OAuth client makes. Required with the scopes `devices:core` and `auth_keys`.
+    /// Tags of what an OAuth client or a federated identity makes. Required with the scopes `devices:core` and `auth_keys`.
     tags: Option<Vec<String>>,
+    /// URL of a federated identity's issuer: `https://`, a host, perhaps a path. Required for those.
+    issuer: Option<String>,
+    /// Pattern for the `sub` of the issuer's tokens; `*` stands for any characters. Required.
+    subject: Option<String>,
+    /// What the `aud` of the issuer's tokens must contain. Absent and empty: the server makes one.
+    audience: Option<String>,
+    /// Patterns for other claims of the issuer's tokens, by path.
+    custom_claim_rules: Option<BTreeMap<String, String>>,
     /// Who is to own an auth key, by id or login name. A member of ours.
     user: Option<String>,
 }
@@ -68,22 +78,27 @@ pub(crate) async fn handler(
 ) -> Result<Encoded<Key<'static>>, ApiError> {
     let Json(body) = call.body;
     let (minted, credential) = match body.key_type.as_deref().unwrap_or("auth") {
-        "auth" | "" => auth_key(&api, &call.actor, body).await?,
-        "client" => oauth_client(&api, &call.actor, body).await?,
+        "auth" | "" => secret(auth_key(&api, &call.actor, body).await?),
+        "client" => secret(oauth_client(&api, &call.actor, body).await?),
+        "federated" => (None, federated_identity(&api, &call.actor, body).await?),
         "api" => {
             return Err(ApiError::bad_request(
                 "API access tokens are not made here: POST /api/v2/tailnet/-/access-tokens",
             ));
         }
-        "federated" => {
-            return Err(ApiError::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "keys of type federated cannot be made yet",
-            ));
-        }
         other => return Err(ApiError::bad_request(format!("unknown keyType {other:?}"))),
     };
-    Encoded::new(&Key::new(&credential, Some(&minted), api.engine.now()))
+    let shown = Key::new(
+        call.actor.tailnet,
+        &credential,
+        minted.as_ref(),
+        api.engine.now(),
+    );
+    Encoded::new(&shown)
+}
+
+fn secret((minted, credential): (Minted, Arc<Credential>)) -> (Option<Minted>, Arc<Credential>) {
+    (Some(minted), credential)
 }
 
 async fn auth_key(
@@ -123,4 +138,21 @@ async fn oauth_client(
         description: body.description.unwrap_or_default(),
     };
     Ok(api.engine.create_oauth_client(actor, new).await?)
+}
+
+async fn federated_identity(
+    api: &Api,
+    actor: &Actor,
+    body: NewKey,
+) -> Result<Arc<Credential>, ApiError> {
+    let new = NewFederatedIdentity {
+        scopes: read_scopes(body.scopes)?,
+        tags: body.tags.unwrap_or_default(),
+        description: body.description.unwrap_or_default(),
+        issuer: body.issuer.unwrap_or_default(),
+        subject: body.subject.unwrap_or_default(),
+        audience: body.audience.unwrap_or_default(),
+        custom_claim_rules: body.custom_claim_rules.unwrap_or_default(),
+    };
+    Ok(api.engine.create_federated_identity(actor, new).await?)
 }

@@ -2,15 +2,14 @@
 //!
 //! Source: official OpenAPI document, `deleteKey`.
 
-use bowline_model::id::KeyId;
-
 use crate::Api;
 use crate::answer::Empty;
-use crate::call::Call;
+use crate::call::{Call, NamedKey};
 use crate::error::ApiError;
 use crate::extract::Json;
 
-pub(crate) async fn handler(api: Api, call: Call<KeyId>) -> Result<Json<Empty>, ApiError> {
-    api.engine.revoke_credential(&call.actor, call.path).await?;
+pub(crate) async fn handler(api: Api, call: Call<NamedKey>) -> Result<Json<Empty>, ApiError> {
+    let id = call.path.of(&call.actor)?;
+    api.engine.revoke_credential(&call.actor, id).await?;
     Ok(Json(Empty {}))
 }

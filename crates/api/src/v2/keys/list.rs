@@ -50,7 +50,7 @@ pub(crate) async fn handler(
         let credentials = engine.credentials(&call.actor, call.query.all);
         let keys = credentials
             .iter()
-            .map(|credential| Key::new(credential, None, now));
+            .map(|credential| Key::new(tailnet, credential, None, now));
         Encoded::new(&KeyList {
             keys: keys.collect(),
         })
