@@ -171,6 +171,7 @@ async fn run(devices: usize) {
         devices: &ids,
         key: &key_id,
         login: "0",
+        webhook: "w9zCNTRL",
     };
     println!("{devices} devices, {devices} users; times in ms, * is over {PROMISED:?}");
     println!(

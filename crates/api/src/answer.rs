@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -15,6 +15,9 @@ use crate::schema::{Content, JSON, Schemas};
 
 /// The answer of an operation that did what was asked.
 pub(crate) trait Answer: Send {
+    /// Its status.
+    const STATUS: StatusCode = StatusCode::OK;
+
     /// What the document says of it. `None`: an empty body.
     fn content(schemas: &mut Schemas) -> Option<Content>;
 
@@ -80,6 +83,23 @@ impl Answer for Nothing {
 
     fn into_response(self) -> Result<Response, ApiError> {
         Ok(Response::new(Body::empty()))
+    }
+}
+
+/// 202 with an empty body: it is done soon.
+pub(crate) struct Accepted;
+
+impl Answer for Accepted {
+    const STATUS: StatusCode = StatusCode::ACCEPTED;
+
+    fn content(_: &mut Schemas) -> Option<Content> {
+        None
+    }
+
+    fn into_response(self) -> Result<Response, ApiError> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = Self::STATUS;
+        Ok(response)
     }
 }
 

@@ -10,7 +10,7 @@ use axum::extract::RawPathParams;
 use axum::extract::Request;
 use bowline_engine::Actor;
 use bowline_engine::workload::identity::parse_client_id;
-use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
+use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId, WebhookId};
 use http::HeaderMap;
 use schemars::JsonSchema;
 
@@ -113,6 +113,16 @@ impl FromPath for NamedKey {
             tailnet: None,
             id: KeyId::read(params)?,
         })
+    }
+}
+
+impl FromPath for WebhookId {
+    const NAMES: &[&str] = &["endpointId"];
+
+    fn read(params: &RawPathParams) -> Option<Self> {
+        // Not the decimal form: the API has never had it.
+        let text = param(params, "endpointId").filter(|text| text.starts_with('w'))?;
+        Self::parse(text)
     }
 }
 

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bowline_admission::{Origin, Shown};
 use bowline_engine::{Actor, StoreFailure};
-use bowline_model::id::{DeviceId, TailnetId, UserId};
+use bowline_model::id::{DeviceId, TailnetId, UserId, WebhookId};
 use bowline_model::requirement::Requirement;
 use bowline_model::secret::Presented;
 use bowline_netmap::snapshot::Snapshot;
@@ -242,6 +242,10 @@ fn operator(parts: &Parts, params: &RawPathParams, api: &Api) -> Result<Actor, A
     if let Some(user) = param(params, "userId") {
         let id = UserId::parse(user).ok_or_else(ApiError::not_found)?;
         return that_has(&|snapshot| snapshot.user(id).is_some());
+    }
+    if let Some(endpoint) = param(params, "endpointId") {
+        let id = WebhookId::parse(endpoint).ok_or_else(ApiError::not_found)?;
+        return that_has(&|snapshot| snapshot.webhook(id).is_some());
     }
     match tailnets.as_slice() {
         [only] => Ok(Actor::operator(*only)),

@@ -93,6 +93,7 @@ fn parameters() -> Value {
         "keyId": parameter("keyId", "Id of a key"),
         "code": parameter("code", "Code of what waits"),
         "userId": parameter("userId", "Id of a user"),
+        "endpointId": parameter("endpointId", "Id of a webhook endpoint"),
     })
 }
 
@@ -165,10 +166,10 @@ fn operation_json(row: &Row, schemas: &mut Schemas) -> Value {
         success["content"] = content_json(content);
     }
     let error = json!({"$ref": "#/components/responses/Error"});
-    let mut responses = json!({"200": success});
+    let mut responses = json!({operation.success.to_string(): success});
     for status in operation.all_statuses() {
         match status {
-            200 => {}
+            done if done == operation.success => {}
             304 => responses["304"] = json!({"description": "The caller has it already."}),
             _ => responses[status.to_string()] = error.clone(),
         }

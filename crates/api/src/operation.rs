@@ -69,7 +69,9 @@ pub struct Operation {
     pub requirement: Requirement,
     /// Names of the parameters in the path that name an object of the tailnet.
     pub objects: &'static [&'static str],
-    /// Statuses beside 200 and those that follow from the rest of the row.
+    /// Status where it was done.
+    pub success: u16,
+    /// Statuses beside that and those that follow from the rest of the row.
     pub statuses: &'static [u16],
     /// Headers that the operation reads, beside those that all do.
     pub headers: &'static [&'static str],
@@ -95,7 +97,7 @@ impl Operation {
     /// Every status that it answers with, but for what no caller can do anything about (500 and
     /// above; 501 where it is part of the operation).
     pub fn all_statuses(&self) -> Vec<u16> {
-        let mut statuses = vec![200];
+        let mut statuses = vec![self.success];
         let is_open = matches!(self.requirement.rule, Rule::Anybody);
         if self.takes_body || self.takes_query || self.path.contains('{') {
             statuses.push(400);
@@ -141,6 +143,7 @@ pub(crate) fn row(
             summary,
             requirement,
             objects: served.path,
+            success: served.success,
             statuses: &[],
             headers: &[],
             takes_body: (served.body)(&mut schemas).is_some(),
@@ -198,6 +201,7 @@ impl Row {
 pub(crate) struct Served {
     route: Box<dyn Fn(Operation) -> MethodRouter<Api> + Send + Sync>,
     path: &'static [&'static str],
+    success: u16,
     query: fn(&mut Schemas) -> serde_json::Value,
     body: fn(&mut Schemas) -> Option<Content>,
     answer: fn(&mut Schemas) -> Option<Content>,
@@ -226,6 +230,7 @@ where
             })
         }),
         path: P::NAMES,
+        success: A::STATUS.as_u16(),
         query: |schemas| {
             let schema = schemas.query::<Q>();
             schema

@@ -18,7 +18,7 @@ use crate::operation::Verb::{Delete, Get, Patch, Post, Put};
 use crate::operation::{Operation, Row, by, row};
 use crate::v2::{
     access_tokens, attributes, clock, devices, dns, keys, logins, oauth, policy, routes, settings,
-    ssh_checks, tailnets, users,
+    ssh_checks, tailnets, users, webhooks,
 };
 use crate::{Api, openapi};
 
@@ -73,6 +73,11 @@ const DNS_WRITE: Requirement = Requirement::all(&[Scope::DNS], Right::WriteNetwo
 const USERS_READ: Requirement = Requirement::all(&[Scope::USERS_READ], Right::ReadUsers).hidden();
 /// Changes users. Not hidden: of a change it is told that it was refused.
 const USERS_WRITE: Requirement = Requirement::all(&[Scope::USERS], Right::WriteUsers);
+/// Reads webhook endpoints.
+const WEBHOOKS_READ: Requirement =
+    Requirement::all(&[Scope::WEBHOOKS_READ], Right::ReadWebhooks).hidden();
+/// Changes webhook endpoints. Not hidden: of a change it is told that it was refused.
+const WEBHOOKS_WRITE: Requirement = Requirement::all(&[Scope::WEBHOOKS], Right::WriteWebhooks);
 /// Reads settings.
 const SETTINGS_READ: Requirement = Requirement::shown(SHOWN_SETTINGS);
 /// Changes settings.
@@ -90,6 +95,8 @@ const SEARCH_PATHS: &str = "/tailnet/{tailnet}/dns/searchpaths";
 const SPLIT_DNS: &str = "/tailnet/{tailnet}/dns/split-dns";
 const DNS: &str = "/tailnet/{tailnet}/dns/configuration";
 const SETTINGS: &str = "/tailnet/{tailnet}/settings";
+const WEBHOOKS: &str = "/tailnet/{tailnet}/webhooks";
+const WEBHOOK: &str = "/webhooks/{endpointId}";
 const ROUTES: &str = "/device/{deviceId}/routes";
 const ATTRIBUTE: &str = "/device/{deviceId}/attributes/{attributeKey}";
 
@@ -167,6 +174,16 @@ fn rows() -> Vec<Row> {
         row(Post, "/users/{userId}/suspend", "suspendUser", "Suspend a user: nothing that they have is good until they are restored", USERS_WRITE, by(users::suspend::handler)),
         row(Post, "/users/{userId}/restore", "restoreUser", "Restore a suspended user", USERS_WRITE, by(users::restore::handler)),
         row(Post, "/users/{userId}/delete", "deleteUser", "Delete a user with their devices, and revoke their keys and tokens", USERS_WRITE, by(users::delete::handler)),
+
+        row(Get, WEBHOOKS, "listWebhooks", "List the webhook endpoints of a tailnet", WEBHOOKS_READ, by(webhooks::list::handler)),
+        row(Post, WEBHOOKS, "createWebhook", "Make a webhook endpoint", WEBHOOKS_WRITE, by(webhooks::create::handler)),
+        row(Get, WEBHOOK, "getWebhook", "Get a webhook endpoint", WEBHOOKS_READ, by(webhooks::get::handler)),
+        row(Patch, WEBHOOK, "updateWebhook", "Give a webhook endpoint other subscriptions", WEBHOOKS_WRITE, by(webhooks::update::handler)),
+        row(Delete, WEBHOOK, "deleteWebhook", "Delete a webhook endpoint", WEBHOOKS_WRITE, by(webhooks::delete::handler)),
+        row(Post, "/webhooks/{endpointId}/test", "testWebhook", "Send a test event to a webhook endpoint, soon", WEBHOOKS_WRITE, by(webhooks::test::handler)),
+        row(Post, "/webhooks/{endpointId}/rotate", "rotateWebhookSecret", "Give a webhook endpoint another secret", WEBHOOKS_WRITE, by(webhooks::rotate::handler)),
+        row(Get, "/webhooks/{endpointId}/deliveries", "listWebhookDeliveries", "List what waits for a webhook endpoint and what it was not told", WEBHOOKS_READ, by(webhooks::deliveries::handler)),
+        row(Post, "/webhooks/{endpointId}/deliveries/replay", "replayWebhookDeliveries", "Tell a webhook endpoint what it was not told", WEBHOOKS_WRITE, by(webhooks::replay::handler)),
 
         row(Get, "/tailnets", "listTailnets", "List the tailnets of the server", Requirement::OPERATOR, by(tailnets::list::handler)),
         row(Post, "/tailnets", "createTailnet", "Make a tailnet with its owner and their first token", Requirement::OPERATOR, by(tailnets::create::handler)),

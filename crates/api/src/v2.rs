@@ -14,3 +14,4 @@ pub(crate) mod settings;
 pub(crate) mod ssh_checks;
 pub(crate) mod tailnets;
 pub(crate) mod users;
+pub(crate) mod webhooks;

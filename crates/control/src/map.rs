@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_engine::{NetReport, Report, Stream};
+use bowline_model::device::HostFacts;
 use bowline_model::key::NodeKey;
 use bowline_model::record::RawJson;
 use bowline_netmap::delta::{self, Gone};
@@ -142,7 +143,13 @@ fn report(request: &MapRequest, peer: &Peer) -> Option<Report> {
         disco_key: request.disco_key,
         endpoints,
         endpoints_shortened: request.endpoints_shortened,
-        hostinfo: host.map(|host| (host.json.clone(), host.facts.clone())),
+        hostinfo: host.map(|host| {
+            let facts = HostFacts {
+                forwarding_off: request.forwarding_off,
+                ..host.facts.clone()
+            };
+            (host.json.clone(), facts)
+        }),
         hostinfo_too_large,
         net_info,
         group: None,

@@ -27,4 +27,5 @@ pub(crate) mod start;
 pub(crate) mod timekeeper;
 pub(crate) mod told;
 pub(crate) mod watch;
+pub(crate) mod webhooks;
 pub(crate) mod writer;

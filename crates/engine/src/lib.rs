@@ -21,6 +21,7 @@ pub mod registration;
 pub mod settings;
 mod subjects;
 pub mod tailnet;
+pub mod webhook;
 pub mod workload;
 
 pub use bowline_store::Column;
@@ -35,6 +36,7 @@ pub use crate::core::job_log::JobReport;
 pub use crate::core::retention::Retention;
 pub use crate::core::sessions::Link;
 pub use crate::core::timekeeper::ClockStatus;
+pub use crate::core::webhooks::{Courier, Delivery, Sending, Webhooks};
 pub use crate::tailnet::census::Census;
 pub use device::reported::{NetReport, Report};
 pub use device::session::Stream;

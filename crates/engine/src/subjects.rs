@@ -7,13 +7,18 @@ use bowline_store::Store;
 use crate::core::clock::{Clock, Random};
 use crate::core::engine::Subjects;
 use crate::core::engine::{Engine, OpenError, Settings};
-use crate::{credential, device, logs};
+use crate::{credential, device, logs, webhook};
 
 static SUBJECTS: Subjects = Subjects {
-    due: &[device::due::RULE, credential::due::RULE],
+    due: &[device::due::RULE, credential::due::RULE, webhook::due::RULE],
     begins: &[device::session::expect_back],
     tasks: &[device::session::watch_rivalries],
-    jobs: &[logs::retention::ALL, logs::retention::OF_TAILNET],
+    jobs: &[
+        logs::retention::ALL,
+        logs::retention::OF_TAILNET,
+        webhook::deliver::WORK,
+    ],
+    follows: &[webhook::announce::follow],
 };
 
 impl Engine {

@@ -105,6 +105,9 @@ pub struct Device {
     /// clock was wrong, they come back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ended_attributes: BTreeMap<String, Attribute>,
+    /// The moment of expiry of which an event told a day ahead. Another moment is told of again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_told: Option<Timestamp>,
 }
 
 impl Record for Device {
@@ -156,6 +159,10 @@ pub struct HostFacts {
     pub state_encrypted: Option<bool>,
     /// Whether it updates itself, where reported.
     pub auto_update: Option<bool>,
+    /// Whether it says that it cannot serve the routes that it advertises, since its system does not
+    /// forward IP packets. It says so beside its host info.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub forwarding_off: bool,
     /// Members of its host info that were over a limit or of another type than clients have, so that
     /// they were left out or shortened: by name. `Hostinfo`: all of it, and what is kept is older.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]

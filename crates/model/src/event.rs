@@ -32,16 +32,18 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::access_token::AccessToken;
+use crate::address::is_exit_route;
 use crate::audit::Target;
 use crate::credential::{Credential, Kind};
 use crate::device::{Attribute, Device};
 use crate::dns::Dns;
-use crate::id::{DeviceId, KeyId, TailnetId, UserId};
+use crate::id::{DeviceId, KeyId, TailnetId, UserId, WebhookId};
 use crate::key::NodeKey;
 use crate::policy_file::PolicyRef;
 use crate::tag::Tag;
 use crate::tailnet::Tailnet;
 use crate::user::{Role, User};
+use crate::webhook::{Subscription, WebhookEndpoint};
 
 pub use name::Name;
 pub use webhook::WebhookEvent;
@@ -127,6 +129,25 @@ impl TailnetRef {
         Self {
             id: tailnet.id,
             name: tailnet.name.clone(),
+        }
+    }
+}
+
+/// A webhook endpoint, as an event names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookRef {
+    /// Its id.
+    pub id: WebhookId,
+    /// Its URL.
+    pub url: String,
+}
+
+impl WebhookRef {
+    /// The endpoint of a record.
+    pub fn of(endpoint: &WebhookEndpoint) -> Self {
+        Self {
+            id: endpoint.id,
+            url: endpoint.url.clone(),
         }
     }
 }
@@ -325,6 +346,21 @@ pub enum Event {
         /// When it expires.
         expires: Option<Timestamp>,
     },
+    /// A node key expires within a day.
+    DeviceKeyExpiring {
+        /// The device.
+        device: DeviceRef,
+        /// When it expires.
+        expires: Option<Timestamp>,
+    },
+    /// A device says that its system does not forward IP packets, so that routes which it advertises
+    /// do not work.
+    DeviceForwardingOff {
+        /// The device.
+        device: DeviceRef,
+        /// The routes that it advertises.
+        routes: Vec<IpNet>,
+    },
     /// A custom posture attribute of a device was set, changed, deleted, or ended.
     DeviceAttribute {
         /// The device.
@@ -465,6 +501,39 @@ pub enum Event {
         /// The version since.
         new: PolicyRef,
     },
+    /// A webhook endpoint was made.
+    WebhookCreated {
+        /// Its record.
+        endpoint: Box<WebhookEndpoint>,
+    },
+    /// A webhook endpoint subscribed to other events.
+    WebhookSubscriptions {
+        /// The endpoint.
+        endpoint: WebhookRef,
+        /// Before.
+        old: BTreeSet<Subscription>,
+        /// Since.
+        new: BTreeSet<Subscription>,
+    },
+    /// A webhook endpoint has another secret.
+    WebhookSecret {
+        /// The endpoint.
+        endpoint: WebhookRef,
+        /// Until when requests are signed with the former one too.
+        former_until: Option<Timestamp>,
+    },
+    /// A webhook endpoint was deleted.
+    WebhookDeleted {
+        /// Its last record.
+        endpoint: Box<WebhookEndpoint>,
+    },
+    /// Events that a webhook endpoint was not told are to be told again.
+    WebhookReplayed {
+        /// The endpoint.
+        endpoint: WebhookRef,
+        /// How many.
+        events: u64,
+    },
     /// The operator said that the server's clock is right.
     ClockConfirmed {
         /// The tailnet whose log says so; each has the event.
@@ -519,6 +588,13 @@ impl Event {
             Self::DeviceKeyExpiry { .. } => Name::NodeUpdateKeyExpiryTime,
             Self::DeviceKeyExpired { .. } => Name::NodeExpiredKeyExpiryTime,
             Self::DeviceKeyRestored { .. } => Name::NodeRestoredKeyExpiryTime,
+            Self::DeviceKeyExpiring { .. } => Name::NodeExpiringKeyExpiryTime,
+            Self::DeviceForwardingOff { .. } => Name::NodeWarnIpForwarding,
+            Self::WebhookCreated { .. } => Name::WebhookEndpointCreate,
+            Self::WebhookSubscriptions { .. } => Name::WebhookEndpointUpdateSubscribedEvents,
+            Self::WebhookSecret { .. } => Name::WebhookEndpointUpdateSecret,
+            Self::WebhookDeleted { .. } => Name::WebhookEndpointDelete,
+            Self::WebhookReplayed { .. } => Name::WebhookEndpointReplay,
             Self::DeviceAttribute { new: None, .. } => Name::NodeDeleteAttributes,
             Self::DeviceAttribute { old: None, .. } => Name::NodeCreateAttributes,
             Self::DeviceAttribute { .. } => Name::NodeUpdateAttributes,
@@ -590,6 +666,8 @@ impl Event {
             | Self::DeviceKeyExpiry { device, .. }
             | Self::DeviceKeyExpired { device, .. }
             | Self::DeviceKeyRestored { device, .. }
+            | Self::DeviceKeyExpiring { device, .. }
+            | Self::DeviceForwardingOff { device, .. }
             | Self::DeviceAttribute { device, .. }
             | Self::DeviceAttributeRestored { device, .. }
             | Self::SshSessionDecided { device, .. } => (
@@ -611,6 +689,14 @@ impl Event {
             | Self::CredentialExpired { credential, .. }
             | Self::CredentialRestored { credential, .. } => {
                 (credential.id.stable(), credential.name.to_owned(), None)
+            }
+            Self::WebhookCreated { endpoint } | Self::WebhookDeleted { endpoint } => {
+                (endpoint.id.stable(), endpoint.url.clone(), None)
+            }
+            Self::WebhookSubscriptions { endpoint, .. }
+            | Self::WebhookSecret { endpoint, .. }
+            | Self::WebhookReplayed { endpoint, .. } => {
+                (endpoint.id.stable(), endpoint.url.clone(), None)
             }
             Self::RequestRefused {
                 operation, request, ..
@@ -675,6 +761,23 @@ impl Event {
                 why: KeyExpirySet::Ended,
                 ..
             } => &[WebhookEvent::NodeKeyExpired],
+            Self::DeviceKeyExpiring { .. } => &[WebhookEvent::NodeKeyExpiringInOneDay],
+            Self::DeviceForwardingOff { routes, .. } => {
+                let exit = routes.iter().any(is_exit_route);
+                match (exit, routes.iter().any(|route| !is_exit_route(route))) {
+                    (true, true) => &[
+                        WebhookEvent::SubnetIpForwardingNotEnabled,
+                        WebhookEvent::ExitNodeIpForwardingNotEnabled,
+                    ],
+                    (true, false) => &[WebhookEvent::ExitNodeIpForwardingNotEnabled],
+                    (false, true) => &[WebhookEvent::SubnetIpForwardingNotEnabled],
+                    (false, false) => &[],
+                }
+            }
+            Self::WebhookSubscriptions { .. } | Self::WebhookSecret { .. } => {
+                &[WebhookEvent::WebhookUpdated]
+            }
+            Self::WebhookDeleted { .. } => &[WebhookEvent::WebhookDeleted],
             Self::PolicyFile { .. } => &[WebhookEvent::PolicyUpdate],
             _ => &[],
         }

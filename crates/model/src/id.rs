@@ -137,6 +137,17 @@ id!(
     "s"
 );
 id!(
+    /// A webhook endpoint. Stable form `w…CNTRL`.
+    WebhookId,
+    "w"
+);
+id!(
+    /// An event that webhook endpoints are to be told of, or one that an endpoint was not told. Stable
+    /// form `e…CNTRL`.
+    NoticeId,
+    "e"
+);
+id!(
     /// An SSH session that was confirmed. It is never shown.
     ConfirmedSessionId,
     "c"

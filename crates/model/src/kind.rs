@@ -40,6 +40,8 @@ macro_rules! stored_kinds {
             tables {
                 /// A credential: auth key, API access token, OAuth client.
                 Key($crate::credential::Credential) credentials
+                /// An endpoint that is told of events.
+                Webhook($crate::webhook::WebhookEndpoint) webhooks
             }
             server {
                 /// A device that waits for somebody to say whose it is. The server's.
@@ -52,6 +54,12 @@ macro_rules! stored_kinds {
             cold {
                 /// An access token that was made from an OAuth client or a federated identity.
                 AccessToken($crate::access_token::AccessToken)
+                /// An event that webhook endpoints are to be told of.
+                Notice($crate::webhook::Notice)
+                /// How far a webhook endpoint has been told.
+                Progress($crate::webhook::Progress)
+                /// An event that a webhook endpoint was not told.
+                Undelivered($crate::webhook::Undelivered)
             }
         }
     };

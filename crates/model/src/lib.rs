@@ -33,3 +33,4 @@ pub mod tailnet;
 pub mod text;
 pub mod user;
 pub mod waiting;
+pub mod webhook;

@@ -9,13 +9,14 @@ use std::sync::{Arc, OnceLock};
 use bowline_model::credential::Credential;
 use bowline_model::device::{Device, Live};
 use bowline_model::dns::Dns;
-use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
+use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId, WebhookId};
 use bowline_model::key::{MachineKey, NodeKey};
 use bowline_model::kind::ObjectId;
 use bowline_model::policy_file::PolicyFile;
 use bowline_model::record::Unknown;
 use bowline_model::tailnet::Tailnet;
 use bowline_model::user::{Hold, User};
+use bowline_model::webhook::WebhookEndpoint;
 use bowline_policy::{Compiled, Policy};
 use bowline_wire::derp_map::DerpMap;
 use imbl::{OrdMap, Vector};
@@ -261,6 +262,21 @@ impl Snapshot {
     /// How many credentials there are.
     pub fn credential_count(&self) -> usize {
         self.tables.credentials.len()
+    }
+
+    /// A webhook endpoint.
+    pub fn webhook(&self, id: WebhookId) -> Option<&Arc<WebhookEndpoint>> {
+        self.tables.webhooks.get(id)
+    }
+
+    /// All webhook endpoints, by id.
+    pub fn webhooks(&self) -> impl Iterator<Item = &Arc<WebhookEndpoint>> {
+        self.tables.webhooks.iter()
+    }
+
+    /// How many webhook endpoints there are.
+    pub fn webhook_count(&self) -> usize {
+        self.tables.webhooks.len()
     }
 
     /// How many users there are.

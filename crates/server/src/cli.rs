@@ -22,6 +22,7 @@ mod tailnet;
 mod tls;
 mod token;
 mod user;
+mod webhook;
 
 use std::io;
 use std::process::ExitCode;
@@ -141,6 +142,8 @@ Examples, the second to move a server to PostgreSQL:
     Login(Through<login::Command>),
     /// SSH sessions that wait to be confirmed: list, approve, deny
     Ssh(Through<ssh::Command>),
+    /// Webhook endpoints, which are told of events: create, list, show, test, rotate, replay, delete
+    Webhook(Through<webhook::Command>),
     /// The policy file: check, fmt, test, preview, explain, diff, get, set
     Policy(Through<policy::Command>),
     /// Tailnets of this server: create, list
@@ -327,6 +330,11 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Login(Through { target, command }) => {
             through_api(&common, &target, async |session| {
                 login::run(command, session).await
+            })
+        }
+        Command::Webhook(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                webhook::run(command, session).await
             })
         }
         Command::Ssh(Through { target, command }) => {

@@ -37,6 +37,7 @@ mod tailnet;
 #[cfg(test)]
 mod tests;
 mod value;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,7 @@ pub use self::server::Server;
 pub use self::stun::Stun;
 pub use self::tailnet::Tailnet;
 pub use self::value::{Label, Raw, Seconds, Value, Whole};
+pub use self::webhooks::Webhooks;
 
 use self::file::File;
 use self::reader::{Reader, nearest};
@@ -89,6 +91,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Requests to addresses that others chose.
     pub outbound: Outbound,
+    /// `webhooks`.
+    pub webhooks: Webhooks,
     /// The log.
     pub log: Log,
 }
@@ -151,6 +155,7 @@ impl Settings {
             tailnet: Tailnet::read(&mut reader),
             limits: Limits::read(&mut reader),
             outbound: Outbound::read(&mut reader),
+            webhooks: Webhooks::read(&mut reader),
             log: Log::read(&mut reader),
             server,
         };
@@ -387,7 +392,7 @@ struct Section {
 }
 
 /// The sections in the order of the reference, which is that of reading.
-fn sections() -> [Section; 11] {
+fn sections() -> [Section; 12] {
     let section = |name, doc, fields| Section { name, doc, fields };
     [
         section("", Server::DOC, Server::FIELDS),
@@ -400,6 +405,7 @@ fn sections() -> [Section; 11] {
         section("tailnet", Tailnet::DOC, Tailnet::FIELDS),
         section("limits", Limits::DOC, Limits::FIELDS),
         section("outbound", Outbound::DOC, Outbound::FIELDS),
+        section("webhooks", Webhooks::DOC, Webhooks::FIELDS),
         section("log", Log::DOC, Log::FIELDS),
     ]
 }

@@ -266,8 +266,20 @@ pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> Result<bowline
         retention: retention(&settings.retention),
         url: settings.server.url.as_str().to_owned(),
         outbound: outbound(&settings.outbound)?,
+        webhooks: webhooks(settings),
         ..bowline_engine::Settings::default()
     })
+}
+
+fn webhooks(settings: &Settings) -> bowline_engine::Webhooks {
+    let hours = std::time::Duration::from_hours;
+    let own = &settings.webhooks;
+    bowline_engine::Webhooks {
+        secret_overlap: hours(own.secret_overlap_hours.get()),
+        give_up_after: hours(own.give_up_hours.get()),
+        queue: own.queue_events.get(),
+        ..bowline_engine::Webhooks::default()
+    }
 }
 
 /// The client for addresses that users chose.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use bowline_admission::{Admission, BodyLimits, Listener};
@@ -13,7 +13,7 @@ use bowline_api::ApiOptions;
 use bowline_control::Control;
 use bowline_derp::stun::StunServer;
 use bowline_derp::{RelayConfig, RelayServer, SecretKey};
-use bowline_engine::Engine;
+use bowline_engine::{Counters, Engine};
 use http::HeaderValue;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
@@ -458,6 +458,22 @@ async fn first_start(engine: &Engine, data: &DataDir) -> Result<Option<FirstToke
     Ok(Some(FirstToken::File(path)))
 }
 
+/// A count that the engine keeps: its name in metrics, what it counts, and where it is.
+type Counted = (&'static str, &'static str, fn(&Counters) -> &AtomicU64);
+
+const WEBHOOK_COUNTERS: [Counted; 2] = [
+    (
+        "webhook_events_dropped",
+        "Events that a webhook endpoint was not told because too many waited for it",
+        |counters| &counters.webhook_events_dropped,
+    ),
+    (
+        "webhook_events_given_up",
+        "Events that were given up for a webhook endpoint that did not take them",
+        |counters| &counters.webhook_events_given_up,
+    ),
+];
+
 fn register_metrics(
     metrics: &Arc<Metrics>,
     engine: &Engine,
@@ -520,6 +536,12 @@ fn register_metrics(
         "Reports of devices of which a part began to be left out or shortened",
         move || reports.counters().reports_shortened.load(Ordering::Relaxed),
     );
+    for (name, help, counter) in WEBHOOK_COUNTERS {
+        let webhooks = engine.clone();
+        metrics.counter(name, help, move || {
+            counter(webhooks.counters()).load(Ordering::Relaxed)
+        });
+    }
     let tailnets = engine.clone();
     metrics.gauge("tailnets", "Tailnets", move || {
         i64::try_from(tailnets.tailnets().len()).unwrap_or(i64::MAX)

@@ -19,5 +19,6 @@ pub mod client;
 pub mod clock;
 pub mod issuer;
 pub mod net;
+pub mod post;
 
 pub use bowline_modelclient as model_client;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bowline_engine::credential::NewAuthKey;
 use bowline_engine::{
     Actor, Clock as _, Engine, Registered, Registration, RegistrationRefused, Settings, Stream,
+    Webhooks,
 };
 use bowline_model::device::{Device, HostFacts};
 use bowline_model::id::{DeviceId, KeyId, TailnetId, UserId};
@@ -22,10 +23,11 @@ use bowline_model::requirement::Requirement;
 use bowline_model::waiting::CodeKey;
 use bowline_netmap::chunk::Entry;
 use bowline_netmap::snapshot::Snapshot;
-use bowline_store::{Options, Store};
+use bowline_store::{Options, Sealer, Store};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::{TestClock, TestRandom};
+use crate::post::Post;
 
 /// One tailnet, its owner acting.
 pub struct Net {
@@ -51,6 +53,11 @@ pub fn quick() -> Settings {
         restart_grace: Duration::from_millis(300),
         publication_interval: Duration::from_millis(1),
         code_key: Some(CodeKey::new(&[7; 32])),
+        sealer: Some(Sealer::new(&[7; 32]).unwrap()),
+        webhooks: Webhooks {
+            courier: Some(Arc::new(Post::default())),
+            ..Webhooks::default()
+        },
         ..Settings::default()
     }
 }

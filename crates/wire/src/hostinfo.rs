@@ -255,6 +255,8 @@ fn facts(object: &Map<String, Value>) -> HostFacts {
         auto_update: object
             .contains_key("IPNVersion")
             .then(|| flag(object, "AllowsUpdate")),
+        // It is said beside the host info.
+        forwarding_off: false,
         shortened: BTreeSet::new(),
     }
 }

@@ -38,10 +38,15 @@ pub struct MapRequest {
     pub endpoints: Option<Vec<SocketAddr>>,
     /// It said more endpoints than are kept.
     pub endpoints_shortened: bool,
+    /// It says that its system does not forward IP packets, so that routes which it advertises do not
+    /// work. Source: tailscale/tailscale `tailcfg/tailcfg.go`, `MapRequest.DebugFlags`.
+    pub forwarding_off: bool,
     /// What it says of its machine.
     pub hostinfo: Option<Result<Hostinfo, TooLarge>>,
 }
 
+/// The debug flag of a device that advertises routes and does not forward IP packets.
+const FORWARDING_OFF: &str = "warn-ip-forwarding-off";
 /// The most endpoints of one device that are kept.
 pub const ENDPOINTS_MAX: usize = 64;
 
@@ -62,7 +67,9 @@ impl MapRequest {
         if let Some(list) = &mut endpoints {
             list.truncate(ENDPOINTS_MAX);
         }
+        let flags: Vec<String> = fields.or_default("DebugFlags")?;
         Ok(Self {
+            forwarding_off: flags.iter().any(|flag| flag == FORWARDING_OFF),
             version: fields.or_default::<u16>("Version")?.into(),
             encoding: if compress == "zstd" {
                 Encoding::Zstd
@@ -116,6 +123,21 @@ mod tests {
             .collect();
         assert_eq!(endpoints, ["10.0.0.1:41641", "[2001:db8::1]:3"]);
         assert_eq!(request.encoding, Encoding::Plain);
+    }
+
+    #[test]
+    fn a_device_says_that_it_does_not_forward_packets() {
+        let key = "01".repeat(32);
+        for (flags, is_off) in [
+            (r#""DebugFlags":["x","warn-ip-forwarding-off"],"#, true),
+            (r#""DebugFlags":["warn-router-unhealthy"],"#, false),
+            (r#""DebugFlags":null,"#, false),
+            ("", false),
+        ] {
+            let body = format!(r#"{{{flags}"NodeKey":"nodekey:{key}"}}"#);
+            let request = MapRequest::parse(body.as_bytes()).unwrap();
+            assert_eq!(request.forwarding_off, is_off, "{flags}");
+        }
     }
 
     #[test]

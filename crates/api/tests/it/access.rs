@@ -23,6 +23,8 @@ pub(crate) struct Objects {
     pub(crate) exchange: String,
     /// A member, whom everybody may change who may change users.
     pub(crate) user: String,
+    /// Id of a webhook endpoint.
+    pub(crate) webhook: String,
     /// Code of a login that waits.
     pub(crate) login: String,
     /// Code of an SSH session that waits.
@@ -63,9 +65,16 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         "updateTailnetSettings" => json!({"devicesKeyDurationDays": 30}),
         "createUser" => json!({"loginName": "new@example.com"}),
         "updateUserRole" => json!({"role": "auditor"}),
+        "createWebhook" => {
+            json!({"endpointUrl": "https://hooks.example.com/tailnet", "subscriptions": ["nodeCreated"]})
+        }
+        "updateWebhook" => json!({"subscriptions": ["nodeCreated", "nodeDeleted"]}),
         "confirmClock" => json!({"wallClock": "2026-03-01T12:00:00Z"}),
         "createTailnet" => json!({"owner": "new@new.net"}),
-        "setPolicyFile" | "previewRuleMatches" | "validateAndTestPolicyFile" => json!({}),
+        "setPolicyFile"
+        | "previewRuleMatches"
+        | "validateAndTestPolicyFile"
+        | "replayWebhookDeliveries" => json!({}),
         "explainPolicyFile" => json!({"src": "laptop", "dst": "laptop:22", "protocol": "tcp"}),
         "diffPolicyFile" => {
             let open = json!({"src": "100.64.0.1", "dst": "100.64.0.2", "port": 22});
@@ -100,6 +109,12 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         | "suspendUser"
         | "restoreUser"
         | "deleteUser"
+        | "listWebhooks"
+        | "getWebhook"
+        | "deleteWebhook"
+        | "testWebhook"
+        | "rotateWebhookSecret"
+        | "listWebhookDeliveries"
         | "listTailnets"
         | "getClock" => Value::Null,
         other => panic!("{other} has no case in the access table"),
@@ -122,6 +137,7 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
             },
         )
         .replace("{userId}", &objects.user)
+        .replace("{endpointId}", &objects.webhook)
         .replace("{attributeKey}", "custom:case");
     let query = match operation.id {
         "previewRuleMatches" => "?type=user&previewFor=ann@example.com",
@@ -138,7 +154,22 @@ pub(crate) async fn objects(server: &Server) -> Objects {
         .await;
     let client = json!({"keyType": "client", "scopes": ["dns"]});
     let client = server.call("POST", "/tailnet/-/keys", client).await.ok();
+    // There are only so many of a tailnet.
+    let endpoints = server.call("GET", "/tailnet/-/webhooks", Value::Null).await;
+    let endpoints = endpoints.ok()["webhooks"].as_array().unwrap().clone();
+    let webhook = match endpoints.last() {
+        Some(last) if endpoints.len() > 9 => last.clone(),
+        _ => {
+            let new = json!({
+                "endpointUrl": "https://hooks.example.com/first",
+                "subscriptions": ["userDeleted"],
+            });
+            let made = server.call("POST", "/tailnet/-/webhooks", new).await;
+            made.ok()
+        }
+    };
     Objects {
+        webhook: webhook["endpointId"].as_str().unwrap().to_owned(),
         device: device.stable(),
         key: key["id"].as_str().unwrap().to_owned(),
         client: client["id"].as_str().unwrap().to_owned(),
@@ -274,6 +305,7 @@ async fn no_operation_tells_whether_another_tailnet_or_its_objects_exist() {
         if operation.path.contains("{deviceId}")
             || operation.path.contains("{keyId}")
             || operation.path.contains("{userId}")
+            || operation.path.contains("{endpointId}")
         {
             let foreign = server.call_as(token, verb, &path, value.clone()).await;
             assert_eq!(foreign.message(404), "not found", "{}", operation.id);
@@ -284,6 +316,7 @@ async fn no_operation_tells_whether_another_tailnet_or_its_objects_exist() {
                 secret: String::new(),
                 exchange: String::new(),
                 user: "u9zCNTRL".to_owned(),
+                webhook: "w9zCNTRL".to_owned(),
                 login: String::new(),
                 session: String::new(),
             };

@@ -59,6 +59,7 @@ fn with_bodies() -> Vec<Operation> {
         secret: "s".to_owned(),
         exchange: String::new(),
         user: "u".to_owned(),
+        webhook: "w".to_owned(),
         login: "0".to_owned(),
         session: "0".to_owned(),
     };
@@ -227,6 +228,7 @@ async fn no_id_in_a_path_breaks_an_operation() {
             secret: String::new(),
             exchange: String::new(),
             user: id.to_owned(),
+            webhook: id.to_owned(),
             login: id.to_owned(),
             session: id.to_owned(),
         };

@@ -77,8 +77,10 @@ fn operations_are_told_apart_and_official_ones_keep_their_names() {
         "listLogins",
         "listSshChecks",
         "listTailnets",
+        "listWebhookDeliveries",
         "refuseLogin",
         "refuseSshCheck",
+        "replayWebhookDeliveries",
     ];
     assert_eq!(own, expected);
 }

@@ -79,7 +79,8 @@ async fn send(server: &Server, operation: &Operation, path: &str, row: &Row, bod
     };
     let status = reply.status.as_u16();
     // What cannot be changed is refused.
-    let is_served = status == 200 || (matches!(status, 400 | 501) && row.events.is_empty());
+    let is_served =
+        status == operation.success || (matches!(status, 400 | 501) && row.events.is_empty());
     assert!(is_served, "{} {status}", operation.id);
     let mut new = all_events(server).await;
     new.retain(|id, _| !before.contains_key(id));

@@ -16,6 +16,8 @@ pub(crate) struct Named<'a> {
     pub(crate) key: &'a str,
     /// Code of a login that waits.
     pub(crate) login: &'a str,
+    /// Id of a webhook endpoint.
+    pub(crate) webhook: &'a str,
 }
 
 /// A request whose body has `count` of something.
@@ -155,6 +157,32 @@ pub(crate) fn cases(operation: &Operation, named: &Named<'_>, count: usize) -> V
             ),
         ],
         "updateUserRole" => vec![("characters", json!({"role": long()}))],
+        "createWebhook" => {
+            let of =
+                |url: String, names: Vec<&str>| json!({"endpointUrl": url, "subscriptions": names});
+            let url = || "https://hooks.example.com/".to_owned();
+            vec![
+                (
+                    "characters",
+                    of(format!("{}{}", url(), long()), vec!["nodeCreated"]),
+                ),
+                (
+                    "times the same subscription",
+                    of(url(), vec!["nodeCreated"; count]),
+                ),
+            ]
+        }
+        "updateWebhook" => {
+            let same = vec!["nodeDeleted"; count];
+            vec![(
+                "times the same subscription",
+                json!({"subscriptions": same}),
+            )]
+        }
+        "replayWebhookDeliveries" => {
+            let ids = texts(count, |n| format!("{}", n + 1));
+            vec![("deliveries", json!({"deliveries": ids}))]
+        }
         "createTailnet" => vec![("characters", json!({"owner": format!("{}@x.com", long())}))],
         // Policies are judged by a budget of their own, beside the runtime.
         "setPolicyFile"
@@ -169,6 +197,7 @@ pub(crate) fn cases(operation: &Operation, named: &Named<'_>, count: usize) -> V
         .replace("{tailnet}", "-")
         .replace("{deviceId}", &named.devices[0])
         .replace("{keyId}", named.key)
+        .replace("{endpointId}", named.webhook)
         .replace("{code}", named.login)
         .replace("{attributeKey}", "custom:k");
     bodies

@@ -45,7 +45,11 @@ async fn no_cost_grows_faster_than_the_body_of_a_request() {
         devices.push(device.unwrap().stable());
     }
     let login = server.login("waiting").await;
+    let new =
+        json!({"endpointUrl": "https://hooks.example.com/", "subscriptions": ["userCreated"]});
+    let webhook = server.call("POST", "/tailnet/-/webhooks", new).await.ok();
     let named = Named {
+        webhook: webhook["endpointId"].as_str().unwrap(),
         devices: &devices,
         key: key["id"].as_str().unwrap(),
         login: &login,

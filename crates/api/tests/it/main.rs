@@ -33,4 +33,5 @@ mod tailnets;
 mod user_changes;
 mod users;
 mod waiting;
+mod webhooks;
 mod workload;

@@ -39,10 +39,6 @@ impl Engine {
         Ok(own.map(|(_, body)| body))
     }
 
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "nothing lists cold objects yet")
-    )]
     /// Objects of a tailnet with an id after this one, by id, at most `limit`.
     ///
     /// # Errors

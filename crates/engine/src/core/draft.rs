@@ -280,10 +280,6 @@ impl<'a> Draft<'a> {
     }
 
     /// Removes an object that is in the database only, where there is one.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "nothing makes access tokens yet")
-    )]
     pub(crate) fn remove_cold<T: Cold>(&mut self, id: T::Id) {
         self.record(ObjectId::of::<T>(id), Write::Remove);
     }
@@ -351,10 +347,6 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// When it is too long to be sealed.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no object has a secret of its own yet")
-    )]
     pub(crate) fn put_secret(
         &mut self,
         sealer: &Sealer,
@@ -369,10 +361,6 @@ impl<'a> Draft<'a> {
     }
 
     /// Removes a secret with the object that it belongs to.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no object has a secret of its own yet")
-    )]
     pub(crate) fn remove_secret(&mut self, name: &str) {
         self.changes.secrets.insert(name.to_owned(), None);
     }

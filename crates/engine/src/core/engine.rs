@@ -34,6 +34,7 @@ use crate::core::retention::Retention;
 use crate::core::server::handle::ServerHandle;
 use crate::core::sessions::Sessions;
 use crate::core::timekeeper::Timekeeper;
+use crate::core::webhooks::Webhooks;
 
 /// How the engine works, for all tailnets.
 #[derive(Debug, Clone)]
@@ -86,6 +87,8 @@ pub struct Settings {
     pub outbound: Client,
     /// Seals secrets that the server must use again. Absent: nothing that has one can be made.
     pub sealer: Option<Sealer>,
+    /// How webhook endpoints are told of events.
+    pub webhooks: Webhooks,
 }
 
 impl Default for Settings {
@@ -111,6 +114,7 @@ impl Default for Settings {
             url: "http://localhost".to_owned(),
             outbound: Client::new(Networks::public(), Roots::of_this_machine()),
             sealer: None,
+            webhooks: Webhooks::default(),
         }
     }
 }
@@ -170,6 +174,10 @@ pub struct Counters {
     pub reports_held: AtomicU64,
     /// Reports of which a part was left out or shortened that was not before.
     pub reports_shortened: AtomicU64,
+    /// Events that a webhook endpoint was not told, since too many waited for it already.
+    pub webhook_events_dropped: AtomicU64,
+    /// Events that were given up for a webhook endpoint, since it did not take them for too long.
+    pub webhook_events_given_up: AtomicU64,
 }
 
 /// Work that goes on until the engine stops.
@@ -179,6 +187,8 @@ pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Work {
     /// What its rows are called.
     pub(crate) topic: &'static str,
+    /// How many of them run at once, so that slow ones of one kind keep no others waiting.
+    pub(crate) places: usize,
     /// How long a claim holds. It is renewed while the work goes on, so it bounds how long a job waits
     /// whose process died.
     pub(crate) lease: Duration,
@@ -191,6 +201,10 @@ pub(crate) struct Work {
 /// A job that is being done.
 pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), JobFailed>> + Send>>;
 
+/// Adds to a draft what follows from the events that one change noted. It is given the state before
+/// that change, and has no effect but on the draft: the change may run again.
+pub(crate) type Follow = fn(&Inner, &Handle, &mut Draft<'_>, &Snapshot) -> Result<(), StoreFailure>;
+
 /// Everything of the subjects that the engine runs by itself.
 pub(crate) struct Subjects {
     /// What falls due, by kind of record.
@@ -201,6 +215,8 @@ pub(crate) struct Subjects {
     pub(crate) tasks: &'static [fn(Engine) -> Task],
     /// Background work, by topic.
     pub(crate) jobs: &'static [Work],
+    /// What follows from the events of a change, in its own transaction.
+    pub(crate) follows: &'static [Follow],
 }
 
 /// One tailnet of this process.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bowline_model::id::TailnetId;
 use bowline_store::Claim;
+use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::core::failure::StoreFailure;
@@ -17,6 +19,21 @@ pub(crate) enum JobFailed {
     /// A change that it makes could not be stored.
     #[error(transparent)]
     Change(#[from] StoreFailure),
+    /// A webhook endpoint did not take what it was told.
+    #[error("webhook endpoint {endpoint} of tailnet {tailnet} was not told: {error}")]
+    Undelivered {
+        /// Its tailnet.
+        tailnet: TailnetId,
+        /// Stable id of the endpoint.
+        endpoint: String,
+        /// Why.
+        error: String,
+        /// When it is tried again.
+        retry_at: Timestamp,
+    },
+    /// Its time has not come. It does not count as tried.
+    #[error("it is not to be done before {0}")]
+    NotYet(Timestamp),
     /// It panicked.
     #[error("it panicked")]
     Panicked,

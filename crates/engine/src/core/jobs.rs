@@ -7,7 +7,7 @@
 //!
 //! [`Draft::emit`]: crate::core::draft::Draft::emit
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -21,8 +21,6 @@ use tokio::task::JoinSet;
 use crate::core::engine::{Engine, Work};
 use crate::core::job_log::{JobFailed, JobReport};
 
-/// How many jobs run at once.
-const PLACES: usize = 8;
 /// How long after the start of the engine it begins: others are served first.
 const BEGIN_AFTER: Duration = Duration::from_secs(5);
 /// The longest time until it looks for jobs again: another process may have made one, and the clock
@@ -74,6 +72,7 @@ pub(crate) async fn run(engine: Engine) {
     let mut runner = Runner {
         engine,
         running: JoinSet::new(),
+        taken: HashMap::new(),
         requests,
         asked: Vec::new(),
         has_begun: false,
@@ -84,6 +83,8 @@ pub(crate) async fn run(engine: Engine) {
 struct Runner {
     engine: Engine,
     running: JoinSet<Ended>,
+    /// How many of them there are, by topic.
+    taken: HashMap<&'static str, usize>,
     requests: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
     /// Who waits until nothing is left to do.
     asked: Vec<oneshot::Sender<()>>,
@@ -103,6 +104,8 @@ enum How {
     Failed(JobFailed),
     /// The claim ran out, and another has the job.
     Lost,
+    /// Its time has not come.
+    NotYet(Timestamp),
     /// The engine stops.
     Stopped,
 }
@@ -160,25 +163,28 @@ impl Runner {
             let Some(due) = of_topic.and_then(|one| one.next) else {
                 continue;
             };
-            let free = PLACES.saturating_sub(self.running.len());
             // A moment that lies farther away was written by a clock that was ahead: it has come.
             let is_wrong = due > later(now, farthest(work));
-            if due > now && !is_wrong || free == 0 {
+            if due > now && !is_wrong {
                 next = Some(next.map_or(due, |next: Timestamp| next.min(due)));
                 continue;
+            }
+            let taken = self.taken.entry(work.topic).or_default();
+            let free = work.places.saturating_sub(*taken);
+            if free == 0 {
+                continue; // the end of one wakes
             }
             let until = later(now, work.lease);
             let claims = store.claim_jobs(work.topic, due.max(now), until, free);
             let claims = claims.await?;
             // There may be more, or others behind these in their lanes: looked at when one has ended.
             for claim in claims {
+                *taken += 1;
                 let engine = self.engine.clone();
                 self.running.spawn(perform(engine, work, claim));
             }
         }
-        // Where all places are taken, the end of a job wakes.
-        let is_full = self.running.len() >= PLACES;
-        Ok(next.filter(|due| !is_full || *due > now))
+        Ok(next)
     }
 
     /// The row of work that is done again and again.
@@ -198,7 +204,7 @@ impl Runner {
     }
 
     /// Writes down what became of a job.
-    async fn ended(&self, ended: Result<Ended, tokio::task::JoinError>) {
+    async fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         // A task that cannot be waited for: the runtime is going down.
         let Ok(Ended {
             work,
@@ -208,6 +214,9 @@ impl Runner {
         else {
             return;
         };
+        if let Some(taken) = self.taken.get_mut(work.topic) {
+            *taken = taken.saturating_sub(1);
+        }
         let jobs = &self.engine.0.jobs;
         let now = self.engine.now();
         if work.every.is_some() {
@@ -228,11 +237,19 @@ impl Runner {
             }
             How::Failed(error) => {
                 jobs.failed(&claim, work.topic, &error);
+                let due_at = match error {
+                    JobFailed::Undelivered { retry_at, .. } => retry_at,
+                    _ => later(now, back_off(claim.attempts)),
+                };
                 Some(Again {
-                    due_at: later(now, back_off(claim.attempts)),
+                    due_at,
                     attempts: claim.attempts,
                 })
             }
+            How::NotYet(due_at) => Some(Again {
+                due_at,
+                attempts: claim.attempts.saturating_sub(1),
+            }),
             How::Stopped => Some(Again {
                 due_at: claim.job.due_at,
                 attempts: claim.attempts.saturating_sub(1),
@@ -262,6 +279,7 @@ async fn perform(engine: Engine, work: &'static Work, mut claim: Claim) -> Ended
             biased;
             outcome = &mut running => break match outcome {
                 Ok(Ok(())) => How::Done,
+                Ok(Err(JobFailed::NotYet(due_at))) => How::NotYet(due_at),
                 Ok(Err(error)) => How::Failed(error),
                 Err(_) => How::Failed(JobFailed::Panicked),
             },
@@ -284,12 +302,14 @@ fn farthest(work: &Work) -> Duration {
     every.max(LONGEST_BACK_OFF).max(work.lease)
 }
 
-fn back_off(attempts: u32) -> Duration {
+/// How long to wait after so many attempts.
+pub(crate) fn back_off(attempts: u32) -> Duration {
     let doublings = attempts.saturating_sub(1).min(16);
     (BACK_OFF * 2_u32.pow(doublings)).min(LONGEST_BACK_OFF)
 }
 
-fn later(moment: Timestamp, by: Duration) -> Timestamp {
+/// So long after a moment.
+pub(crate) fn later(moment: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by)
         .ok()
         .and_then(|by| moment.checked_add(by).ok())

@@ -24,7 +24,7 @@ pub struct Retention {
     pub credentials: Duration,
     /// How many of those one tailnet keeps, whatever their age.
     pub credentials_kept: u64,
-    /// What could not be delivered to an endpoint, by age.
+    /// What was given up for a webhook endpoint, by the time since then.
     pub deliveries: Duration,
 }
 

@@ -20,6 +20,10 @@ use crate::core::sessions::Sessions;
 /// wrong: the newest.
 const ENDED_ATTRIBUTES_MAX: usize = 100;
 
+/// How long before the expiry of a node key an event tells of it. Source: the official webhook event
+/// `nodeKeyExpiringInOneDay`.
+const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(24);
+
 pub(crate) const RULE: Rule = Rule {
     kind: Kind::Device,
     moments,
@@ -43,6 +47,10 @@ fn after(moment: Timestamp, duration: Duration) -> Timestamp {
         .ok()
         .and_then(|duration| moment.checked_add(duration).ok())
         .unwrap_or(Timestamp::MAX)
+}
+
+fn before(moment: Timestamp, duration: SignedDuration) -> Timestamp {
+    moment.checked_sub(duration).unwrap_or(Timestamp::MIN)
 }
 
 fn ephemeral_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
@@ -70,9 +78,17 @@ fn device_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
         .values()
         .filter_map(|attribute| attribute.expires);
     attributes
+        .chain(expiring(device))
         .chain(expiry)
         .chain(ephemeral_due(entry, silence))
         .min()
+}
+
+/// When it is told ahead that the node key expires. `None`: it was told, or there is nothing to tell.
+fn expiring(device: &Device) -> Option<Timestamp> {
+    let expires = device.effective_expiry()?;
+    let is_told = device.expired || device.expiry_told == Some(expires);
+    (!is_told).then(|| before(expires, EXPIRY_NOTICE))
 }
 
 /// The newest moment of a device that it was told to have come.
@@ -104,7 +120,8 @@ fn run(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, silence: Silenc
     let mut device = (*entry.device).clone();
     let ended = end_attributes(draft, &mut device);
     let expired = expire(draft, &mut device);
-    if ended || expired {
+    let expiring = tell_ahead(draft, &mut device);
+    if ended || expired || expiring {
         draft.put(device);
     }
 }
@@ -131,6 +148,19 @@ fn expire(draft: &mut Draft<'_>, device: &mut Device) -> bool {
             device: told,
             expires,
         }
+    });
+    true
+}
+
+/// Tells that a node key is about to expire, once for each moment of expiry.
+fn tell_ahead(draft: &mut Draft<'_>, device: &mut Device) -> bool {
+    if expiring(device).is_none_or(|at| at > draft.now()) {
+        return false;
+    }
+    device.expiry_told = device.effective_expiry();
+    draft.audit(Event::DeviceKeyExpiring {
+        device: DeviceRef::of(device),
+        expires: device.expiry_told,
     });
     true
 }

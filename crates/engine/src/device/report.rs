@@ -216,11 +216,13 @@ impl Engine {
     }
 }
 
-/// Whether a device asks for other tags or advertises other routes than it did.
+/// Whether a device asks for other tags than it did, advertises other routes, or says another thing of
+/// whether those work.
 fn asks(old: &Device, report: &Report) -> bool {
     report.hostinfo.as_ref().is_some_and(|(_, new)| {
         new.request_tags != old.facts.request_tags
             || new.advertised_routes != old.facts.advertised_routes
+            || new.forwarding_off != old.facts.forwarding_off
     })
 }
 
@@ -233,11 +235,24 @@ fn decide(draft: &mut Draft<'_>, id: DeviceId, report: &Report) {
     let Some(new) = record(draft, &old, report).or_else(reconsidered) else {
         return;
     };
+    warn_of_forwarding(draft, &old, &new);
     match retag(draft, &old, &new) {
         Some(retagged) => draft.put(retagged),
         None => draft.report_device(new),
     }
     approve_routes(draft, id);
+}
+
+/// Notes that routes which a device advertises do not work, when it says so first.
+fn warn_of_forwarding(draft: &mut Draft<'_>, old: &Device, new: &Device) {
+    let is_new =
+        !old.facts.forwarding_off || old.facts.advertised_routes != new.facts.advertised_routes;
+    if new.facts.forwarding_off && is_new && !new.facts.advertised_routes.is_empty() {
+        draft.audit(Event::DeviceForwardingOff {
+            device: DeviceRef::of(new),
+            routes: new.facts.advertised_routes.clone(),
+        });
+    }
 }
 
 /// The device with the tags that it asks for now. `None`: nothing becomes of it that is a change of

@@ -25,6 +25,7 @@ const SPARE_PAGES: u64 = 1000;
 /// Everything, again and again.
 pub(crate) const ALL: Work = Work {
     topic: "retention",
+    places: 8,
     lease: Duration::from_mins(2),
     every: Some(Duration::from_mins(10)),
     run: |engine, _| Box::pin(all(engine)),
@@ -33,6 +34,7 @@ pub(crate) const ALL: Work = Work {
 /// What one tailnet has too much of, soon after a change that made it.
 pub(crate) const OF_TAILNET: Work = Work {
     topic: "retention.tailnet",
+    places: 8,
     lease: Duration::from_mins(2),
     every: None,
     run: |engine, claim| Box::pin(of_tailnet(engine, claim)),

@@ -314,6 +314,7 @@ fn new_device(
         attributes: std::collections::BTreeMap::new(),
         refused_tags: Vec::new(),
         ended_attributes: std::collections::BTreeMap::new(),
+        expiry_told: None,
     })
 }
 

@@ -150,6 +150,10 @@ async fn what_devices_do_leaves_the_events_of_the_table() {
         .await;
     all.is("a device advertises routes that the policy approves")
         .await;
+    all.report(device, |facts| facts.forwarding_off = true)
+        .await;
+    all.is("a device that advertises routes does not forward packets")
+        .await;
     let mut again = rotated(request(1, &reusable), 11);
     again.facts = all.net.device(device).facts.clone();
     assert_eq!(all.net.register(again.clone()).await, device);
@@ -159,7 +163,7 @@ async fn what_devices_do_leaves_the_events_of_the_table() {
         ..again.clone()
     };
     let now = all.net.now();
-    all.net.try_register(expiring(now + DAY)).await.unwrap();
+    all.net.try_register(expiring(now + DAY * 2)).await.unwrap();
     all.is("a device asks for an earlier expiry").await;
     let admin = &all.net.admin;
     let disable = all
@@ -168,7 +172,7 @@ async fn what_devices_do_leaves_the_events_of_the_table() {
         .set_key_expiry_disabled(admin, device, Some(true));
     disable.await.unwrap();
     all.skip().await;
-    all.net.try_register(expiring(now + DAY)).await.unwrap();
+    all.net.try_register(expiring(now + DAY * 2)).await.unwrap();
     all.is("a device whose key does not expire asks for an expiry")
         .await;
     all.net.try_register(expiring(now - DAY)).await.unwrap();
@@ -230,6 +234,16 @@ async fn what_falls_due_leaves_the_events_of_the_table() {
     all.net.set_clock(all.net.now() - HOUR / 2).await;
     all.is("the clock that ended an attribute was wrong").await;
 
+    let minute = SignedDuration::from_mins(1);
+    let expiring = Registration {
+        expiry: Some(all.net.now() + DAY + minute),
+        ..request(1, &reusable)
+    };
+    all.net.try_register(expiring).await.unwrap();
+    all.skip().await;
+    all.net.pass(minute).await;
+    all.is("a node key expires within a day").await;
+
     // Only the keys that are named are left: the others would end at the same time.
     let short = NewAuthKey {
         expiry_seconds: Some(60),
@@ -249,7 +263,8 @@ async fn what_falls_due_leaves_the_events_of_the_table() {
         expiry: Some(now + SignedDuration::from_mins(5)),
         ..request(1, &reusable)
     };
-    all.net.try_register(expiring).await.unwrap();
+    let registered = all.net.try_register(expiring).await;
+    registered.unwrap();
     all.net.pass(SignedDuration::from_mins(2)).await;
     all.skip().await;
     all.net.pass(SignedDuration::from_mins(3)).await;

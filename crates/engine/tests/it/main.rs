@@ -26,4 +26,6 @@ mod start;
 mod tags;
 mod takeover;
 mod unknown;
+mod webhook_verifiers;
+mod webhooks;
 mod workload;

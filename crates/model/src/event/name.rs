@@ -199,6 +199,12 @@ names! {
         NodeRestoredAttributes = "NODE" "RESTORED" "ATTRIBUTES";
         /// A node key that a wrong clock had ended is good again.
         NodeRestoredKeyExpiryTime = "NODE" "RESTORED" "KEY_EXPIRY_TIME";
+        /// A node key expires within a day.
+        NodeExpiringKeyExpiryTime = "NODE" "EXPIRING" "KEY_EXPIRY_TIME";
+        /// A device does not forward IP packets, and advertises routes.
+        NodeWarnIpForwarding = "NODE" "WARN" "IP_FORWARDING";
+        /// Events that a webhook endpoint was not told are to be told again.
+        WebhookEndpointReplay = "WEBHOOK_ENDPOINT" "REPLAY";
         /// An SSH session that waited was confirmed.
         NodeApproveSshSession = "NODE" "APPROVE" "SSH_SESSION";
         /// An SSH session that waited was refused.

@@ -55,6 +55,7 @@ fn device_json(number: usize) -> Value {
         "attributes": {"custom:x": attribute},
         "refusedTags": of([json!(["tag:no"]), json!(["tag:never"])]),
         "endedAttributes": {"custom:y": {"value": true}},
+        "expiryTold": "2026-04-01T00:00:00Z",
     })
 }
 
@@ -135,6 +136,20 @@ fn dns_json(number: usize) -> Value {
     })
 }
 
+fn webhook_json(number: usize) -> Value {
+    json!({
+        "id": 11,
+        "url": (["https://one.example", "https://two.example"][number]),
+        "provider": (["slack", "discord"][number]),
+        "subscriptions": [(["nodeCreated", "categoryTailnetManagement"][number])],
+        "creator": "ann@example.com",
+        "created": "2026-03-01T00:00:00Z",
+        "updated": "2026-03-01T00:00:00Z",
+        "hash": String::from(['0', '1'][number]).repeat(64),
+        "formerUntil": (["2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z"][number]),
+    })
+}
+
 /// Members of a record by their paths, down to those that are in a list.
 fn members(value: &Value, path: &str, listed: &BTreeSet<&str>, into: &mut BTreeSet<String>) {
     match value.as_object() {
@@ -184,6 +199,7 @@ fn it_is_decided_of_every_member_of_every_record_whether_events_tell_it() {
     is_decided::<Tailnet>(&[body!("tailnet")]);
     is_decided::<Dns>(&[body!("dns")]);
     is_decided::<PolicyFile>(&[body!("policy")]);
+    is_decided::<WebhookEndpoint>(&[body!("webhook")]);
     let mut credentials = vec![body!("key")];
     credentials.extend(CREDENTIAL_KINDS.map(|kind| credential_json(kind, 0).to_string()));
     is_decided::<Credential>(&credentials);
@@ -242,6 +258,11 @@ fn the_event_of_a_new_record_says_everything_that_it_grants() {
     tells_all::<User>(user_json, &[], |user| Event::UserCreated {
         user: Box::new(user),
     });
+    // A hash says nothing to anybody, and a new endpoint has no former secret.
+    let unsaid = ["hash", "formerUntil"];
+    tells_all::<WebhookEndpoint>(webhook_json, &unsaid, |endpoint| Event::WebhookCreated {
+        endpoint: Box::new(endpoint),
+    });
     tells_all::<Tailnet>(tailnet_json, &[], |tailnet| Event::TailnetCreated {
         tailnet: Box::new(tailnet),
         owner: String::new(),
@@ -261,6 +282,8 @@ fn samples() -> Vec<Event> {
     let tailnet = || TailnetRef::of(&read(&tailnet_json(0)));
     let credential = || CredentialRef::of(&read(&credential_json("auth", 0)));
     let user = || UserRef::of(&read(&user_json(0)));
+    let webhook = |number| Box::new(read::<WebhookEndpoint>(&webhook_json(number)));
+    let endpoint = || WebhookRef::of(&webhook(0));
     let dns = |number| Box::new(read::<Dns>(&dns_json(number)));
     let attribute = |value| Attribute {
         value: crate::device::AttributeValue::Bool(value),
@@ -400,6 +423,33 @@ fn samples() -> Vec<Event> {
             tailnet: tailnet(),
             old: PolicyRef::of("{}"),
             new: PolicyRef::of("{ }"),
+        },
+        Event::DeviceKeyExpiring {
+            device: device(),
+            expires: old.key_expiry,
+        },
+        Event::DeviceForwardingOff {
+            device: device(),
+            routes: vec!["0.0.0.0/0".parse().unwrap(), "10.0.0.0/8".parse().unwrap()],
+        },
+        Event::WebhookCreated {
+            endpoint: webhook(0),
+        },
+        Event::WebhookSubscriptions {
+            endpoint: endpoint(),
+            old: webhook(0).subscriptions,
+            new: webhook(1).subscriptions,
+        },
+        Event::WebhookSecret {
+            endpoint: endpoint(),
+            former_until: webhook(0).former_until,
+        },
+        Event::WebhookDeleted {
+            endpoint: webhook(0),
+        },
+        Event::WebhookReplayed {
+            endpoint: endpoint(),
+            events: 2,
         },
         Event::ClockConfirmed {
             tailnet: tailnet(),
@@ -554,6 +604,11 @@ fn an_event_says_in_its_values_what_it_tells() {
     );
     all::<Dns>(&told[&ObjectId::of::<Dns>(tailnet)], &[]);
     all::<PolicyFile>(&told[&ObjectId::of::<PolicyFile>(tailnet)], &[]);
+    let endpoint: WebhookEndpoint = read(&webhook_json(0));
+    all::<WebhookEndpoint>(
+        &told[&ObjectId::of::<WebhookEndpoint>(endpoint.id)],
+        &["url", "provider"],
+    );
 }
 
 #[test]
@@ -712,18 +767,23 @@ fn webhook_events_have_their_official_names() {
         all.extend(of(event));
     }
     let expected = [
+        "exitNodeIPForwardingNotEnabled",
         "nodeApproved",
         "nodeCreated",
         "nodeDeleted",
         "nodeKeyExpired",
+        "nodeKeyExpiringInOneDay",
         "nodeNeedsApproval",
         "policyUpdate",
+        "subnetIPForwardingNotEnabled",
         "userApproved",
         "userCreated",
         "userDeleted",
         "userRestored",
         "userRoleUpdated",
         "userSuspended",
+        "webhookDeleted",
+        "webhookUpdated",
     ];
     assert_eq!(all.into_iter().collect::<Vec<_>>(), expected);
 }

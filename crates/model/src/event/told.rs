@@ -16,6 +16,7 @@ use crate::kind::{ObjectId, Stored};
 use crate::policy_file::PolicyFile;
 use crate::tailnet::Tailnet;
 use crate::user::User;
+use crate::webhook::WebhookEndpoint;
 
 /// A member of a record whose change an event must tell.
 #[derive(Debug)]
@@ -195,6 +196,7 @@ impl Told for Device {
         ("hostinfo", "reported"),
         ("facts", "reported; what follows from it has events"),
         ("endedAttributes", "counts for nothing"),
+        ("expiryTold", "says what an event told"),
     ];
 }
 
@@ -264,6 +266,26 @@ impl Told for Dns {
         member!("overrideLocalDNS", override_local_dns),
     ];
     const UNTOLD: &'static [(&'static str, &'static str)] = &[];
+}
+
+impl Told for WebhookEndpoint {
+    const TOLD: &'static [Member<Self>] = &[
+        member!("url", url),
+        member!("provider", provider),
+        member!("subscriptions", subscriptions),
+        member!("hash", hash),
+        Member {
+            name: "formerUntil",
+            // That the former one's time is over follows from that moment.
+            differs: |old, new| old.former_until != new.former_until && new.former_until.is_some(),
+        },
+    ];
+    const UNTOLD: &'static [(&'static str, &'static str)] = &[
+        ("id", "never changes"),
+        ("creator", "never changes"),
+        ("created", "never changes"),
+        ("updated", "the event's own time"),
+    ];
 }
 
 impl Told for PolicyFile {
@@ -378,6 +400,20 @@ impl Event {
                     Members(&["expired"]),
                 );
             }
+            Self::WebhookCreated { endpoint } => {
+                return tell(ObjectId::of::<WebhookEndpoint>(endpoint.id), Created);
+            }
+            Self::WebhookDeleted { endpoint } => {
+                return tell(ObjectId::of::<WebhookEndpoint>(endpoint.id), Removed);
+            }
+            Self::WebhookSubscriptions { endpoint, .. } => {
+                let endpoint = ObjectId::of::<WebhookEndpoint>(endpoint.id);
+                return tell(endpoint, Members(&["subscriptions"]));
+            }
+            Self::WebhookSecret { endpoint, .. } => {
+                let endpoint = ObjectId::of::<WebhookEndpoint>(endpoint.id);
+                return tell(endpoint, Members(&["hash", "formerUntil"]));
+            }
             Self::DnsConfig { tailnet, .. } => {
                 let all = &[
                     "nameservers",
@@ -414,6 +450,9 @@ impl Event {
             Self::AccessTokenIssued { .. }
             | Self::AccessTokenRevoked { .. }
             | Self::DeviceLoggedOut { .. }
+            | Self::DeviceKeyExpiring { .. }
+            | Self::DeviceForwardingOff { .. }
+            | Self::WebhookReplayed { .. }
             | Self::SshSessionDecided { .. }
             | Self::LoginRefused { .. }
             | Self::ClockConfirmed { .. }

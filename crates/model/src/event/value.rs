@@ -10,6 +10,7 @@ use crate::device::{Attribute, Device};
 use crate::id::{KeyId, UserId};
 use crate::tailnet::Tailnet;
 use crate::user::{Status, User};
+use crate::webhook::WebhookEndpoint;
 
 /// What a device may do, and by whose word.
 fn device(device: &Device) -> Value {
@@ -68,6 +69,15 @@ fn user(user: &User) -> Value {
         "role": user.role,
         "status": user.status,
         "needsApproval": user.needs_approval,
+    })
+}
+
+fn webhook(endpoint: &WebhookEndpoint) -> Value {
+    json!({
+        "endpointUrl": endpoint.url,
+        "providerType": endpoint.provider,
+        "subscriptions": endpoint.subscriptions,
+        "creator": endpoint.creator,
     })
 }
 
@@ -179,6 +189,15 @@ impl Event {
             Self::CredentialExpired { expires, .. } | Self::CredentialRestored { expires, .. } => {
                 (none, json!({"expires": expires}))
             }
+            Self::DeviceKeyExpiring { expires, .. } => (none, json!({"expires": expires})),
+            Self::DeviceForwardingOff { routes, .. } => (none, json!({"routes": routes})),
+            Self::WebhookCreated { endpoint: new } => (none, webhook(new)),
+            Self::WebhookSubscriptions { old, new, .. } => (json!(old), json!(new)),
+            Self::WebhookSecret { former_until, .. } => {
+                (none, json!({"formerSecretUntil": former_until}))
+            }
+            Self::WebhookDeleted { endpoint: old } => (webhook(old), none),
+            Self::WebhookReplayed { events, .. } => (none, json!({"events": events})),
             Self::DnsConfig { old, new, .. } => (json!(old), json!(new)),
             Self::KeyDuration { old, new, .. } => (json!(old), json!(new)),
             Self::PolicyFile { old, new, .. } => (json!(old), json!(new)),

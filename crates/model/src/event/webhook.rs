@@ -42,6 +42,12 @@ pub enum WebhookEvent {
     SubnetIpForwardingNotEnabled,
     /// An exit node does not forward IP packets.
     ExitNodeIpForwardingNotEnabled,
+    /// Somebody tries whether the endpoint gets anything. Nobody can subscribe to it.
+    Test,
+    /// The endpoint has other subscriptions or another secret. It is always told so.
+    WebhookUpdated,
+    /// The endpoint was deleted. It is always told so.
+    WebhookDeleted,
 }
 
 impl WebhookEvent {
@@ -88,6 +94,30 @@ impl WebhookEvent {
             Self::UserRoleUpdated => "userRoleUpdated",
             Self::SubnetIpForwardingNotEnabled => "subnetIPForwardingNotEnabled",
             Self::ExitNodeIpForwardingNotEnabled => "exitNodeIPForwardingNotEnabled",
+            Self::Test => "test",
+            Self::WebhookUpdated => "webhookUpdated",
+            Self::WebhookDeleted => "webhookDeleted",
         }
+    }
+
+    /// Whether it belongs to `categoryTailnetManagement`.
+    pub const fn is_management(self) -> bool {
+        !self.is_misconfiguration() && !self.is_about_endpoint()
+    }
+
+    /// Whether it belongs to `categoryDeviceMisconfigurations`.
+    pub const fn is_misconfiguration(self) -> bool {
+        matches!(
+            self,
+            Self::SubnetIpForwardingNotEnabled | Self::ExitNodeIpForwardingNotEnabled
+        )
+    }
+
+    /// Whether it is about an endpoint, which alone is told of it, whatever it subscribed to.
+    pub const fn is_about_endpoint(self) -> bool {
+        matches!(
+            self,
+            Self::Test | Self::WebhookUpdated | Self::WebhookDeleted
+        )
     }
 }

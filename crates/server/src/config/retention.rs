@@ -38,7 +38,7 @@ section! {
         /// How many revoked and expired keys and tokens of one tailnet are kept, whatever their age.
         credentials: Whole<0, 1_000_000>, default "10000" { Whole::new(10_000) };
 
-        /// How many days what could not be delivered to an endpoint is kept and tried again.
+        /// How many days what was given up for a webhook endpoint is kept, to be replayed.
         delivery_days: Whole<1, 365>, default "7" { Whole::new(7) };
     }
 }

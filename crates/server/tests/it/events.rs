@@ -138,6 +138,14 @@ async fn every_command_leaves_exactly_the_events_of_the_table() {
         let made = home.prints_json(&[what, "create"]).await;
         made["id"].as_str().unwrap().to_owned()
     };
+    let endpoint = [
+        "webhook",
+        "create",
+        "https://hooks.example.com/first",
+        "--event",
+        "userDeleted",
+    ];
+    let endpoint = home.prints_json(&endpoint).await["endpointId"].clone();
     let (key, token) = (made("key").await, made("token").await);
     let client = ["oauth-client", "create", "--scope", "dns"];
     let client = home.prints_json(&client).await["id"].clone();
@@ -163,6 +171,7 @@ async fn every_command_leaves_exactly_the_events_of_the_table() {
             .replace("KEY", &key)
             .replace("TOKEN", &token)
             .replace("CLIENT", client.as_str().unwrap())
+            .replace("ENDPOINT", endpoint.as_str().unwrap())
             .replace("FILE", policy.to_str().unwrap());
         if let Some(code) = codes.get(words[..2].join(" ").as_str()) {
             command = command.replace("CODE", code);

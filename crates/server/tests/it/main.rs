@@ -23,3 +23,4 @@ mod process;
 mod refusals;
 mod serving;
 mod tls;
+mod webhooks;

@@ -71,6 +71,15 @@ CREATE TABLE policies (
 );
 CREATE INDEX policies_tailnet ON policies (tailnet);
 
+CREATE TABLE webhooks (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL
+);
+CREATE INDEX webhooks_tailnet ON webhooks (tailnet);
+
 -- The server's own objects: `tailnet` is 0 in each row, which no tailnet has. They live for hours.
 CREATE TABLE waiting_logins (
     tailnet BIGINT NOT NULL,
@@ -111,3 +120,38 @@ CREATE TABLE access_tokens (
 );
 CREATE INDEX access_tokens_tailnet ON access_tokens (tailnet, id);
 CREATE INDEX access_tokens_expires ON access_tokens (expires);
+
+-- Events that webhook endpoints are to be told of: a log, read in pages by id.
+CREATE TABLE webhook_notices (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL,
+    expires BIGINT
+);
+CREATE INDEX webhook_notices_tailnet ON webhook_notices (tailnet, id);
+CREATE INDEX webhook_notices_expires ON webhook_notices (expires);
+
+-- How far each endpoint has been told. `expires` is never set: the row goes with its endpoint.
+CREATE TABLE webhook_progress (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL,
+    expires BIGINT
+);
+CREATE INDEX webhook_progress_tailnet ON webhook_progress (tailnet, id);
+CREATE INDEX webhook_progress_expires ON webhook_progress (expires);
+
+CREATE TABLE webhook_undelivered (
+    tailnet BIGINT NOT NULL,
+    id      BIGINT NOT NULL PRIMARY KEY,
+    seq     BIGINT NOT NULL,
+    body    JSON NOT NULL,
+    checksum BIGINT NOT NULL,
+    expires BIGINT
+);
+CREATE INDEX webhook_undelivered_tailnet ON webhook_undelivered (tailnet, id);
+CREATE INDEX webhook_undelivered_expires ON webhook_undelivered (expires);

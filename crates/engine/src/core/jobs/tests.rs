@@ -72,21 +72,25 @@ static SUBJECTS: Subjects = Subjects {
     due: &[],
     begins: &[],
     tasks: &[],
+    follows: &[],
     jobs: &[
         Work {
             topic: "note",
+            places: 8,
             lease: Duration::from_mins(1),
             every: None,
             run: note,
         },
         Work {
             topic: "hang",
+            places: 8,
             lease: Duration::from_millis(150),
             every: None,
             run: note,
         },
         Work {
             topic: "often",
+            places: 8,
             lease: Duration::from_mins(1),
             every: Some(Duration::from_mins(10)),
             run: note,

@@ -68,6 +68,7 @@ impl Writer {
             let saved = draft.snapshot.clone();
             let went = guarded(|| self.due.run(&mut draft, &self.handle.sessions))
                 && self.is_told(&saved, &draft)
+                && self.consequences(engine, &mut draft, &saved)
                 && (!each || guarded(|| self.dry_run(&draft.snapshot, &draft.changes)));
             if !went {
                 // A writer that dies takes its tailnet with it.
@@ -91,6 +92,7 @@ impl Writer {
             let mut ok = false;
             let mut went = guarded(|| ok = waiting.work.run(&mut draft));
             went &= !ok || self.is_told(&saved, &draft);
+            went = went && (!ok || self.consequences(engine, &mut draft, &saved));
             if ok && went && each {
                 went = guarded(|| self.dry_run(&draft.snapshot, &draft.changes));
             }
@@ -110,6 +112,24 @@ impl Writer {
         }
         draft.changes = total;
         Attempt { draft, accepted }
+    }
+
+    /// Adds what follows from the events of a change; whether that was possible.
+    fn consequences(
+        &self,
+        engine: &crate::core::engine::Inner,
+        draft: &mut Draft<'_>,
+        before: &Snapshot,
+    ) -> bool {
+        let mut outcome = Ok(());
+        let went = guarded(|| {
+            let mut follows = engine.subjects.follows.iter();
+            outcome = follows.try_for_each(|follow| follow(engine, &self.handle, draft, before));
+        });
+        if let Err(error) = &outcome {
+            tracing::error!(%error, tailnet.id = %self.handle.id, "a change was refused");
+        }
+        went && outcome.is_ok()
     }
 
     /// Whether the events of a change tell everything that it stored.
