@@ -652,6 +652,7 @@ async fn an_access_token_of_one_tailnet_does_nothing_in_another() {
         }
         if operation.path.contains("{keyId}") {
             let objects = Objects {
+                webhook: objects.webhook.clone(),
                 key: own.to_owned(),
                 client: own.to_owned(),
                 device: String::new(),
