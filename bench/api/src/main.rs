@@ -1,8 +1,9 @@
 //! Measures the API against an empty handler of the same server in one run, and registrations.
 //!
 //! `GET /health` is the empty handler: what HTTP itself costs. The rows take turns, several rounds
-//! each, over connections that stay open, so that a machine whose speed drifts is the same for
-//! all; the ratio is of the medians.
+//! each, over connections that stay open (32 at once, so that the server and not the way there and back is
+//! what takes the time), so that a machine whose speed drifts is the same for all; the ratio is of the
+//! medians. Rows that make something wait for a durable commit each.
 
 #[path = "../../fleet/src/spawn.rs"]
 mod spawn;
@@ -34,6 +35,9 @@ struct Arguments {
     /// Registrations under way at once
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=512))]
     parallel: u64,
+    /// Connections that ask at once
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=512))]
+    connections: u32,
     /// Rounds of each row
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -54,6 +58,7 @@ async fn main() -> anyhow::Result<()> {
 struct Row {
     name: String,
     request: Vec<u8>,
+    /// Requests of a round, of all connections together.
     per_round: u32,
     rates: Vec<f64>,
 }
@@ -99,39 +104,100 @@ async fn measure(arguments: &Arguments, spawned: &spawn::Spawned) -> anyhow::Res
         .as_str()
         .context("a device has no nodeId")?;
 
-    let row = |name: &str, path: &str, per_round: u32| Row {
+    let body = r#"{"keyType":"client","scopes":["devices:core:read"]}"#;
+    let client: Value = serde_json::from_slice(
+        &line
+            .ask(&request("POST", "/api/v2/tailnet/-/keys", body))
+            .await?,
+    )?;
+    let secret = client["key"]
+        .as_str()
+        .context("the API made no OAuth client")?;
+    let form = format!("grant_type=client_credentials&client_secret={secret}");
+    let token_request = format!(
+        "POST /api/v2/oauth/token HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    )
+    .into_bytes();
+    let issued: Value = serde_json::from_slice(&line.ask(&token_request).await?)?;
+    let token = issued["access_token"]
+        .as_str()
+        .context("the API issued no access token")?;
+    let with_token = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nhost: {authority}\r\nauthorization: Bearer {token}\r\ncontent-length: 0\r\n\r\n"
+        )
+        .into_bytes()
+    };
+
+    let device = format!("/api/v2/device/{id}");
+    let key_body = r#"{"capabilities":{"devices":{"create":{}}}}"#;
+    let row = |name: &str, request: Vec<u8>, per_round: u32| Row {
         name: name.to_owned(),
-        request: request("GET", path, ""),
+        request,
         per_round,
         rates: Vec::new(),
     };
     let mut rows = [
-        row("empty handler: GET /health", "/health", 4000),
-        row("GET /device/{id}", &format!("/api/v2/device/{id}"), 4000),
+        row(
+            "empty handler: GET /health",
+            request("GET", "/health", ""),
+            20_000,
+        ),
+        row("GET /device/{id}", request("GET", &device, ""), 20_000),
+        row("GET /device/{id}, OAuth token", with_token(&device), 20_000),
         row(
             "GET /device/{id}?fields=all",
-            &format!("/api/v2/device/{id}?fields=all"),
-            4000,
+            request("GET", &format!("{device}?fields=all"), ""),
+            20_000,
         ),
         row(
             &format!("GET /tailnet/-/devices, {} devices", devices.len()),
-            "/api/v2/tailnet/-/devices",
-            100,
+            request("GET", "/api/v2/tailnet/-/devices", ""),
+            128,
         ),
+        row(
+            "make an auth key",
+            request("POST", "/api/v2/tailnet/-/keys", key_body),
+            640,
+        ),
+        row("issue an OAuth token", token_request, 640),
     ];
+    let mut lines = Vec::new();
+    for _ in 0..arguments.connections {
+        lines.push(Line::open(&authority).await?);
+    }
     for round in 0..=arguments.rounds {
         for row in &mut rows {
-            let start = Instant::now();
-            for _ in 0..row.per_round {
-                line.ask(&row.request).await?;
-            }
-            let rate = f64::from(row.per_round) / start.elapsed().as_secs_f64();
+            let rate = rate(&mut lines, row).await?;
             if round > 0 {
                 row.rates.push(rate); // the first round warms up
             }
         }
     }
     Ok(table(arguments, &rows, took))
+}
+
+/// Sends one round of a row's requests, over all connections at once; requests per second.
+async fn rate(lines: &mut Vec<Line>, row: &Row) -> anyhow::Result<f64> {
+    let connections = u32::try_from(lines.len())?;
+    let each = row.per_round.div_ceil(connections);
+    let request: Arc<[u8]> = row.request.as_slice().into();
+    let start = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut line in lines.drain(..) {
+        let request = request.clone();
+        tasks.spawn(async move {
+            for _ in 0..each {
+                line.ask(&request).await?;
+            }
+            anyhow::Ok(line)
+        });
+    }
+    while let Some(line) = tasks.join_next().await {
+        lines.push(line??);
+    }
+    Ok(f64::from(each * connections) / start.elapsed().as_secs_f64())
 }
 
 fn table(arguments: &Arguments, rows: &[Row], took: Duration) -> String {
