@@ -25,7 +25,7 @@ const FRESH_MAX: SignedDuration = SignedDuration::from_hours(1);
 const FRESH_MIN: SignedDuration = SignedDuration::from_mins(5);
 /// How long keys are used where the issuer does not answer.
 const STALE_MAX: SignedDuration = SignedDuration::from_hours(24);
-/// Pause between two requests for the keys of an issuer, whoever shows which tokens.
+/// Pause between two requests for the keys of an issuer for the same cause, whoever shows which tokens.
 const PAUSE: SignedDuration = SignedDuration::from_secs(30);
 /// How long both documents of an issuer may take together. Clients wait for ten seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,13 +77,33 @@ struct Issuer {
 #[derive(Default)]
 struct Turn {
     asked: Option<Timestamp>,
+    /// The same for the sake of a key that was not among those that are kept.
+    looked: Option<Timestamp>,
+    /// Whether the last answer was none.
+    has_failed: bool,
+}
+
+/// Why an issuer is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// There are no keys, or old ones.
+    Age,
+    /// A token names a key that is not among them.
+    UnknownKey,
 }
 
 impl Turn {
-    /// Whether it may be asked again. A clock that was set back does not lengthen the pause.
-    fn is_over(&self, now: Timestamp) -> bool {
-        self.asked
-            .is_none_or(|asked| now < asked || PAUSE <= now.duration_since(asked))
+    /// Whether it may be asked again. Whoever changes its key a moment after its keys were fetched is
+    /// believed at once; tokens that name keys at random bring about one request in a pause.
+    fn is_over(&self, now: Timestamp, cause: Cause) -> bool {
+        // A clock that was set back does not lengthen the pause.
+        let is_past = |last: Option<Timestamp>| {
+            last.is_none_or(|last| now < last || PAUSE <= now.duration_since(last))
+        };
+        match cause {
+            Cause::Age => is_past(self.asked),
+            Cause::UnknownKey => is_past(self.looked) && (!self.has_failed || is_past(self.asked)),
+        }
     }
 }
 
@@ -125,7 +145,9 @@ impl Issuers {
         if let Some(keys) = issuer.fresh(engine.now()) {
             return Ok(keys);
         }
-        let asked = self.ask(engine, tailnet, url, &issuer, &mut turn).await;
+        let asked = self
+            .ask(engine, tailnet, url, &issuer, &mut turn, Cause::Age)
+            .await;
         let now = engine.now();
         asked.or_else(|error| {
             let kept = issuer.keys.load_full();
@@ -149,7 +171,7 @@ impl Issuers {
         if let Some(kept) = kept.filter(|kept| !Arc::ptr_eq(kept, than)) {
             return Some(kept);
         }
-        self.ask(engine, tailnet, url, &issuer, &mut turn)
+        self.ask(engine, tailnet, url, &issuer, &mut turn, Cause::UnknownKey)
             .await
             .ok()
     }
@@ -161,18 +183,24 @@ impl Issuers {
         url: &str,
         issuer: &Issuer,
         turn: &mut Turn,
+        cause: Cause,
     ) -> Result<Arc<KeySet>, Unavailable> {
         let now = engine.now();
-        if !turn.is_over(now) {
+        if !turn.is_over(now, cause) {
             return Err(Unavailable::Pause);
         }
         let _asking = self.begin(tailnet).ok_or(Unavailable::Busy)?;
         // Before it is asked: whoever gives up waiting leaves the pause behind.
         turn.asked = Some(now);
+        turn.has_failed = true;
+        if cause == Cause::UnknownKey {
+            turn.looked = Some(now);
+        }
         let keys = timeout(PATIENCE, fetch(&engine.settings().outbound, url, now))
             .await
             .unwrap_or(Err(Unavailable::Time))?;
         let keys = Arc::new(keys);
+        turn.has_failed = false;
         issuer.keys.store(Some(keys.clone()));
         Ok(keys)
     }
