@@ -117,6 +117,7 @@ pub(crate) fn device(number: u64) -> Device {
         key_expiry_disabled: false,
         key_expiry_disabled_for_tags: false,
         expired: false,
+        expiry_told: None,
         key_ended: false,
         authorized: true,
         ephemeral: false,
