@@ -1,5 +1,5 @@
 //! Webhook endpoints: make, list, change, rotate, test, delete. What they are told of follows from the
-//! events of changes ([`announce`]) and is delivered by a job for each endpoint ([`deliver`]).
+//! events of changes (`announce`) and is delivered by a job for each endpoint (`deliver`).
 //!
 //! Source: official OpenAPI document, Webhooks; `docs/webhooks.md`.
 
@@ -8,6 +8,7 @@ pub(crate) mod courier;
 pub(crate) mod deliver;
 pub(crate) mod due;
 pub mod log;
+mod queue;
 mod request;
 mod told;
 
@@ -136,7 +137,7 @@ impl Engine {
                 former_until: None,
             };
             draft.put_secret(&sealer, &secret_name(id), minted.expose().as_bytes())?;
-            draft.put_cold(&Progress::of_new(id, deliver::notice_id(draft)?).into())?;
+            draft.put_cold(&Progress::of_new(id, queue::notice_id(draft)?).into())?;
             draft.audit(Event::WebhookCreated {
                 endpoint: Box::new(endpoint.clone()),
             });

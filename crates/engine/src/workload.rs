@@ -3,10 +3,10 @@
 //! A **federated identity** says whose tokens it trusts: an issuer, the audience that they must be made
 //! for, and patterns that their subject and other claims must match. Whoever shows such a token gets an
 //! access token with the identity's scopes and tags. The issuer's keys are fetched from its discovery
-//! document and kept ([`issuer`]); nothing of that is inside a write.
+//! document and kept (`issuer`); nothing of that is inside a write.
 //!
 //! The other way round this server is an issuer: a device gets a token that says which one it is
-//! ([`device_token`]), signed with a key of the server ([`signing`]).
+//! (`device_token`), signed with a key of the server (`signing`).
 //!
 //! Source: `docs/protocol/api-behaviour.md`, section 3.2; OpenID Connect Discovery 1.0; RFC 7519, RFC 8725.
 

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::announce::{self, Queues};
+use super::queue::{self, Queues, TOPIC, notice_id};
 use super::request::{self, Shown};
 use super::{former_name, secret_name};
 use crate::core::actor::Actor;
@@ -41,7 +41,7 @@ const NOT_SERVED: Duration = Duration::from_mins(1);
 const ERROR_CHARACTERS: usize = 300;
 
 pub(crate) const WORK: Work = Work {
-    topic: "webhook",
+    topic: TOPIC,
     // Each takes as long as its receiver does, and costs nothing meanwhile.
     places: 256,
     // So long an endpoint waits after the process died that was telling it.
@@ -49,11 +49,6 @@ pub(crate) const WORK: Work = Work {
     every: None,
     run: |engine, claim| Box::pin(run(engine, claim)),
 };
-
-/// A number for a notice. It is greater than that of every notice of the tailnet so far.
-pub(crate) fn notice_id(draft: &Draft<'_>) -> Result<NoticeId, StoreFailure> {
-    NoticeId::new(draft.new_id()).ok_or(StoreFailure::Defect("ran out of ids"))
-}
 
 /// Who is told.
 struct Receiver {
@@ -315,7 +310,7 @@ async fn taken(
             return Ok(());
         }
         if !is_all {
-            draft.emit(announce::job(id));
+            draft.emit(queue::job(id));
         }
         draft.put_cold(&progress)
     })

@@ -8,8 +8,7 @@ use bowline_model::kind::Cold;
 use bowline_model::webhook::{Notice, Progress, Undelivered};
 use bowline_store::{Condition, Error, Trouble};
 
-use super::announce;
-use super::deliver::notice_id;
+use super::queue::{self, notice_id};
 use crate::core::actor::Actor;
 use crate::core::engine::Engine;
 use crate::core::failure::{Refusal, StoreFailure};
@@ -133,10 +132,10 @@ impl Engine {
                 let notice = Notice {
                     id: notice_id(draft)?,
                     to: [id].into(),
-                    expires: announce::expires(draft.now(), &settings),
+                    expires: queue::expires(draft.now(), &settings),
                     ..notice.clone()
                 };
-                announce::put(draft, notice)?;
+                queue::put(draft, notice)?;
             }
             let events = again.len() as u64;
             draft.audit(Event::WebhookReplayed {
