@@ -41,7 +41,7 @@ pub fn delta(
     };
     let (saw, sees) = (from.perspective(old), to.perspective(new));
     if sees.is_some() && saw.is_none() {
-        return Ok(full::full(viewer, later, now));
+        return Ok(full::full_after(Some(old), viewer, later, now));
     }
     let mut own = own_part(viewer, (old, from), (new, to));
     let id = viewer.device;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::chunk::{Chunk, GroupKey, SIZE};
+use crate::chunk::{Chunk, Entry, GroupKey, SIZE};
 use crate::codec;
 use crate::json::{field, push_json};
 use crate::message::Message;
@@ -28,6 +28,17 @@ use crate::viewer::Viewer;
 ///
 /// `now` is only told to the client, for the skew of its clock.
 pub fn full(viewer: Viewer, publication: &Publication, now: Timestamp) -> Option<Message> {
+    full_after(None, viewer, publication, now)
+}
+
+/// The full map in a stream that has had maps: `told` is the viewer's entry of which the last one was
+/// made. A client keeps the messages that it was told until it is told that they are over.
+pub(crate) fn full_after(
+    told: Option<&Entry>,
+    viewer: Viewer,
+    publication: &Publication,
+    now: Timestamp,
+) -> Option<Message> {
     let snapshot = &**publication.snapshot();
     let entry = snapshot.device(viewer.device)?;
     let encoding = viewer.encoding;
@@ -48,7 +59,8 @@ pub fn full(viewer: Viewer, publication: &Publication, now: Timestamp) -> Option
     field(&mut own, "CollectServices", &false);
     filter::push(&mut own, &filter::parts(entry, snapshot));
     field(&mut own, "SSHPolicy", &ssh::policy(entry, snapshot));
-    health::push(&mut own, entry, viewer.version);
+    let before = told.map(health::messages).unwrap_or_default();
+    health::push_change(&mut own, &before, &health::messages(entry), viewer.version);
     if !viewer.log_upload {
         own.push_str(r#""Debug":{"DisableLogTail":true},"#);
     }

@@ -107,15 +107,8 @@ fn names(all: &[&str]) -> String {
     }
 }
 
-/// Appends what a full map says of it: nothing where all is well.
-pub(crate) fn push(text: &mut String, entry: &Entry, version: CapabilityVersion) {
-    let messages = messages(entry);
-    if !messages.is_empty() {
-        push_change(text, &BTreeMap::new(), &messages, version);
-    }
-}
-
-/// Appends what makes the client know the new messages instead of the old ones.
+/// Appends what makes the client know the new messages instead of the old ones: nothing where they are
+/// the same.
 pub(crate) fn push_change(
     text: &mut String,
     old: &BTreeMap<&'static str, Message>,

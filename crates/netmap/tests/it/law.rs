@@ -7,13 +7,14 @@
 
 use std::collections::BTreeSet;
 
+use bowline_model::user::{Status, User};
 use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
 use bowline_wire::map_request::Encoding;
 use proptest::prelude::*;
 
 use crate::history::history;
-use crate::records::{advance, apply, client, decode, device, id, next, publication, viewer};
+use crate::records::{advance, apply, client, decode, device, id, next, publication, user, viewer};
 
 const BOTH: [Encoding; 2] = [Encoding::Plain, Encoding::Zstd];
 
@@ -209,6 +210,27 @@ fn nothing_that_a_viewer_sees_changed_is_no_message() {
     let mut client = client(one, &before);
     apply(&mut client, &decode(&message, one.encoding));
     assert_eq!(client.state(), self::client(one, &own).state());
+}
+
+#[test]
+fn a_restored_users_device_is_told_that_its_user_is_not_suspended_any_more() {
+    let standing = |status| move |draft: &mut Snapshot| draft.put_user(User { status, ..user(2) });
+    let before = publication(2);
+    let suspended = next(&before, standing(Status::Suspended));
+    let restored = next(&suspended, standing(Status::Active));
+    for encoding in BOTH {
+        let viewer = viewer(1, encoding);
+        let mut client = client(viewer, &before);
+        for (to, messages) in [(&suspended, 1), (&restored, 0)] {
+            let from = if messages == 1 { &before } else { &suspended };
+            advance(&mut client, viewer, from, to).unwrap();
+            let state = client.state();
+            let told = state["DisplayMessages"]
+                .as_object()
+                .map_or(0, serde_json::Map::len);
+            assert_eq!(told, messages);
+        }
+    }
 }
 
 #[test]
