@@ -152,7 +152,7 @@ async fn a_server_that_has_the_database_again_reads_before_it_answers() {
         .await
         .unwrap();
     // A lease so long that it is not renewed while this test runs.
-    let second = engine(&url, "second", Duration::from_mins(2)).await;
+    let second = engine(&url, "second", Duration::from_mins(20)).await;
     second.revoke_credential(&admin, other.1.id).await.unwrap();
     second.delete_device(&admin, removed).await.unwrap();
     second.rename_device(&admin, kept, "renamed").await.unwrap();

@@ -598,7 +598,7 @@ impl Disk {
     /// `None` where mounting is not permitted, after saying so.
     fn on(place: &Path) -> Option<Self> {
         let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=300k,mode=0700", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs"])
             .arg(place)
             .output();
         if mount.is_ok_and(|output| output.status.success()) {

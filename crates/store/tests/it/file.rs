@@ -257,13 +257,14 @@ async fn the_room_of_removed_rows_goes_back_to_the_file_system() {
     assert_eq!(store.give_back(u32::MAX).await.unwrap(), 0);
     assert_eq!(store.free_pages().await.unwrap(), 0);
     let file = std::fs::metadata(database.path()).unwrap().len();
-    assert!(file < 200_000, "{file}");
+    // What is left is the empty tables and their indexes, a page for each.
+    assert!(file < 400_000, "{file}");
     // The log keeps its length up to a limit.
     let left = store.size().await.unwrap();
     assert!(left < full - 8_000_000, "{left} of {full}");
     store.close().await;
     let store = database.open().await;
     let left = store.size().await.unwrap();
-    assert!(left < 200_000, "{left}");
+    assert!(left < 400_000, "{left}");
     store.close().await;
 }
