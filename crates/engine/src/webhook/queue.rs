@@ -64,7 +64,7 @@ pub(crate) fn put(draft: &mut Draft<'_>, notice: Notice) -> Result<(), StoreFail
 /// The job that tells an endpoint what waits for it. One of an endpoint waits, and runs after the one
 /// that is being done.
 pub(crate) fn job(id: WebhookId) -> Emitted {
-    let name = format!("{}/{id}", TOPIC);
+    let name = format!("{TOPIC}/{id}");
     Emitted {
         topic: TOPIC,
         lane: Some(name.clone()),
