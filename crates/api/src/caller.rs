@@ -153,9 +153,14 @@ impl Caller for NoTailnet {
     }
 }
 
-/// The actor of a request: with what they are about to do, and a group for its events.
+/// The actor of a request: with what they are about to do, and, where they may change something, a
+/// group for its events.
 fn ready(actor: Actor, requirement: Requirement, api: &Api) -> Actor {
-    actor.asking(requirement).in_group(api.engine.new_group())
+    let actor = actor.asking(requirement);
+    if requirement.only_reads() {
+        return actor;
+    }
+    actor.in_group(api.engine.new_group())
 }
 
 async fn presented(parts: &Parts, api: &Api) -> Result<Actor, ApiError> {
@@ -170,12 +175,12 @@ async fn presented(parts: &Parts, api: &Api) -> Result<Actor, ApiError> {
 /// Who presents a token. One that the process knows costs no look-up, and only what is not good is
 /// counted.
 async fn authenticate(api: &Api, address: Option<IpAddr>, token: &str) -> Result<Actor, ApiError> {
-    let credential = Presented::parse(token).map(|shown| shown.id);
-    if credential.is_some() {
-        api.failures.check(address, credential)?;
-    }
-    if let Some(actor) = api.engine.authenticate(token) {
-        return Ok(actor);
+    let shown = Presented::parse(token);
+    if let Some(shown) = &shown {
+        api.failures.check(address, Some(shown.id))?;
+        if let Some(actor) = api.engine.authenticate_presented(shown) {
+            return Ok(actor);
+        }
     }
     // Whether it is good is known when its tailnet is served.
     if api.engine.is_token_out_of_order(token) {
@@ -185,7 +190,7 @@ async fn authenticate(api: &Api, address: Option<IpAddr>, token: &str) -> Result
     if let Some(actor) = api.engine.authenticate_stored(token).await? {
         return Ok(actor);
     }
-    Err(api.failures.failed(address, credential))
+    Err(api.failures.failed(address, shown.map(|shown| shown.id)))
 }
 
 fn is_own(api: &Api, actor: &Actor, named: &str) -> bool {

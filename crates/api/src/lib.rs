@@ -21,6 +21,7 @@ mod schema;
 mod text;
 mod v2;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -66,16 +67,26 @@ impl Default for ApiOptions {
     }
 }
 
-/// What handlers share.
+/// What handlers share. Each request and each layer around its route gets a copy, so copies are cheap.
 #[derive(Clone)]
-pub(crate) struct Api {
+pub(crate) struct Api(Arc<Shared>);
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) options: ApiOptions,
     /// Work on policies.
     pub(crate) heavy: Arc<Heavy>,
     pub(crate) lists: lists::Lists,
     /// Credentials that were not good.
-    pub(crate) failures: Arc<failures::Failures>,
+    pub(crate) failures: failures::Failures,
 }
 
 impl Api {
@@ -96,13 +107,13 @@ pub fn router(engine: Engine, options: ApiOptions) -> Router {
 /// it sees which operation was asked for (`axum::extract::MatchedPath`).
 pub fn routes(engine: Engine, options: ApiOptions) -> Router {
     let request_ids = Arc::new(extract::RequestIds::new(engine.random()));
-    let api = Api {
+    let api = Api(Arc::new(Shared {
         engine,
         options,
         heavy: Arc::new(Heavy::new()),
         lists: lists::Lists::default(),
-        failures: Arc::new(failures::Failures::new()),
-    };
+        failures: failures::Failures::new(),
+    }));
     Router::new()
         .nest("/api/v2", operations::routes(&api))
         .fallback(error::not_found)

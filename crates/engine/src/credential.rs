@@ -358,14 +358,20 @@ impl Engine {
     /// [`Self::authenticate_stored`]. `None` when it is not good: unknown, expired, revoked, of another
     /// kind, or of a user who may not act.
     pub fn authenticate(&self, text: &str) -> Option<Actor> {
-        let presented =
-            Presented::parse(text).filter(|presented| presented.kind == SecretKind::Api)?;
+        self.authenticate_presented(&Presented::parse(text)?)
+    }
+
+    /// The same of a text that is read already.
+    pub fn authenticate_presented(&self, presented: &Presented) -> Option<Actor> {
+        if presented.kind != SecretKind::Api {
+            return None;
+        }
         let Some(tailnet) = self.0.directory.credential(presented.id) else {
-            return self.by_known_token(&presented);
+            return self.by_known_token(presented);
         };
         let snapshot = self.snapshot(tailnet)?;
         let credential = snapshot.credential(presented.id)?;
-        if !credential.is_presented_by(&presented) {
+        if !credential.is_presented_by(presented) {
             return None;
         }
         Actor::presenting(&snapshot, credential, self.now())

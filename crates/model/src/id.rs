@@ -23,11 +23,11 @@ fn decode(text: &str) -> Option<u64> {
     if text.is_empty() || text.len() > 10 || text.starts_with('1') {
         return None; // a leading zero digit would be a second spelling of the same id
     }
-    let mut bytes = [0; 8];
-    let digits = bs58::decode(text).into_vec().ok()?;
-    let start = bytes.len().checked_sub(digits.len())?;
-    bytes[start..].copy_from_slice(&digits);
-    let number = u64::from_be_bytes(bytes);
+    let mut bytes = [0; 8]; // ten digits are less than 2^64
+    let length = bs58::decode(text).onto(&mut bytes[..]).ok()?;
+    let number = bytes[..length]
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte));
     (number < LIMIT).then_some(number)
 }
 
