@@ -89,13 +89,38 @@ pub(crate) fn change(tailnet: i64, seq: i64, commit_id: &[u8], at: i64, touched:
         .end()
 }
 
+/// The values of an audit event's row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Audit<'a> {
+    pub(crate) owner: i64,
+    pub(crate) number: i64,
+    pub(crate) at: i64,
+    pub(crate) id: i64,
+    pub(crate) body: &'a str,
+    pub(crate) previous: &'a [u8],
+    pub(crate) hash: &'a [u8],
+}
+
 /// Of an audit event.
-pub(crate) fn audit(tailnet: i64, at: i64, id: i64, body: &str) -> i64 {
+pub(crate) fn audit(event: &Audit<'_>) -> i64 {
     Sum::of("audit")
-        .number(tailnet)
-        .number(at)
-        .number(id)
-        .text(body)
+        .number(event.owner)
+        .number(event.number)
+        .number(event.at)
+        .number(event.id)
+        .text(event.body)
+        .bytes(event.previous)
+        .bytes(event.hash)
+        .end()
+}
+
+/// Of an end of a chain of audit events.
+pub(crate) fn audit_end(owner: i64, place: i64, number: i64, hash: &[u8]) -> i64 {
+    Sum::of("audit_ends")
+        .number(owner)
+        .number(place)
+        .number(number)
+        .bytes(hash)
         .end()
 }
 

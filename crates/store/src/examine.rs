@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bowline_model::kind::Kind;
 
+use crate::chain::{Chain, ChainFault, Follow, Found, Link};
 use crate::error::OpenError;
 use crate::row::{self, Operation};
-use crate::table::{Table, Value};
+use crate::table::{self, Table, Value};
 use crate::url::StoreUrl;
 use crate::{postgres, sqlite};
 
@@ -28,6 +29,10 @@ pub struct Examination {
     pub findings: Vec<Finding>,
     /// Findings beyond those.
     pub more: u64,
+    /// The audit logs, by their owners: a tailnet's number, or `0` for the server.
+    pub chains: BTreeMap<u64, Chain>,
+    /// What is wrong with their chains, at most a thousand; `findings` has these too.
+    pub faults: Vec<ChainFault>,
 }
 
 /// One thing that is wrong.
@@ -52,10 +57,41 @@ impl Examination {
 /// When it cannot be looked at: missing, empty, foreign, of a newer release, not reachable. Damage
 /// that leaves nothing to look at is [`OpenError::Unreadable`].
 pub async fn examine(url: &StoreUrl) -> Result<Examination, OpenError> {
+    look(url, Only::Everything).await
+}
+
+/// Examines the audit logs of a database alone, without changing it.
+///
+/// # Errors
+/// Those of [`examine`].
+pub async fn examine_audit(url: &StoreUrl) -> Result<Examination, OpenError> {
+    look(url, Only::Audit).await
+}
+
+async fn look(url: &StoreUrl, only: Only) -> Result<Examination, OpenError> {
     match url {
-        StoreUrl::Sqlite(path) => sqlite::examine(path).await,
-        StoreUrl::Postgres(url) => postgres::examine(url).await,
+        StoreUrl::Sqlite(path) => sqlite::examine(path, only).await,
+        StoreUrl::Postgres(url) => postgres::examine(url, only).await,
     }
+}
+
+/// What is examined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Only {
+    Everything,
+    Audit,
+}
+
+impl Only {
+    /// The tables that are read.
+    pub(crate) fn tables(self) -> impl Iterator<Item = &'static Table> {
+        let is_read = move |table: &&Table| self == Self::Everything || is_of_audit(table);
+        table::tables().iter().filter(is_read)
+    }
+}
+
+fn is_of_audit(table: &Table) -> bool {
+    ["audit_ends", "audit"].contains(&table.name)
 }
 
 /// Gathers what the engines read.
@@ -66,6 +102,7 @@ pub(crate) struct Examiner {
     objects: HashMap<(u64, Kind, u64), u64>,
     logs: HashMap<u64, Log>,
     touched: HashMap<(u64, Kind, u64), (u64, Operation)>,
+    chains: Follow,
     /// Tables that could not be read to their end: what others say of them is not compared.
     broken: HashSet<String>,
 }
@@ -113,8 +150,16 @@ impl Examiner {
         self.find(table, problem);
     }
 
-    /// A row that is as it was written, in the order of a backup.
+    /// A row in the order of a backup, compared with its checksum.
     pub(crate) fn row(&mut self, table: &Table, row: &[Value]) {
+        let outcome = table.verify(row);
+        if is_of_audit(table) {
+            self.follow(table, row, outcome.is_ok());
+        }
+        if let Err(mismatch) = outcome {
+            self.broken_row(table.name, mismatch.to_string());
+            return;
+        }
         self.result.rows += 1;
         let number = |column| {
             let value = table.value(row, column);
@@ -129,6 +174,29 @@ impl Examiner {
         } else if table.name == "changes" {
             let touched = table.value(row, "touched").map_or("", Value::text);
             self.change(number("tailnet"), number("seq"), touched);
+        }
+    }
+
+    fn follow(&mut self, table: &Table, row: &[Value], is_whole: bool) {
+        let number = |index: usize| row[index].integer();
+        let owner = number(0).cast_unsigned();
+        if table.name == "audit" {
+            let event = Found {
+                number: number(1).cast_unsigned(),
+                at: number(2),
+                id: number(3),
+                body: row[4].text(),
+                previous: row[5].bytes(),
+                hash: row[6].bytes(),
+                is_whole,
+            };
+            self.chains.event(owner, &event);
+        } else {
+            let link = Link {
+                number: number(2).cast_unsigned(),
+                hash: row[3].bytes().try_into().unwrap_or_default(),
+            };
+            self.chains.end(owner, number(1), link);
         }
     }
 
@@ -186,10 +254,15 @@ impl Examiner {
         if !is_broken("changes") {
             found.extend(self.compare_with_log());
         }
+        self.chains.finish();
+        let faults = self.chains.faults.iter();
+        found.extend(faults.map(|fault| ("audit", fault.to_string())));
         found.sort();
         for (table, problem) in found {
             self.find(table, problem);
         }
+        self.result.chains = self.chains.chains;
+        self.result.faults = self.chains.faults;
         self.result
     }
 

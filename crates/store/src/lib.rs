@@ -26,6 +26,7 @@
 //! ```
 
 mod batch;
+mod chain;
 mod checksum;
 mod dump;
 mod error;
@@ -47,9 +48,10 @@ mod url;
 
 pub use batch::{AuditRow, Batch, Delete, Put, SecretRow};
 pub use bowline_model::kind::{Column, Kind};
+pub use chain::{AuditEntry, Chain, ChainFault, Fault as ChainFaultKind, Hash, Link, hex};
 pub use dump::{About, Backup, Header, Origin, Progress, SealedSecret, Summary, backup, secrets};
 pub use error::{Cause, CommitError, Condition, Error, OpenError, TransferError, Trouble};
-pub use examine::{Examination, Finding, examine};
+pub use examine::{Examination, Finding, examine, examine_audit};
 pub use job::{Again, Claim, JobRow, Waiting};
 pub use options::{Fault, Opening, Options, Point};
 pub use owner::Owner;

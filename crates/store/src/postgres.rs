@@ -5,6 +5,7 @@
 //! waiting.
 
 mod apply;
+mod chains;
 mod examine;
 mod fail;
 mod job;
@@ -27,10 +28,12 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::batch::{AuditRow, Batch};
+use self::chains::Chains;
+use crate::batch::Batch;
+use crate::chain::AuditEntry;
 use crate::dump::{Lines, Record};
 use crate::error::{CommitError, Condition, Error, OpenError, TransferError, Trouble};
-use crate::examine::Examination;
+use crate::examine::{Examination, Only};
 use crate::job::{Again, Claim, JobRow, Waiting};
 use crate::options::Options;
 use crate::owner::Owner;
@@ -46,8 +49,8 @@ use session::{Session, Statements};
 const TRIES: u32 = 8;
 
 /// Examines a database without changing it.
-pub(crate) async fn examine(url: &str) -> Result<Examination, OpenError> {
-    examine::examine(url).await
+pub(crate) async fn examine(url: &str, only: Only) -> Result<Examination, OpenError> {
+    examine::examine(url, only).await
 }
 
 /// Hands every row of a database to `lines`, beside whoever uses it.
@@ -71,6 +74,8 @@ struct Inner {
     statements: Statements,
     is_new: bool,
     options: Options,
+    /// The newest audit event of owners, at a sequence number.
+    chains: Chains,
     /// Writes under way.
     writes: TaskTracker,
 }
@@ -137,6 +142,7 @@ impl Postgres {
             lease: opened.lease,
             statements: opened.statements,
             options,
+            chains: Chains::default(),
             writes: TaskTracker::new(),
         };
         Ok(Self {
@@ -202,11 +208,11 @@ impl Postgres {
     pub(crate) async fn audit(
         &self,
         owner: Owner,
-        from: Timestamp,
+        after: (Timestamp, u64),
         to: Timestamp,
         limit: usize,
-    ) -> Result<Vec<AuditRow>, Error> {
-        retry!(read::audit(&self.inner, owner, from, to, limit).await).map_err(Error::from)
+    ) -> Result<Vec<AuditEntry>, Error> {
+        retry!(read::audit(&self.inner, owner, after, to, limit).await).map_err(Error::from)
     }
 
     pub(crate) async fn find(
@@ -284,14 +290,6 @@ impl Postgres {
             retry!(prune::prune(&inner, &what, limit).await).map_err(Error::from)
         };
         self.write(run).await
-    }
-
-    pub(crate) async fn audit_beyond(
-        &self,
-        owner: Owner,
-        keep: u64,
-    ) -> Result<Option<Timestamp>, Error> {
-        retry!(prune::audit_beyond(&self.inner, owner, keep).await).map_err(Error::from)
     }
 
     pub(crate) async fn secret(

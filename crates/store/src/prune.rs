@@ -3,6 +3,7 @@
 use bowline_model::kind::Kind;
 use jiff::Timestamp;
 
+use crate::chain::Link;
 use crate::owner::Owner;
 use crate::text::TextVersion;
 
@@ -19,12 +20,16 @@ pub enum Prune {
         /// How many of the newest stay, whatever their age allows.
         keep: u64,
     },
-    /// Audit events from before a moment.
+    /// The oldest audit events, up to the first that is not from before a moment, and all but the
+    /// newest `keep`. Only a beginning of the log goes, so that what stays is a chain still, and the
+    /// last that went is noted.
     Audit {
         /// Whose log.
         owner: Owner,
         /// Older ones go.
         before: Timestamp,
+        /// How many of the newest stay, whatever their age allows.
+        keep: u64,
     },
     /// These texts, unless they were set again since they were listed.
     Texts {
@@ -48,4 +53,19 @@ pub enum Prune {
     },
     /// Presence that was flushed while its device was being removed.
     Presence,
+}
+
+/// Of the oldest events of a log, the last that may go.
+pub(crate) fn last_to_go(
+    oldest: impl IntoIterator<Item = (Link, i64)>,
+    newest: Link,
+    before: Timestamp,
+    keep: u64,
+) -> Option<Link> {
+    let beyond = newest.number.saturating_sub(keep);
+    oldest
+        .into_iter()
+        .take_while(|(link, at)| link.number <= beyond || *at < before.as_microsecond())
+        .map(|(link, _)| link)
+        .last()
 }

@@ -21,10 +21,18 @@ pub(crate) const CHANGES: &str = "SELECT seq, commit_id, at, touched, checksum F
 /// Newest first, because an outcome is asked for right after it became unknown.
 pub(crate) const CHANGE_BY_COMMIT: &str = "SELECT seq FROM changes \
      WHERE tailnet = $1 AND commit_id = $2 ORDER BY seq DESC LIMIT 1";
-pub(crate) const AUDIT_PUT: &str =
-    "INSERT INTO audit (tailnet, at, id, body, checksum) VALUES ($1, $2, $3, $4, $5)";
-pub(crate) const AUDIT: &str = "SELECT id, at, body, checksum FROM audit \
-     WHERE tailnet = $1 AND at >= $2 AND at < $3 ORDER BY at, id LIMIT $4";
+pub(crate) const AUDIT_PUT: &str = "INSERT INTO audit (tailnet, number, at, id, body, previous, hash, checksum) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+/// Events behind a place, which is a moment and a number.
+pub(crate) const AUDIT: &str = "SELECT number, at, id, body, previous, hash, checksum FROM audit \
+     WHERE tailnet = $1 AND (at, number) > ($2, $3) AND at < $4 ORDER BY at, number LIMIT $5";
+pub(crate) const AUDIT_OLDEST: &str =
+    "SELECT number, at, hash FROM audit WHERE tailnet = $1 ORDER BY number LIMIT $2";
+pub(crate) const AUDIT_END: &str =
+    "SELECT number, hash, checksum FROM audit_ends WHERE tailnet = $1 AND place = $2";
+pub(crate) const AUDIT_END_PUT: &str = "INSERT INTO audit_ends (tailnet, place, number, hash, checksum) \
+     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tailnet, place) DO UPDATE \
+     SET number = excluded.number, hash = excluded.hash, checksum = excluded.checksum";
 pub(crate) const JOB_PUT: &str = "INSERT INTO jobs \
      (id, tailnet, topic, lane, name, at, due_at, attempts, claimed_until, body, checksum) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (name) DO NOTHING";
@@ -67,11 +75,7 @@ pub(crate) const PRUNE_CHANGES: &str = "DELETE FROM changes WHERE tailnet = $1 A
          SELECT seq, at FROM changes WHERE tailnet = $1 ORDER BY seq LIMIT $2 \
      ) AS oldest WHERE at < $3 OR seq <= (SELECT seq FROM heads WHERE tailnet = $1) - $4) \
      AND seq < (SELECT seq FROM heads WHERE tailnet = $1)";
-pub(crate) const PRUNE_AUDIT: &str = "DELETE FROM audit WHERE tailnet = $1 AND (at, id) IN ( \
-     SELECT at, id FROM audit WHERE tailnet = $1 AND at < $2 ORDER BY at, id LIMIT $3)";
-/// When the newest event happened that is beyond so many.
-pub(crate) const AUDIT_BEYOND: &str =
-    "SELECT at FROM audit WHERE tailnet = $1 ORDER BY at DESC, id DESC LIMIT 1 OFFSET $2";
+pub(crate) const PRUNE_AUDIT: &str = "DELETE FROM audit WHERE tailnet = $1 AND number <= $2";
 pub(crate) const PRUNE_TEXT: &str =
     "DELETE FROM texts WHERE tailnet = $1 AND sha256 = $2 AND at = $3";
 pub(crate) const PRUNE_DELIVERIES: &str = "DELETE FROM jobs WHERE id IN ( \
@@ -213,7 +217,9 @@ mod tests {
             PRESENCE_DELETE,
             PRUNE_CHANGES,
             PRUNE_AUDIT,
-            AUDIT_BEYOND,
+            AUDIT_OLDEST,
+            AUDIT_END,
+            AUDIT_END_PUT,
             PRUNE_TEXT,
             PRUNE_DELIVERIES,
             SECRET,

@@ -22,10 +22,11 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::batch::{AuditRow, Batch};
+use crate::batch::Batch;
+use crate::chain::AuditEntry;
 use crate::dump::{Lines, Record};
 use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
-use crate::examine::Examination;
+use crate::examine::{Examination, Only};
 use crate::job::{Again, Claim, JobRow, Waiting};
 use crate::options::Options;
 use crate::owner::Owner;
@@ -38,9 +39,9 @@ use read::Readers;
 use writer::Writer;
 
 /// Examines a file without changing it.
-pub(crate) async fn examine(path: &Path) -> Result<Examination, OpenError> {
+pub(crate) async fn examine(path: &Path, only: Only) -> Result<Examination, OpenError> {
     let (path, place) = (path.to_owned(), path.display().to_string());
-    let task = tokio::task::spawn_blocking(move || examine::examine(&path));
+    let task = tokio::task::spawn_blocking(move || examine::examine(&path, only));
     task.await.unwrap_or_else(|error| {
         let cause = crate::Cause::new(error);
         Err(OpenError::Unreadable { place, cause })
@@ -170,11 +171,11 @@ impl Sqlite {
     pub(crate) async fn audit(
         &self,
         owner: Owner,
-        from: Timestamp,
+        after: (Timestamp, u64),
         to: Timestamp,
         limit: usize,
-    ) -> Result<Vec<AuditRow>, Error> {
-        self.read(move |conn| read::audit(conn, owner, from, to, limit))
+    ) -> Result<Vec<AuditEntry>, Error> {
+        self.read(move |conn| read::audit(conn, owner, after, to, limit))
             .await
     }
 
@@ -251,15 +252,6 @@ impl Sqlite {
     pub(crate) async fn prune(&self, what: Prune, limit: usize) -> Result<u64, Error> {
         self.writer
             .write(true, move |conn| prune::prune(conn, &what, limit))
-            .await
-    }
-
-    pub(crate) async fn audit_beyond(
-        &self,
-        owner: Owner,
-        keep: u64,
-    ) -> Result<Option<Timestamp>, Error> {
-        self.read(move |conn| prune::audit_beyond(conn, owner, keep))
             .await
     }
 

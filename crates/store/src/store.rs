@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use crate::batch::{self, AuditRow, Batch};
+use crate::chain::AuditEntry;
 use crate::dump::{Backup, Progress};
 use crate::error::{CommitError, Error, OpenError, TransferError, Trouble};
 use crate::job::{Again, Claim, JobRow, Waiting};
@@ -183,7 +184,20 @@ impl Store {
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<AuditRow>, Error> {
-        on_engine!(self, engine => engine.audit(owner.into(), from, to, limit).await)
+        let found = self.audit_after(owner, (from, 0), to, limit).await?;
+        Ok(found.into_iter().map(|entry| entry.event).collect())
+    }
+
+    /// Audit events behind a place and before `to`, oldest first, at most `limit`. A place is the
+    /// moment and the number of an event; with the number 0 it is before all events of the moment.
+    pub async fn audit_after(
+        &self,
+        owner: impl Into<Owner>,
+        after: (Timestamp, u64),
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, Error> {
+        on_engine!(self, engine => engine.audit(owner.into(), after, to, limit).await)
     }
 
     /// Adds a job of the server, unless one of its name waits.
@@ -243,17 +257,6 @@ impl Store {
     /// Removes what is old, at most so many rows, in one transaction. Returns how many went.
     pub async fn prune(&self, what: Prune, limit: usize) -> Result<u64, Error> {
         on_engine!(self, engine => engine.prune(what, limit).await)
-    }
-
-    /// When the newest audit event of an owner happened that is beyond the newest `keep`; `None`
-    /// when there are no more.
-    pub async fn audit_beyond(
-        &self,
-        owner: impl Into<Owner>,
-        keep: u64,
-    ) -> Result<Option<Timestamp>, Error> {
-        let owner = owner.into();
-        on_engine!(self, engine => engine.audit_beyond(owner, keep).await)
     }
 
     /// Pages of the database's file that hold nothing. PostgreSQL sees to its files itself: `0`.

@@ -281,21 +281,46 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
             },
         ),
         Table::new(
+            "audit_ends",
+            vec![
+                ("tailnet", Integer),
+                ("place", Integer),
+                ("number", Integer),
+                ("hash", Bytes),
+            ],
+            "tailnet, place",
+            |_, row| {
+                let (tailnet, place) = (row[0].integer(), row[1].integer());
+                checksum::audit_end(tailnet, place, row[2].integer(), row[3].bytes())
+            },
+            |_, row| format!("end of the audit log of tailnet {}", row[0].integer()),
+        ),
+        Table::new(
             "audit",
             vec![
                 ("tailnet", Integer),
+                ("number", Integer),
                 ("at", Integer),
                 ("id", Integer),
                 ("body", Json),
+                ("previous", Bytes),
+                ("hash", Bytes),
             ],
-            "tailnet, at, id",
+            "tailnet, number",
             |_, row| {
-                let (tailnet, at, id) = (row[0].integer(), row[1].integer(), row[2].integer());
-                checksum::audit(tailnet, at, id, row[3].text())
+                checksum::audit(&checksum::Audit {
+                    owner: row[0].integer(),
+                    number: row[1].integer(),
+                    at: row[2].integer(),
+                    id: row[3].integer(),
+                    body: row[4].text(),
+                    previous: row[5].bytes(),
+                    hash: row[6].bytes(),
+                })
             },
             |_, row| {
-                let (tailnet, id) = (row[0].integer(), row[2].integer());
-                format!("audit event {id} of tailnet {tailnet}")
+                let (tailnet, number) = (row[0].integer(), row[1].integer());
+                format!("audit event {number} of tailnet {tailnet}")
             },
         ),
         Table::new(

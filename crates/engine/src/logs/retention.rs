@@ -102,13 +102,12 @@ async fn prune(store: &Store, what: Prune) -> Result<(), JobFailed> {
 
 async fn audit(engine: &Engine, owner: Owner) -> Result<(), JobFailed> {
     let (store, retention) = (&engine.0.store, &engine.0.settings.retention);
-    let mut before = before(engine, retention.audit);
-    if let Some(beyond) = store.audit_beyond(owner, retention.audit_events).await? {
-        // That one goes too.
-        let after = beyond.checked_add(SignedDuration::from_micros(1));
-        before = before.max(after.unwrap_or(beyond));
-    }
-    prune(store, Prune::Audit { owner, before }).await
+    let what = Prune::Audit {
+        owner,
+        before: before(engine, retention.audit),
+        keep: retention.audit_events,
+    };
+    prune(store, what).await
 }
 
 /// Keeps the newest versions of large texts, as many as the bounds let, and one in any case: it may

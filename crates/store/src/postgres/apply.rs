@@ -10,6 +10,7 @@ use super::session::{Param, Session, Step};
 use super::value::{self, Json, Value, int, uint};
 use super::{Inner, sql as own};
 use crate::batch::{Batch, Put};
+use crate::chain::{self, Link, Place};
 use crate::checksum;
 use crate::error::{Cause, CommitError, Condition, Trouble};
 use crate::options::{Fault, Point};
@@ -27,6 +28,9 @@ enum Clear {
     First,
 }
 
+/// The events of a part as rows, and the one that they lead to.
+type Chained<'a> = (Vec<chain::Row<'a>>, Link);
+
 /// Where the statements of one part of a batch are: its own, or those of a birth.
 struct Part {
     head: usize,
@@ -41,7 +45,12 @@ struct Part {
 pub(super) async fn commit(inner: &Inner, batch: &Batch) -> Result<Answer, Failure> {
     let mut session = inner.writer().await?;
     let epoch = inner.lease.epoch();
-    let outcome = write(&mut session, batch, epoch, Clear::No).await?;
+    let mut chains = Vec::with_capacity(1 + batch.births.len());
+    for part in batch.parts() {
+        let before = inner.chains.before(&session, part, epoch).await?;
+        chains.push(chain::append(part.owner, before, &part.audit));
+    }
+    let outcome = write(&mut session, batch, &chains, epoch, Clear::No).await?;
     // Rows of one batch may take over each other's unique values, in any order. That is rare, so
     // the values are only emptied first when the straight way failed.
     let outcome = match outcome {
@@ -49,12 +58,20 @@ pub(super) async fn commit(inner: &Inner, batch: &Batch) -> Result<Answer, Failu
             column: Some(_), ..
         })) if batch.parts().any(|part| part.puts.len() > 1) => {
             session.rollback().await?;
-            write(&mut session, batch, epoch, Clear::First).await?
+            write(&mut session, batch, &chains, epoch, Clear::First).await?
         }
         other => other,
     };
     match outcome {
-        Some(outcome) => finish(inner, session, batch.owner, outcome).await,
+        Some(outcome) => {
+            let outcome = finish(inner, session, batch.owner, outcome).await?;
+            if outcome.is_ok() {
+                for (part, (_, newest)) in batch.parts().zip(&chains) {
+                    inner.chains.committed(part, epoch, *newest);
+                }
+            }
+            Ok(outcome)
+        }
         None => Err(inner.lease.lost()),
     }
 }
@@ -95,14 +112,15 @@ async fn finish(
 async fn write(
     session: &mut Session,
     batch: &Batch,
+    chains: &[Chained<'_>],
     epoch: i64,
     clear: Clear,
 ) -> Result<Option<Answer>, Failure> {
     let mut steps = vec![step(own::FENCE, vec![Box::new(epoch)])];
     let mut parts: Vec<Part> = Vec::with_capacity(1 + batch.births.len());
     let mut rows = 0;
-    for one in batch.parts() {
-        parts.push(part(&mut steps, one, clear, rows));
+    for (one, chained) in batch.parts().zip(chains) {
+        parts.push(part(&mut steps, one, chained, clear, rows));
         rows += one.puts.len();
     }
     let puts: Vec<&Put> = batch.parts().flat_map(|one| &one.puts).collect();
@@ -148,7 +166,13 @@ async fn write(
 }
 
 /// Adds the statements of a batch, without those of its births.
-fn part<'a>(steps: &mut Vec<Step<'a>>, batch: &'a Batch, clear: Clear, rows: usize) -> Part {
+fn part<'a>(
+    steps: &mut Vec<Step<'a>>,
+    batch: &'a Batch,
+    (events, newest): &'a Chained<'a>,
+    clear: Clear,
+    rows: usize,
+) -> Part {
     let tailnet = int(batch.owner.get());
     let seq = batch.base + 1;
     let head = steps.len();
@@ -198,16 +222,32 @@ fn part<'a>(steps: &mut Vec<Step<'a>>, batch: &'a Batch, clear: Clear, rows: usi
             Box::new(sum),
         ],
     ));
-    for event in &batch.audit {
-        let (at, id) = (event.at.as_microsecond(), int(event.id));
+    for event in events {
         steps.push(step(
             sql::AUDIT_PUT,
             vec![
                 Box::new(tailnet),
-                Box::new(at),
-                Box::new(id),
-                Box::new(Json(&event.body)),
-                Box::new(checksum::audit(tailnet, at, id, &event.body)),
+                Box::new(event.number),
+                Box::new(event.at),
+                Box::new(event.id),
+                Box::new(Json(event.body)),
+                Box::new(event.previous.as_slice()),
+                Box::new(event.hash.as_slice()),
+                Box::new(event.checksum),
+            ],
+        ));
+    }
+    if !events.is_empty() {
+        let (place, number) = (Place::Newest.number(), int(newest.number));
+        let sum = checksum::audit_end(tailnet, place, number, &newest.hash);
+        steps.push(step(
+            sql::AUDIT_END_PUT,
+            vec![
+                Box::new(tailnet),
+                Box::new(place),
+                Box::new(number),
+                Box::new(newest.hash.as_slice()),
+                Box::new(sum),
             ],
         ));
     }

@@ -8,13 +8,12 @@ use super::open::Connector;
 use super::{open, sql, transfer, value};
 use crate::checksum;
 use crate::error::OpenError;
-use crate::examine::{Examination, Examiner};
+use crate::examine::{Examination, Examiner, Only};
 use crate::options::Opening;
 use crate::sql as shared;
-use crate::table;
 
 /// Examines a database, beside a running server as well.
-pub(super) async fn examine(url: &str) -> Result<Examination, OpenError> {
+pub(super) async fn examine(url: &str, only: Only) -> Result<Examination, OpenError> {
     let connector = Connector::new(url)?;
     let (client, _) = connector.connect().await.map_err(fail::opening)?;
     match open::look(&client, &connector, Opening::Existing).await {
@@ -28,7 +27,7 @@ pub(super) async fn examine(url: &str) -> Result<Examination, OpenError> {
         .batch_execute(sql::BEGIN_READ)
         .await
         .map_err(fail::opening)?;
-    for table in table::tables() {
+    for table in only.tables() {
         let none = std::iter::empty::<(i64, Type)>();
         let rows = match client.query_typed_raw(&table.select, none).await {
             Ok(rows) => rows,
@@ -42,7 +41,7 @@ pub(super) async fn examine(url: &str) -> Result<Examination, OpenError> {
         loop {
             match rows.try_next().await {
                 Ok(None) => break,
-                Ok(Some(row)) => match transfer::record(table, &row) {
+                Ok(Some(row)) => match transfer::values(table, &row) {
                     Ok(row) => examiner.row(table, &row),
                     Err(failure) => examiner.broken_row(table.name, problem(&failure)),
                 },
@@ -52,6 +51,9 @@ pub(super) async fn examine(url: &str) -> Result<Examination, OpenError> {
                 }
             }
         }
+    }
+    if only == Only::Audit {
+        return Ok(examiner.finish());
     }
     match client.query_typed(shared::MOMENTS, &[]).await {
         Ok(rows) => {

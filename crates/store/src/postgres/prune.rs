@@ -1,12 +1,12 @@
 //! Removing what is old. The room is the database server's to use again.
 
-use jiff::Timestamp;
-
 use super::Inner;
 use super::fail::Failure;
-use super::value::{count, int, time};
-use crate::owner::Owner;
-use crate::prune::Prune;
+use super::read;
+use super::value::{self, count, int, uint};
+use crate::chain::{Link, Place};
+use crate::checksum;
+use crate::prune::{Prune, last_to_go};
 use crate::sql;
 
 /// Removes at most so many rows of a log. Returns how many went.
@@ -27,11 +27,40 @@ pub(super) async fn prune(inner: &Inner, what: &Prune, limit: usize) -> Result<u
                 )
                 .await?
         }
-        Prune::Audit { owner, before } => {
-            let (owner, before) = (int(owner.get()), before.as_microsecond());
-            session
-                .execute(sql::PRUNE_AUDIT, &[&owner, &before, &limit_of_rows])
-                .await?
+        Prune::Audit {
+            owner,
+            before,
+            keep,
+        } => {
+            let newest = read::audit_end(&session, *owner).await?;
+            let number = int(owner.get());
+            let oldest = session
+                .rows(sql::AUDIT_OLDEST, &[&number, &limit_of_rows])
+                .await?;
+            let oldest = oldest.iter().map(|row| {
+                let link = Link {
+                    number: uint(row, 0)?,
+                    hash: value::hash(row, 2)?,
+                };
+                Ok((link, value::get(row, 1)?))
+            });
+            let oldest = oldest.collect::<Result<Vec<_>, Failure>>()?;
+            match last_to_go(oldest, newest, *before, *keep) {
+                None => 0,
+                Some(last) => {
+                    let (place, last_number) = (Place::Removed.number(), int(last.number));
+                    let sum = checksum::audit_end(number, place, last_number, &last.hash);
+                    session
+                        .execute(
+                            sql::AUDIT_END_PUT,
+                            &[&number, &place, &last_number, &&last.hash[..], &sum],
+                        )
+                        .await?;
+                    session
+                        .execute(sql::PRUNE_AUDIT, &[&number, &last_number])
+                        .await?
+                }
+            }
         }
         Prune::Texts { owner, texts } => {
             let mut removed = 0;
@@ -63,16 +92,4 @@ pub(super) async fn prune(inner: &Inner, what: &Prune, limit: usize) -> Result<u
     };
     session.commit().await?;
     Ok(removed)
-}
-
-pub(super) async fn audit_beyond(
-    inner: &Inner,
-    owner: Owner,
-    keep: u64,
-) -> Result<Option<Timestamp>, Failure> {
-    let session = inner.session().await?;
-    let row = session
-        .row(sql::AUDIT_BEYOND, &[&int(owner.get()), &int(keep)])
-        .await?;
-    row.map(|row| time(&row, 0)).transpose()
 }

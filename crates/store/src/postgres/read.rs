@@ -12,6 +12,7 @@ use super::session::Session;
 use super::value::{self, count, int, json, time, uint};
 use super::{Inner, sql as own};
 use crate::batch::AuditRow;
+use crate::chain::{AuditEntry, Link, Place};
 use crate::checksum;
 use crate::owner::Owner;
 use crate::row::{self, CatchUp, Change, Loaded, Operation, Presence, Row};
@@ -250,26 +251,56 @@ fn change_of(row: &SqlRow, tailnet: i64) -> Read<Change> {
 pub(super) async fn audit(
     inner: &Inner,
     owner: Owner,
-    from: Timestamp,
+    after: (Timestamp, u64),
     to: Timestamp,
     limit: usize,
-) -> Read<Vec<AuditRow>> {
+) -> Read<Vec<AuditEntry>> {
     let session = inner.session().await?;
-    let (from, to) = (from.as_microsecond(), to.as_microsecond());
+    let (from, to) = (after.0.as_microsecond(), to.as_microsecond());
+    let (number, behind) = (int(owner.get()), int(after.1));
     let rows = session
-        .rows(sql::AUDIT, &[&int(owner.get()), &from, &to, &count(limit)])
+        .rows(sql::AUDIT, &[&number, &from, &behind, &to, &count(limit)])
         .await?;
     let event = |row| {
-        let (id, at): (i64, i64) = (value::get(row, 0)?, value::get(row, 1)?);
-        let sum = checksum::audit(int(owner.get()), at, id, &json(row, 2)?);
-        value::verify(row, 3, sum, || format!("audit event {id}"))?;
-        Ok(AuditRow {
-            id: uint(row, 0)?,
-            at: time(row, 1)?,
-            body: json(row, 2)?,
+        let number: i64 = value::get(row, 0)?;
+        let sum = checksum::audit(&checksum::Audit {
+            owner: int(owner.get()),
+            number,
+            at: value::get(row, 1)?,
+            id: value::get(row, 2)?,
+            body: &json(row, 3)?,
+            previous: value::get(row, 4)?,
+            hash: value::get(row, 5)?,
+        });
+        value::verify(row, 6, sum, || format!("audit event {number} of {owner}"))?;
+        Ok(AuditEntry {
+            number: uint(row, 0)?,
+            previous: value::hash(row, 4)?,
+            hash: value::hash(row, 5)?,
+            event: AuditRow {
+                id: uint(row, 2)?,
+                at: time(row, 1)?,
+                body: json(row, 3)?,
+            },
         })
     };
     rows.iter().map(event).collect()
+}
+
+/// The newest event of a chain; before the first where there is none.
+pub(super) async fn audit_end(session: &Session, owner: Owner) -> Read<Link> {
+    let (number, place) = (int(owner.get()), Place::Newest.number());
+    let row = session.row(sql::AUDIT_END, &[&number, &place]).await?;
+    let Some(row) = row else {
+        return Ok(Link::default());
+    };
+    let hash = value::hash(&row, 1)?;
+    let sum = checksum::audit_end(number, place, value::get(&row, 0)?, &hash);
+    value::verify(&row, 2, sum, || format!("end of the audit log of {owner}"))?;
+    Ok(Link {
+        number: uint(&row, 0)?,
+        hash,
+    })
 }
 
 pub(super) async fn text(inner: &Inner, owner: Owner, sha256: &str) -> Read<Option<TextRow>> {

@@ -102,12 +102,15 @@ async fn answer<T>(
 
 /// The values of a row, compared with their checksum.
 pub(super) fn record(table: &Table, row: &Row) -> Result<Vec<Value>, Failure> {
-    let types = table.types().enumerate();
-    let values = types
-        .map(|(index, kind)| value(row, index, kind))
-        .collect::<Result<Vec<_>, _>>()?;
+    let values = values(table, row)?;
     table.verify(&values).map_err(value::unreadable)?;
     Ok(values)
+}
+
+/// The values of a row.
+pub(super) fn values(table: &Table, row: &Row) -> Result<Vec<Value>, Failure> {
+    let types = table.types().enumerate();
+    types.map(|(index, kind)| value(row, index, kind)).collect()
 }
 
 fn value(row: &Row, index: usize, kind: Type) -> Result<Value, Failure> {

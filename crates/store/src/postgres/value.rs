@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::fail::Failure;
+use crate::chain::Hash;
 use crate::checksum;
 use crate::error::{Condition, Trouble};
 use crate::owner::Owner;
@@ -133,6 +134,12 @@ pub(super) fn head(row: &Row, column: usize, owner: Owner) -> Result<u64, Failur
     let sum = checksum::head(int(owner.get()), seq);
     verify(row, column + 1, sum, || format!("head of {owner}"))?;
     Ok(seq.cast_unsigned())
+}
+
+/// A hash of the chain of audit events.
+pub(super) fn hash(row: &Row, column: usize) -> Result<Hash, Failure> {
+    let bytes: &[u8] = get(row, column)?;
+    bytes.try_into().map_err(unreadable)
 }
 
 /// The checksum of an object whose body is in the column before `column`, and whose unique columns

@@ -7,6 +7,7 @@ use rusqlite::{Connection, ToSql, params};
 
 use super::{fail, sql as own};
 use crate::batch::{Batch, Put};
+use crate::chain::{self, Link, Place};
 use crate::checksum;
 use crate::error::{CommitError, Error};
 use crate::owner::Owner;
@@ -138,11 +139,23 @@ fn write(conn: &Connection, owner: Owner, seq: u64, put: &Put) -> Result<usize, 
 
 fn logs(conn: &Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
     let tailnet = int(batch.owner.get());
-    for event in &batch.audit {
-        let (at, id) = (event.at.as_microsecond(), int(event.id));
-        let sum = checksum::audit(tailnet, at, id, &event.body);
-        let params = params![tailnet, at, id, event.body, sum];
-        conn.prepare_cached(sql::AUDIT_PUT)?.execute(params)?;
+    if !batch.audit.is_empty() {
+        let end = super::read::audit_end(conn, batch.owner, Place::Newest)?;
+        let (rows, end) = chain::append(batch.owner, end, &batch.audit);
+        for row in &rows {
+            let (previous, hash) = (&row.previous, &row.hash);
+            conn.prepare_cached(sql::AUDIT_PUT)?.execute(params![
+                tailnet,
+                row.number,
+                row.at,
+                row.id,
+                row.body,
+                previous,
+                hash,
+                row.checksum
+            ])?;
+        }
+        put_end(conn, batch.owner, Place::Newest, end)?;
     }
     for text in &batch.texts {
         let (at, body) = (text.at.as_microsecond(), text.body.as_bytes());
@@ -169,6 +182,20 @@ fn logs(conn: &Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
     for row in &batch.jobs {
         super::job::put(conn, batch.owner, row, 0)?;
     }
+    Ok(())
+}
+
+/// Notes an end of a chain.
+pub(super) fn put_end(
+    conn: &Connection,
+    owner: Owner,
+    place: Place,
+    end: Link,
+) -> Result<(), rusqlite::Error> {
+    let (owner, place, number) = (int(owner.get()), place.number(), int(end.number));
+    let sum = checksum::audit_end(owner, place, number, &end.hash);
+    conn.prepare_cached(sql::AUDIT_END_PUT)?
+        .execute(params![owner, place, number, end.hash, sum])?;
     Ok(())
 }
 

@@ -9,11 +9,11 @@ use super::open::{self, beside};
 use super::{fail, transfer};
 use crate::checksum;
 use crate::error::{Cause, OpenError};
-use crate::examine::{Examination, Examiner};
+use crate::examine::{Examination, Examiner, Only};
 use crate::migrate;
 use crate::options::Opening;
 use crate::sql;
-use crate::table::{self, Table};
+use crate::table::Table;
 
 /// Up to this size, in bytes, all of a file is looked at when it is opened: 256 MiB, about a second.
 const WHOLE: u64 = 256 * 1024 * 1024;
@@ -21,7 +21,7 @@ const WHOLE: u64 = 256 * 1024 * 1024;
 const LISTED: u32 = 100;
 
 /// Examines a file without changing it, beside a running server as well.
-pub(super) fn examine(path: &Path) -> Result<Examination, OpenError> {
+pub(super) fn examine(path: &Path, only: Only) -> Result<Examination, OpenError> {
     let failed = |error| fail::opening(error, path);
     open::look(path, Opening::Existing)?;
     let look = Look::at(path)?;
@@ -30,7 +30,8 @@ pub(super) fn examine(path: &Path) -> Result<Examination, OpenError> {
     let mut examiner = Examiner::new(path.display().to_string());
     // One moment for everything.
     let transaction = look.conn.unchecked_transaction().map_err(failed)?;
-    match structure(&look.conn, None) {
+    let part = (only == Only::Audit).then_some("audit");
+    match structure(&look.conn, part) {
         Ok(problems) => {
             for problem in problems {
                 examiner.find("file", problem);
@@ -43,12 +44,14 @@ pub(super) fn examine(path: &Path) -> Result<Examination, OpenError> {
         Ok(Some(problem)) => examiner.find("file", problem),
         Err(error) => examiner.find("file", error.to_string()),
     }
-    for table in table::tables() {
+    for table in only.tables() {
         if let Err(error) = read(&look.conn, table, &mut examiner) {
             examiner.broken_table(table.name, error.to_string());
         }
     }
-    if let Err(error) = moments(&look.conn, &mut examiner) {
+    if only == Only::Everything
+        && let Err(error) = moments(&look.conn, &mut examiner)
+    {
         examiner.broken_table("moments", error.to_string());
     }
     drop(transaction);
@@ -59,7 +62,7 @@ fn read(conn: &Connection, table: &Table, examiner: &mut Examiner) -> Result<(),
     let mut statement = conn.prepare(&table.select)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        match transfer::record(table, row) {
+        match transfer::values(table, row) {
             Ok(row) => examiner.row(table, &row),
             Err(rusqlite::Error::FromSqlConversionFailure(_, _, cause)) => {
                 examiner.broken_row(table.name, cause.to_string());

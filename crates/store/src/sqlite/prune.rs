@@ -1,13 +1,12 @@
 //! Removing what is old, and giving its room back to the file system.
 
-use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::apply::{Refusable, int};
-use super::read::{Sql, count, time};
+use super::read::{self, Sql, count};
+use crate::chain::Place;
 use crate::error::Error;
-use crate::owner::Owner;
-use crate::prune::Prune;
+use crate::prune::{Prune, last_to_go};
 use crate::sql;
 
 /// Removes at most so many rows of a log. Returns how many went.
@@ -23,9 +22,21 @@ pub(super) fn prune(conn: &Connection, what: &Prune, limit: usize) -> Refusable<
             before.as_microsecond(),
             int(*keep),
         ])?,
-        Prune::Audit { owner, before } => {
-            let params = params![int(owner.get()), before.as_microsecond(), count(limit)];
-            conn.prepare_cached(sql::PRUNE_AUDIT)?.execute(params)?
+        Prune::Audit {
+            owner,
+            before,
+            keep,
+        } => {
+            let newest = read::audit_end(conn, *owner, Place::Newest)?;
+            let oldest = read::audit_oldest(conn, *owner, limit)?;
+            match last_to_go(oldest, newest, *before, *keep) {
+                None => 0,
+                Some(last) => {
+                    super::apply::put_end(conn, *owner, Place::Removed, last)?;
+                    conn.prepare_cached(sql::PRUNE_AUDIT)?
+                        .execute(params![int(owner.get()), int(last.number)])?
+                }
+            }
         }
         Prune::Texts { owner, texts } => {
             let mut removed = 0;
@@ -47,12 +58,6 @@ pub(super) fn prune(conn: &Connection, what: &Prune, limit: usize) -> Refusable<
         Prune::Presence => conn.execute(sql::PRUNE_PRESENCE, [])?,
     };
     Ok(Ok(removed as u64))
-}
-
-pub(super) fn audit_beyond(conn: &Connection, owner: Owner, keep: u64) -> Sql<Option<Timestamp>> {
-    conn.prepare_cached(sql::AUDIT_BEYOND)?
-        .query_row(params![int(owner.get()), int(keep)], |row| time(row, 0))
-        .optional()
 }
 
 /// Gives at most so many free pages back to the file system. Returns how many are left.

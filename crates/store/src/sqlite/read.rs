@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::apply::int;
 use super::fail::Lost;
 use crate::batch::AuditRow;
+use crate::chain::{AuditEntry, Hash, Link, Place};
 use crate::checksum;
 use crate::error::{Condition, Error, Trouble};
 use crate::owner::Owner;
@@ -402,26 +403,71 @@ pub(super) fn commit_outcome(
 pub(super) fn audit(
     conn: &Connection,
     owner: Owner,
-    from: Timestamp,
+    after: (Timestamp, u64),
     to: Timestamp,
     limit: usize,
-) -> Sql<Vec<AuditRow>> {
+) -> Sql<Vec<AuditEntry>> {
     let mut statement = conn.prepare_cached(sql::AUDIT)?;
     let params = params![
         int(owner.get()),
-        from.as_microsecond(),
+        after.0.as_microsecond(),
+        int(after.1),
         to.as_microsecond(),
         count(limit)
     ];
     let rows = statement.query_map(params, |row| {
-        let (id, at): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let sum = checksum::audit(int(owner.get()), at, id, row.get_ref(2)?.as_str()?);
-        verify(row, 3, sum, || format!("audit event {id}"))?;
-        Ok(AuditRow {
-            id: uint(row, 0)?,
-            at: time(row, 1)?,
-            body: text(row, 2)?,
+        let (number, at, id): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let sum = checksum::audit(&checksum::Audit {
+            owner: int(owner.get()),
+            number,
+            at,
+            id,
+            body: row.get_ref(3)?.as_str()?,
+            previous: row.get_ref(4)?.as_blob()?,
+            hash: row.get_ref(5)?.as_blob()?,
+        });
+        verify(row, 6, sum, || format!("audit event {number} of {owner}"))?;
+        Ok(AuditEntry {
+            number: uint(row, 0)?,
+            previous: row.get(4)?,
+            hash: row.get(5)?,
+            event: AuditRow {
+                id: uint(row, 2)?,
+                at: time(row, 1)?,
+                body: text(row, 3)?,
+            },
         })
+    })?;
+    rows.collect()
+}
+
+/// An end of a chain; before the first event where nothing was noted.
+pub(super) fn audit_end(conn: &Connection, owner: Owner, place: Place) -> Sql<Link> {
+    let place = place.number();
+    let end = conn
+        .prepare_cached(sql::AUDIT_END)?
+        .query_row(params![int(owner.get()), place], |row| {
+            let (number, hash): (i64, Hash) = (row.get(0)?, row.get(1)?);
+            let sum = checksum::audit_end(int(owner.get()), place, number, &hash);
+            verify(row, 2, sum, || format!("end of the audit log of {owner}"))?;
+            Ok(Link {
+                number: uint(row, 0)?,
+                hash,
+            })
+        })
+        .optional()?;
+    Ok(end.unwrap_or_default())
+}
+
+/// The oldest events, with their times in microseconds.
+pub(super) fn audit_oldest(conn: &Connection, owner: Owner, limit: usize) -> Sql<Vec<(Link, i64)>> {
+    let mut statement = conn.prepare_cached(sql::AUDIT_OLDEST)?;
+    let rows = statement.query_map(params![int(owner.get()), count(limit)], |row| {
+        let link = Link {
+            number: uint(row, 0)?,
+            hash: row.get(2)?,
+        };
+        Ok((link, row.get(1)?))
     })?;
     rows.collect()
 }

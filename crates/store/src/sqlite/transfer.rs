@@ -96,15 +96,18 @@ fn dump_rows(conn: &Connection, mut lines: Lines) -> Sql<()> {
 
 /// The values of a row, compared with their checksum.
 pub(super) fn record(table: &Table, row: &SqlRow<'_>) -> Sql<Vec<Value>> {
-    let types = table.types().enumerate();
-    let values = types
-        .map(|(index, kind)| value(row, index, kind))
-        .collect::<Sql<Vec<_>>>()?;
+    let values = values(table, row)?;
     let last = values.len() - 1;
     table
         .verify(&values)
         .map_err(|mismatch| broken(last, mismatch))?;
     Ok(values)
+}
+
+/// The values of a row.
+pub(super) fn values(table: &Table, row: &SqlRow<'_>) -> Sql<Vec<Value>> {
+    let types = table.types().enumerate();
+    types.map(|(index, kind)| value(row, index, kind)).collect()
 }
 
 fn value(row: &SqlRow<'_>, index: usize, kind: Type) -> Sql<Value> {

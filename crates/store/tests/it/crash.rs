@@ -238,6 +238,15 @@ async fn check(store: &Store, acknowledged: &HashMap<u64, u64>) {
             .await
             .unwrap();
         assert_eq!(audit.len() as u64, newest);
+        let found = store
+            .audit_after(tailnet(of), (at(-9), 0), at(1_000_000), usize::MAX)
+            .await
+            .unwrap();
+        let mut previous = [0; 32];
+        for (number, entry) in (1..).zip(found) {
+            assert_eq!((entry.number, entry.previous), (number, previous), "no gap");
+            previous = entry.hash;
+        }
         assert_eq!(
             jobs.iter()
                 .filter(|(one, _)| *one == tailnet(of).into())

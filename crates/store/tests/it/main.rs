@@ -7,6 +7,7 @@
 )]
 
 mod backup;
+mod chain;
 mod contract;
 mod crash;
 mod damage;

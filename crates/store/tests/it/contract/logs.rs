@@ -230,6 +230,7 @@ pub(crate) async fn audit_events_are_pruned_by_age_and_by_number(database: Arc<D
         let what = Prune::Audit {
             owner: tailnet(1).into(),
             before: at(second),
+            keep: 4,
         };
         store.prune(what, limit).await.unwrap()
     };
@@ -237,14 +238,19 @@ pub(crate) async fn audit_events_are_pruned_by_age_and_by_number(database: Arc<D
         let left = store.audit(tailnet(of), at(0), at(99), 99).await.unwrap();
         left.iter().map(|event| event.id % 10).collect::<Vec<_>>()
     };
-    assert_eq!(prune(30, 1).await, 1);
+    // By number, whatever their age; then by age.
+    assert_eq!(prune(-9, 1).await, 1);
     assert_eq!(left(1).await, [2, 3, 4, 5, 6]);
-    assert_eq!((prune(30, 9).await, prune(30, 9).await), (1, 0));
+    assert_eq!((prune(-9, 9).await, prune(-9, 9).await), (1, 0));
     assert_eq!(left(1).await, [3, 4, 5, 6]);
-    assert_eq!(store.audit_beyond(tailnet(1), 4).await.unwrap(), None);
+    assert_eq!((prune(40, 9).await, prune(40, 9).await), (1, 0));
+    assert_eq!(left(1).await, [4, 5, 6]);
+    let found = bowline_store::examine_audit(&database.url).await.unwrap();
+    assert!(found.is_sound(), "{found:?}");
+    let chain = found.chains[&1];
     assert_eq!(
-        store.audit_beyond(tailnet(1), 3).await.unwrap(),
-        Some(at(30))
+        (chain.removed.number, chain.newest.number, chain.events),
+        (3, 6, 3)
     );
     assert_eq!(left(2).await, [1, 2, 3, 4, 5, 6]);
     store.close().await;
