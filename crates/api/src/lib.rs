@@ -31,6 +31,8 @@ use bowline_engine::Engine;
 use bowline_model::id::TailnetId;
 use bowline_netmap::snapshot::Snapshot;
 
+use tokio::sync::Semaphore;
+
 use heavy::Heavy;
 
 pub use caller::OPERATOR_TAILNET;
@@ -67,6 +69,9 @@ impl Default for ApiOptions {
     }
 }
 
+/// Answers of logs that are made at once: each may have many megabytes.
+const LOGS_READ_AT_ONCE: usize = 2;
+
 /// What handlers share. Each request and each layer around its route gets a copy, so copies are cheap.
 #[derive(Clone)]
 pub(crate) struct Api(Arc<Shared>);
@@ -85,6 +90,8 @@ pub(crate) struct Shared {
     /// Work on policies.
     pub(crate) heavy: Arc<Heavy>,
     pub(crate) lists: lists::Lists,
+    /// Who reads a log.
+    pub(crate) logs_read: Semaphore,
     /// Credentials that were not good.
     pub(crate) failures: failures::Failures,
 }
@@ -112,6 +119,7 @@ pub fn routes(engine: Engine, options: ApiOptions) -> Router {
         options,
         heavy: Arc::new(Heavy::new()),
         lists: lists::Lists::default(),
+        logs_read: Semaphore::new(LOGS_READ_AT_ONCE),
         failures: failures::Failures::new(),
     }));
     Router::new()

@@ -17,8 +17,8 @@ use bowline_model::scope::Scope;
 use crate::operation::Verb::{Delete, Get, Patch, Post, Put};
 use crate::operation::{Operation, Row, by, row};
 use crate::v2::{
-    access_tokens, attributes, clock, devices, dns, keys, logins, oauth, policy, routes, settings,
-    ssh_checks, tailnets, users, webhooks,
+    access_tokens, attributes, clock, devices, dns, keys, logins, logs, oauth, policy, routes,
+    settings, ssh_checks, tailnets, users, webhooks,
 };
 use crate::{Api, openapi};
 
@@ -73,6 +73,9 @@ const DNS_WRITE: Requirement = Requirement::all(&[Scope::DNS], Right::WriteNetwo
 const USERS_READ: Requirement = Requirement::all(&[Scope::USERS_READ], Right::ReadUsers).hidden();
 /// Changes users. Not hidden: of a change it is told that it was refused.
 const USERS_WRITE: Requirement = Requirement::all(&[Scope::USERS], Right::WriteUsers);
+/// Reads the audit log.
+const AUDIT_READ: Requirement =
+    Requirement::all(&[Scope::LOGS_CONFIGURATION_READ], Right::ReadAuditLog);
 /// Reads webhook endpoints.
 const WEBHOOKS_READ: Requirement =
     Requirement::all(&[Scope::WEBHOOKS_READ], Right::ReadWebhooks).hidden();
@@ -174,6 +177,8 @@ fn rows() -> Vec<Row> {
         row(Post, "/users/{userId}/suspend", "suspendUser", "Suspend a user: nothing that they have is good until they are restored", USERS_WRITE, by(users::suspend::handler)),
         row(Post, "/users/{userId}/restore", "restoreUser", "Restore a suspended user", USERS_WRITE, by(users::restore::handler)),
         row(Post, "/users/{userId}/delete", "deleteUser", "Delete a user with their devices, and revoke their keys and tokens", USERS_WRITE, by(users::delete::handler)),
+
+        row(Get, "/tailnet/{tailnet}/logging/configuration", "listConfigurationAuditLogs", "List configuration audit logs", AUDIT_READ, by(logs::configuration::handler)),
 
         row(Get, WEBHOOKS, "listWebhooks", "List the webhook endpoints of a tailnet", WEBHOOKS_READ, by(webhooks::list::handler)),
         row(Post, WEBHOOKS, "createWebhook", "Make a webhook endpoint", WEBHOOKS_WRITE, by(webhooks::create::handler)),

@@ -7,6 +7,7 @@ pub(crate) mod devices;
 pub(crate) mod dns;
 pub(crate) mod keys;
 pub(crate) mod logins;
+pub(crate) mod logs;
 pub(crate) mod oauth;
 pub(crate) mod policy;
 pub(crate) mod routes;

@@ -42,6 +42,11 @@ pub struct AuditEntry {
     pub event: AuditRow,
 }
 
+/// The newest event that is noted is not the newest.
+#[derive(Debug, thiserror::Error)]
+#[error("the noted end of the audit log of {0} is behind its events")]
+pub(crate) struct BehindItsEvents(pub(crate) Owner);
+
 /// Which end of a chain a row of `audit_ends` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {

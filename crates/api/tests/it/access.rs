@@ -115,6 +115,7 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         | "testWebhook"
         | "rotateWebhookSecret"
         | "listWebhookDeliveries"
+        | "listConfigurationAuditLogs"
         | "listTailnets"
         | "getClock" => Value::Null,
         other => panic!("{other} has no case in the access table"),
@@ -141,6 +142,7 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         .replace("{attributeKey}", "custom:case");
     let query = match operation.id {
         "previewRuleMatches" => "?type=user&previewFor=ann@example.com",
+        "listConfigurationAuditLogs" => "?start=2026-03-01T00:00:00Z&end=2026-03-02T00:00:00Z",
         _ => "",
     };
     let path = if path == "/" { "" } else { &path };

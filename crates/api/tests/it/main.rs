@@ -20,6 +20,7 @@ mod events;
 mod keys;
 mod largest;
 mod limits;
+mod logs;
 mod oauth;
 mod policy;
 mod policy_questions;

@@ -144,7 +144,7 @@ fn logs(conn: &Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
         let (rows, end) = chain::append(batch.owner, end, &batch.audit);
         for row in &rows {
             let (previous, hash) = (&row.previous, &row.hash);
-            conn.prepare_cached(sql::AUDIT_PUT)?.execute(params![
+            let put = conn.prepare_cached(sql::AUDIT_PUT)?.execute(params![
                 tailnet,
                 row.number,
                 row.at,
@@ -153,7 +153,15 @@ fn logs(conn: &Connection, batch: &Batch) -> Result<(), rusqlite::Error> {
                 previous,
                 hash,
                 row.checksum
-            ])?;
+            ]);
+            // The batch has no say in the number, so the database contradicts itself.
+            put.map_err(|error| {
+                if fail::is_of(&error, "audit.number") {
+                    super::read::broken(0, chain::BehindItsEvents(batch.owner))
+                } else {
+                    error
+                }
+            })?;
         }
         put_end(conn, batch.owner, Place::Newest, end)?;
     }

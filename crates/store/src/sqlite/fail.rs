@@ -130,15 +130,20 @@ pub(super) fn is_constraint(error: &rusqlite::Error) -> bool {
 /// The column of a kind that refused its row. SQLite names it in its text only:
 /// `UNIQUE constraint failed: users.tailnet, users.login`.
 pub(super) fn column(error: &rusqlite::Error, kind: Kind) -> Option<Column> {
+    let found = kind
+        .columns()
+        .iter()
+        .find(|column| is_of(error, &format!("{}.{}", kind.table(), column.name())));
+    found.copied()
+}
+
+/// Whether it is about a column, `table.column`.
+pub(super) fn is_of(error: &rusqlite::Error, column: &str) -> bool {
     let rusqlite::Error::SqliteFailure(_, Some(message)) = error else {
-        return None;
+        return false;
     };
     let places = message.rsplit(": ").next().unwrap_or_default();
-    let found = kind.columns().iter().find(|column| {
-        let wanted = format!("{}.{}", kind.table(), column.name());
-        places.split(", ").any(|place| place == wanted)
-    });
-    found.copied()
+    is_constraint(error) && places.split(", ").any(|place| place == column)
 }
 
 /// What an error means while the database is being opened.
