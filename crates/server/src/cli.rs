@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod api;
+mod audit;
 mod backup;
 mod clock;
 mod config;
@@ -144,6 +145,8 @@ Examples, the second to move a server to PostgreSQL:
     Ssh(Through<ssh::Command>),
     /// Webhook endpoints, which are told of events: create, list, show, test, rotate, replay, delete
     Webhook(Through<webhook::Command>),
+    /// The audit log: list, export, verify
+    Audit(Through<audit::Command>),
     /// The policy file: check, fmt, test, preview, explain, diff, get, set
     Policy(Through<policy::Command>),
     /// Tailnets of this server: create, list
@@ -162,6 +165,10 @@ pub fn main() -> ExitCode {
     let failed = match cli.command {
         Command::Policy(_) => policy::NOT_DONE,
         Command::Doctor(_) => doctor::NOT_DONE,
+        Command::Audit(Through {
+            command: audit::Command::Verify(_),
+            ..
+        }) => audit::NOT_DONE,
         _ => FAILED,
     };
     match run(cli) {
@@ -335,6 +342,18 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Webhook(Through { target, command }) => {
             through_api(&common, &target, async |session| {
                 webhook::run(command, session).await
+            })
+        }
+        Command::Audit(Through {
+            target,
+            command: audit::Command::Verify(database),
+        }) if target.server().is_none() => {
+            let loaded = load(&common, database.into())?;
+            return runtime()?.block_on(audit::verify(&loaded, common.json));
+        }
+        Command::Audit(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                audit::run(command, session).await
             })
         }
         Command::Ssh(Through { target, command }) => {

@@ -48,6 +48,11 @@ impl Session {
         self.api.server_url().unwrap_or(&self.login_url)
     }
 
+    /// The moment from which relative times are told.
+    pub(super) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// Prints an answer as it came, for programs; else the text that `text` makes.
     pub(super) fn answer(
         &self,

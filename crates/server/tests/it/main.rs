@@ -5,6 +5,7 @@
     reason = "the whole of this is a test; clippy allows it in the test functions only"
 )]
 
+mod audit;
 mod backup;
 mod commands;
 mod database;
