@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bowline_engine::{Refusal, StoreFailure};
 use bowline_model::requirement::Denied;
+use bowline_model::secret::redacted;
 use bowline_model::text::shown;
 use bowline_policy::Failure;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -76,10 +77,11 @@ pub(crate) struct ErrorBody<'a> {
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         // Texts quote what was sent: not all of it, in the notation in which it was sent, and nothing
-        // that would not show as itself.
+        // that would not show as itself. A secret that was sent where none belongs is not repeated: answers
+        // are copied into logs and tickets.
         Self {
             status,
-            message: shown(&plain(&message.into())).into_owned(),
+            message: shown(&plain(&redacted(&message.into()))).into_owned(),
             data: Vec::new(),
             cause: None,
             oauth: None,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bowline_model::event::Event;
 use bowline_model::id::TailnetId;
 use bowline_model::principal::PrincipalId;
+use bowline_model::secret::redacted;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::actor::Actor;
@@ -95,8 +96,9 @@ impl Engine {
         };
         let event = Event::RequestRefused {
             operation: operation.to_owned(),
-            request: request.chars().take(REQUEST_MAX).collect(),
-            error: error.to_owned(),
+            // A path may have a secret where an id belongs.
+            request: redacted(request).chars().take(REQUEST_MAX).collect(),
+            error: redacted(error).into_owned(),
             unnoted: silent,
         };
         let refused = actor.clone();
