@@ -7,8 +7,11 @@
 use std::sync::LazyLock;
 
 use axum::Router;
-use bowline_engine::credential::{CHANGE_KEYS, MAKE_KEYS, READ_KEYS, WRITE_KEYS};
+use bowline_engine::credential::{
+    CHANGE_KEYS, MAKE_KEYS, READ_KEYS, READ_SCIM_KEYS, WRITE_KEYS, WRITE_SCIM_KEYS,
+};
 use bowline_engine::login::ssh_check::REFUSE_SESSIONS;
+use bowline_engine::secret::IDENTIFY_SECRETS;
 use bowline_engine::settings::{CHANGED_SETTINGS, SHOWN_SETTINGS};
 use bowline_model::requirement::Requirement;
 use bowline_model::right::Right;
@@ -18,7 +21,7 @@ use crate::operation::Verb::{Delete, Get, Patch, Post, Put};
 use crate::operation::{Operation, Row, by, row};
 use crate::v2::{
     access_tokens, attributes, clock, devices, dns, keys, logins, logs, oauth, policy, routes,
-    settings, ssh_checks, tailnets, users, webhooks,
+    scim_keys, secrets, settings, ssh_checks, tailnets, users, webhooks,
 };
 use crate::{Api, openapi};
 
@@ -56,6 +59,13 @@ const KEYS_READ: Requirement = Requirement::any_or_own(READ_KEYS);
 const KEYS_CHANGE: Requirement = Requirement::any(CHANGE_KEYS);
 /// Revokes a key.
 const KEYS_REVOKE: Requirement = Requirement::any_or_own(WRITE_KEYS);
+/// Lists the SCIM key.
+const SCIM_KEYS_READ: Requirement = Requirement::all(READ_SCIM_KEYS.scopes, READ_SCIM_KEYS.right);
+/// Makes the SCIM key.
+const SCIM_KEYS_WRITE: Requirement =
+    Requirement::all(WRITE_SCIM_KEYS.scopes, WRITE_SCIM_KEYS.right);
+/// Tells what a secret is. Who has one that is their own may know.
+const SECRETS_IDENTIFY: Requirement = Requirement::any_or_own(IDENTIFY_SECRETS);
 /// Confirms an SSH session: a person's word about a person.
 const SESSIONS_CONFIRM: Requirement = Requirement::any_or_own(REFUSE_SESSIONS).people_only();
 /// Refuses an SSH session.
@@ -143,6 +153,10 @@ fn rows() -> Vec<Row> {
         row(Delete, KEY, "deleteKey", "Revoke a key", KEYS_REVOKE, by(keys::delete::handler)),
         row(Put, KEY, "setKey", "Change an OAuth client or a federated identity: all that can be changed of it, at once", KEYS_CHANGE, by(keys::update::handler)),
         row(Post, "/tailnet/{tailnet}/access-tokens", "createAccessToken", "Make an API access token", TOKENS_WRITE, by(access_tokens::create::handler)),
+
+        row(Get, "/tailnet/{tailnet}/scim-keys", "listScimKeys", "List the SCIM key", SCIM_KEYS_READ, by(scim_keys::list::handler)),
+        row(Post, "/tailnet/{tailnet}/scim-keys", "createScimKey", "Make the SCIM key, in the place of the one that there is", SCIM_KEYS_WRITE, by(scim_keys::create::handler)),
+        row(Post, "/tailnet/{tailnet}/secrets/identify", "identifySecret", "Tell what a secret is that somebody found, by its hash", SECRETS_IDENTIFY, by(secrets::identify::handler)),
 
         row(Post, "/oauth/token-exchange", "exchangeToken", "Get an access token for the token of a workload's own issuer", Requirement::SHOWS, by(oauth::exchange::handler)).and(&[403, 429]),
         row(Post, "/oauth/token", "createOauthToken", "Get an access token for the secret of an OAuth client", Requirement::SHOWS, by(oauth::token::handler)).and(&[401, 429]),

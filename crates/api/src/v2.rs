@@ -11,6 +11,8 @@ pub(crate) mod logs;
 pub(crate) mod oauth;
 pub(crate) mod policy;
 pub(crate) mod routes;
+pub(crate) mod scim_keys;
+pub(crate) mod secrets;
 pub(crate) mod settings;
 pub(crate) mod ssh_checks;
 pub(crate) mod tailnets;

@@ -1,9 +1,10 @@
-//! Auth keys and API access tokens: make, list, revoke, check.
+//! Auth keys, API access tokens and other credentials: make, list, revoke, check.
 
 pub mod access_token;
 pub mod client;
 pub(crate) mod due;
 pub(crate) mod grant;
+pub mod scim;
 
 use std::sync::Arc;
 
@@ -56,6 +57,7 @@ pub const WRITE_KEYS: &[Need] = &[
     WRITE_ACCESS_TOKENS,
     WRITE_OAUTH_KEYS,
     WRITE_FEDERATED_KEYS,
+    WRITE_SCIM_KEYS,
 ];
 
 /// What each kind of key needs that the operation for keys makes: API access tokens have their own.
@@ -64,6 +66,12 @@ pub const MAKE_KEYS: &[Need] = &[WRITE_AUTH_KEYS, WRITE_OAUTH_KEYS, WRITE_FEDERA
 /// What each kind of key needs that can be changed.
 pub const CHANGE_KEYS: &[Need] = &[WRITE_OAUTH_KEYS, WRITE_FEDERATED_KEYS];
 
+/// What SCIM keys need to be seen. No official scope is about them: they decide about users and, by groups, about what the policy
+/// file gives them: more than any single scope but `all`. Source: `docs/protocol/api-behaviour.md`,
+/// section 4.3, "Configure user & group provisioning", for the roles.
+pub const READ_SCIM_KEYS: Need = keys(&[Scope::ALL_READ], Right::WriteUsers);
+/// What SCIM keys need to be made and revoked.
+pub const WRITE_SCIM_KEYS: Need = keys(&[Scope::ALL], Right::WriteUsers);
 const fn keys(scopes: &'static [Scope], right: Right) -> Need {
     Need { scopes, right }
 }
@@ -88,6 +96,8 @@ fn need_of(credential: &Credential, access: Access) -> Need {
         (Kind::Client(_), Access::Write) => WRITE_OAUTH_KEYS,
         (Kind::Federated(_), Access::Read) => READ_FEDERATED_KEYS,
         (Kind::Federated(_), Access::Write) => WRITE_FEDERATED_KEYS,
+        (Kind::Scim, Access::Read) => READ_SCIM_KEYS,
+        (Kind::Scim, Access::Write) => WRITE_SCIM_KEYS,
     }
 }
 
@@ -141,6 +151,7 @@ pub(crate) fn mint_token(
         updated: None,
         expires: Some(now + lifetime(seconds)?),
         expired: None,
+        expiry_told: None,
         revoked: None,
     };
     draft.audit(Event::CredentialCreated {
@@ -201,6 +212,7 @@ impl Engine {
                 updated: None,
                 expires: Some(now + lifetime(new.expiry_seconds)?),
                 expired: None,
+                expiry_told: None,
                 revoked: None,
             };
             draft.audit(Event::CredentialCreated {
@@ -421,7 +433,7 @@ fn may_see(actor: &Actor, credential: &Credential) -> bool {
         (Kind::Api, Principal::User { id, role, .. }) => {
             credential.user == Some(*id) || matches!(role, Role::Owner | Role::Admin)
         }
-        (Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_), _)
+        (Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_) | Kind::Scim, _)
         | (
             Kind::Api,
             Principal::OAuthClient(_) | Principal::FederatedIdentity(_) | Principal::Operator,

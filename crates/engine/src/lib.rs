@@ -18,6 +18,7 @@ pub mod logs;
 pub mod people;
 pub mod policy;
 pub mod registration;
+pub mod secret;
 pub mod settings;
 mod subjects;
 pub mod tailnet;

@@ -249,6 +249,29 @@ impl Engine {
         .await
     }
 
+    /// Whether an endpoint had a secret with this hash before the last rotation, which still signs.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) async fn is_former_secret(
+        &self,
+        actor: &Actor,
+        id: WebhookId,
+        hash: SecretHash,
+    ) -> Result<bool, Refusal> {
+        let name = former_name(id);
+        let sealed = self.0.store.secret(actor.tailnet, &name).await;
+        let sealed = sealed
+            .map_err(|error| StoreFailure::Unavailable(Trouble::new(Condition::Failed, error)))?;
+        // Its time may have come meanwhile.
+        let Some(sealed) = sealed else {
+            return Ok(false);
+        };
+        let former = self.sealer()?.open(actor.tailnet, &name, &sealed);
+        let former = former.map_err(|_| StoreFailure::Defect("a webhook secret does not open"))?;
+        Ok(std::str::from_utf8(&former).is_ok_and(|former| SecretHash::of(former) == hash))
+    }
+
     async fn open_secret(
         &self,
         actor: &Actor,

@@ -1,5 +1,5 @@
-//! Credentials: auth keys, API access tokens, OAuth clients, federated identities.
-//! The access tokens that are made from the last two are records of their own ([`crate::access_token`]).
+//! Credentials: auth keys, API access tokens, OAuth clients, federated identities, SCIM keys.
+//! The access tokens that are made from clients and identities are records of their own ([`crate::access_token`]).
 //!
 //! Source: `docs/protocol/api-behaviour.md`, section 2.4.
 
@@ -43,7 +43,7 @@ pub struct Credential {
     /// When it was changed last. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated: Option<Timestamp>,
-    /// When it stops being good. Absent: never (OAuth clients and federated identities).
+    /// When it stops being good. Absent: never (OAuth clients, federated identities, SCIM keys).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
     /// When a timer noted that this moment has come, in an audit event. What the credential is good for
@@ -51,6 +51,9 @@ pub struct Credential {
     /// is kept follows from this, so that no jump forgets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired: Option<Timestamp>,
+    /// The moment of expiry that was told ahead, so that each is told once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_told: Option<Timestamp>,
     /// When somebody revoked it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Timestamp>,
@@ -68,6 +71,9 @@ pub enum Kind {
     Client(OAuthClient),
     /// A federated identity: tokens of another issuer get access tokens.
     Federated(FederatedIdentity),
+    /// A SCIM key: a directory provisions users and groups with it, and calls no operation of the API.
+    /// A tailnet has one at most that is good.
+    Scim,
 }
 
 impl Kind {
@@ -78,6 +84,7 @@ impl Kind {
             Self::Api => "api",
             Self::Client(_) => "client",
             Self::Federated(_) => "federated",
+            Self::Scim => "scim",
         }
     }
 }
@@ -189,7 +196,7 @@ impl Credential {
         match &self.kind {
             Kind::Client(client) => Some((&client.scopes, &client.tags)),
             Kind::Federated(identity) => Some((&identity.scopes, &identity.tags)),
-            Kind::Auth(_) | Kind::Api => None,
+            Kind::Auth(_) | Kind::Api | Kind::Scim => None,
         }
     }
 
@@ -197,7 +204,7 @@ impl Credential {
     pub fn auth_key(&self) -> Option<&AuthKey> {
         match &self.kind {
             Kind::Auth(key) => Some(key),
-            Kind::Api | Kind::Client(_) | Kind::Federated(_) => None,
+            Kind::Api | Kind::Client(_) | Kind::Federated(_) | Kind::Scim => None,
         }
     }
 }

@@ -87,6 +87,7 @@ impl CredentialRef {
             Kind::Api => "API access token",
             Kind::Client(_) => "OAuth client",
             Kind::Federated(_) => "Federated identity",
+            Kind::Scim => "SCIM key",
         };
         Self {
             id: credential.id,
@@ -401,7 +402,7 @@ pub enum Event {
         /// Node key that it wanted to register.
         node_key: NodeKey,
     },
-    /// An auth key, API access token, OAuth client or federated identity was made.
+    /// An auth key, API access token, OAuth client, federated identity or SCIM key was made.
     CredentialCreated {
         /// Its record.
         credential: Box<Credential>,
@@ -432,6 +433,14 @@ pub enum Event {
         id: KeyId,
         /// When.
         at: Timestamp,
+    },
+    /// A credential is about to expire: whoever needs it makes another one. Told once for each moment of
+    /// expiry.
+    CredentialExpiring {
+        /// The credential.
+        credential: CredentialRef,
+        /// When it expires.
+        expires: Option<Timestamp>,
     },
     /// The last moment of a credential has come.
     CredentialExpired {
@@ -609,6 +618,7 @@ impl Event {
             Self::CredentialChanged { .. } => Name::ApiKeyUpdate,
             Self::AccessTokenIssued { .. } => Name::OauthAccessTokenCreate,
             Self::AccessTokenRevoked { .. } => Name::OauthAccessTokenRevoke,
+            Self::CredentialExpiring { .. } => Name::ApiKeyExpiring,
             Self::CredentialExpired { .. } => Name::ApiKeyExpired,
             Self::CredentialRestored { .. } => Name::ApiKeyRestored,
             Self::DnsConfig { .. } => Name::TailnetUpdateDnsConfig,
@@ -686,6 +696,7 @@ impl Event {
                 (credential.id.stable(), credential.name.to_owned(), None)
             }
             Self::CredentialRevoked { credential, .. }
+            | Self::CredentialExpiring { credential, .. }
             | Self::CredentialExpired { credential, .. }
             | Self::CredentialRestored { credential, .. } => {
                 (credential.id.stable(), credential.name.to_owned(), None)

@@ -38,7 +38,7 @@ macro_rules! stored_kinds {
                 Policy($crate::policy_file::PolicyFile)
             }
             tables {
-                /// A credential: auth key, API access token, OAuth client.
+                /// A credential: auth key, API access token, OAuth client, federated identity, SCIM key.
                 Key($crate::credential::Credential) credentials
                 /// An endpoint that is told of events.
                 Webhook($crate::webhook::WebhookEndpoint) webhooks

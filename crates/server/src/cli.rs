@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod device;
 mod doctor;
+mod federated_identity;
 mod init;
 mod key;
 mod lifetime;
@@ -17,6 +18,8 @@ mod output;
 mod policy;
 mod progress;
 mod restore;
+mod scim_key;
+mod secret;
 mod secret_key;
 mod ssh;
 mod tailnet;
@@ -137,6 +140,12 @@ Examples, the second to move a server to PostgreSQL:
     Key(Through<key::Command>),
     /// OAuth clients, with which programs get access tokens: create, list, revoke
     OauthClient(Through<oauth_client::Command>),
+    /// Federated identities, which get access tokens for the tokens of others: create, list, revoke
+    FederatedIdentity(Through<federated_identity::Command>),
+    /// The SCIM key, with which a directory provisions users: create, list, revoke
+    ScimKey(Through<scim_key::Command>),
+    /// Secrets that somebody found: identify
+    Secret(Through<secret::Command>),
     /// Devices: list, show, rename, delete, authorize, expire, routes
     Device(Through<device::Command>),
     /// Devices that wait to be let in: list, approve, deny
@@ -327,6 +336,21 @@ fn run(cli: Cli) -> Result<u8> {
         Command::OauthClient(Through { target, command }) => {
             through_api(&common, &target, async |session| {
                 oauth_client::run(command, session).await
+            })
+        }
+        Command::FederatedIdentity(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                federated_identity::run(command, session).await
+            })
+        }
+        Command::ScimKey(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                scim_key::run(command, session).await
+            })
+        }
+        Command::Secret(Through { target, command }) => {
+            through_api(&common, &target, async |session| {
+                secret::run(command, session).await
             })
         }
         Command::Device(Through { target, command }) => {

@@ -20,6 +20,7 @@ mod derp;
 mod error;
 mod file;
 mod flags;
+mod keys;
 mod limits;
 mod log;
 mod metrics;
@@ -47,6 +48,7 @@ pub use self::database::Database;
 pub use self::derp::{Derp, RelayTls};
 pub use self::error::{Problem, SettingsError, Source};
 pub use self::flags::{CliFlags, CommonFlags, ServeFlags};
+pub use self::keys::Keys;
 pub use self::limits::Limits;
 pub use self::log::{Format, Level, Log};
 pub use self::metrics::Metrics;
@@ -87,6 +89,8 @@ pub struct Settings {
     pub retention: Retention,
     /// What every tailnet starts with.
     pub tailnet: Tailnet,
+    /// Auth keys and API access tokens.
+    pub keys: Keys,
     /// Limits on what one peer can take.
     pub limits: Limits,
     /// Requests to addresses that others chose.
@@ -153,6 +157,7 @@ impl Settings {
             seal: Seal::read(&mut reader),
             retention: Retention::read(&mut reader),
             tailnet: Tailnet::read(&mut reader),
+            keys: Keys::read(&mut reader),
             limits: Limits::read(&mut reader),
             outbound: Outbound::read(&mut reader),
             webhooks: Webhooks::read(&mut reader),
@@ -392,7 +397,7 @@ struct Section {
 }
 
 /// The sections in the order of the reference, which is that of reading.
-fn sections() -> [Section; 12] {
+fn sections() -> [Section; 13] {
     let section = |name, doc, fields| Section { name, doc, fields };
     [
         section("", Server::DOC, Server::FIELDS),
@@ -403,6 +408,7 @@ fn sections() -> [Section; 12] {
         section("seal", Seal::DOC, Seal::FIELDS),
         section("retention", Retention::DOC, Retention::FIELDS),
         section("tailnet", Tailnet::DOC, Tailnet::FIELDS),
+        section("keys", Keys::DOC, Keys::FIELDS),
         section("limits", Limits::DOC, Limits::FIELDS),
         section("outbound", Outbound::DOC, Outbound::FIELDS),
         section("webhooks", Webhooks::DOC, Webhooks::FIELDS),

@@ -259,6 +259,9 @@ pub fn engine_settings(settings: &Settings, derp_map: DerpMap) -> Result<bowline
         commit_timeout: settings.database.commit_seconds.duration(),
         clock_jump: std::time::Duration::from_hours(settings.server.clock_jump_hours.get()),
         ephemeral_timeout: settings.tailnet.ephemeral_inactivity_seconds.duration(),
+        expiry_reminder: std::time::Duration::from_hours(
+            24 * settings.keys.expiry_reminder_days.get(),
+        ),
         loopback_is_a_source: !settings.server.trusted_proxies.is_empty(),
         report_burst: u32::try_from(settings.limits.report_burst.get()).unwrap_or(30),
         report_interval: settings.limits.report_seconds.duration(),

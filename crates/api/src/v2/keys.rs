@@ -58,6 +58,9 @@ pub(crate) struct Key<'a> {
     description: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     invalid: bool,
+    /// Whether it is good and expires soon, as the audit log tells too: who needs it makes another one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    expires_soon: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
     /// Whose tokens a federated identity trusts.
@@ -106,7 +109,7 @@ impl<'a> Key<'a> {
         let auth = credential.auth_key();
         let federated = match &credential.kind {
             Kind::Federated(identity) => Some(identity),
-            Kind::Auth(_) | Kind::Api | Kind::Client(_) => None,
+            Kind::Auth(_) | Kind::Api | Kind::Client(_) | Kind::Scim => None,
         };
         let seconds = credential
             .expires
@@ -134,7 +137,7 @@ impl<'a> Key<'a> {
                 },
             }),
             scopes: match &credential.kind {
-                Kind::Auth(_) => None,
+                Kind::Auth(_) | Kind::Scim => None,
                 Kind::Api => Some(texts(&Scopes::all())),
                 Kind::Client(client) => Some(texts(&client.scopes)),
                 Kind::Federated(identity) => Some(texts(&identity.scopes)),
@@ -145,6 +148,9 @@ impl<'a> Key<'a> {
                 .unwrap_or_default(),
             description: &credential.description,
             invalid: !credential.is_valid(now),
+            expires_soon: credential.is_valid(now)
+                && credential.expiry_told.is_some()
+                && credential.expiry_told == credential.expires,
             user_id: credential.user.map(UserId::stable),
             issuer: federated.map(|identity| identity.issuer.as_str()),
             subject: federated.map(|identity| identity.subject.as_str()),
@@ -170,6 +176,7 @@ impl<'a> Key<'a> {
             tags: token.tags.iter().map(Tag::as_str).collect(),
             description: "",
             invalid: !token.is_valid(now),
+            expires_soon: false,
             user_id: None,
             issuer: None,
             subject: None,

@@ -56,6 +56,8 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         )),
         "exchangeToken" => json!(objects.exchange),
         "createAccessToken" => json!({"description": "new"}),
+        "createScimKey" => json!({"description": "okta"}),
+        "identifySecret" => json!({"kind": "auth", "id": objects.key, "sha256": "0".repeat(64)}),
         "setDnsNameservers" => json!({"dns": ["1.1.1.1"]}),
         "setDnsPreferences" => json!({"magicDNS": false}),
         "setDnsSearchPaths" => json!({"searchPaths": ["a.com"]}),
@@ -93,6 +95,7 @@ pub(crate) fn case(operation: &Operation, tailnet: &str, objects: &Objects) -> (
         | "listSshChecks"
         | "confirmSshCheck"
         | "refuseSshCheck"
+        | "listScimKeys"
         | "listTailnetKeys"
         | "getKey"
         | "deleteKey"

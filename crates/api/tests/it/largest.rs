@@ -114,7 +114,19 @@ pub(crate) fn cases(operation: &Operation, named: &Named<'_>, count: usize) -> V
         "createOauthToken" => {
             vec![("words", json!(format!("scope={}", "dns ".repeat(count))))]
         }
-        "createAccessToken" => vec![("characters", json!({"description": long()}))],
+        "createAccessToken" | "createScimKey" => {
+            vec![("characters", json!({"description": long()}))]
+        }
+        "identifySecret" => vec![
+            (
+                "characters",
+                json!({"kind": "auth", "id": long(), "sha256": "0".repeat(64)}),
+            ),
+            (
+                "characters of a hash",
+                json!({"kind": "auth", "id": "k2CNTRL", "sha256": long()}),
+            ),
+        ],
         "setDnsNameservers" => vec![("nameservers", json!({"dns": addresses()}))],
         "setDnsPreferences" => vec![("characters", json!({"magicDNS": long()}))],
         "setDnsSearchPaths" => vec![("domains", json!({"searchPaths": domains()}))],

@@ -17,6 +17,7 @@ mod dns;
 mod document;
 mod errors;
 mod events;
+mod identify;
 mod keys;
 mod largest;
 mod limits;

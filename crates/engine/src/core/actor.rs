@@ -94,7 +94,7 @@ impl Actor {
                 })?
             }
             // They get access tokens and call nothing themselves.
-            Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_) => return None,
+            Kind::Auth(_) | Kind::Client(_) | Kind::Federated(_) | Kind::Scim => return None,
         };
         Some(Self {
             credential: Some(credential.id),
@@ -318,7 +318,7 @@ fn trusted_by(
     match &parent.kind {
         Kind::Client(_) => Some(Principal::OAuthClient(trusted)),
         Kind::Federated(_) => Some(Principal::FederatedIdentity(trusted)),
-        Kind::Auth(_) | Kind::Api => None,
+        Kind::Auth(_) | Kind::Api | Kind::Scim => None,
     }
 }
 

@@ -27,9 +27,9 @@ pub(crate) struct Rule {
     /// The kind.
     pub(crate) kind: Kind,
     /// When one object is to be looked at.
-    pub(crate) moments: fn(&Snapshot, u64, Silence) -> Moments,
+    pub(crate) moments: fn(&Snapshot, u64, Spans) -> Moments,
     /// Marks what is due of one object by the draft's time. What it looked at counts as touched.
-    pub(crate) run: fn(&mut Draft<'_>, u64, &Sessions, Silence),
+    pub(crate) run: fn(&mut Draft<'_>, u64, &Sessions, Spans),
 }
 
 /// The next due moment of everything.
@@ -41,7 +41,7 @@ pub(crate) struct Queue {
     /// clock.
     told: BTreeSet<(Timestamp, Key)>,
     told_moments: BTreeMap<Key, Timestamp>,
-    silence: Silence,
+    spans: Spans,
 }
 
 /// When what was touched is due next.
@@ -56,35 +56,32 @@ pub(crate) struct Moments {
     pub(crate) told: Option<Timestamp>,
 }
 
-/// How long an ephemeral device may be silent.
+/// How long before or after a moment something falls due.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Silence {
-    pub(crate) timeout: Duration,
+pub(crate) struct Spans {
+    /// How long an ephemeral device may be silent.
+    pub(crate) silence: Duration,
     /// Since when this process listens, and the clock has not stepped: silence before that is the
     /// server's own.
     pub(crate) since: Timestamp,
+    /// How long before a credential expires that is told. Zero: it is not.
+    pub(crate) reminder: Duration,
 }
 
 impl Queue {
-    pub(crate) fn of(
-        rules: &'static [Rule],
-        snapshot: &Snapshot,
-        timeout: Duration,
-        since: Timestamp,
-    ) -> Self {
-        let silence = Silence { timeout, since };
+    pub(crate) fn of(rules: &'static [Rule], snapshot: &Snapshot, spans: Spans) -> Self {
         let mut queue = Self {
             rules,
             order: BTreeSet::new(),
             moments: BTreeMap::new(),
             told: BTreeSet::new(),
             told_moments: BTreeMap::new(),
-            silence,
+            spans,
         };
         for (place, rule) in rules.iter().enumerate() {
             for id in hot(rule.kind).map_or_else(Vec::new, |objects| objects.ids(snapshot)) {
                 let key = Key { rule: place, id };
-                queue.set(key, (rule.moments)(snapshot, id, silence));
+                queue.set(key, (rule.moments)(snapshot, id, spans));
             }
         }
         queue
@@ -101,7 +98,7 @@ impl Queue {
         for (place, rule) in self.rules.iter().enumerate() {
             for id in changes.touched_numbers(rule.kind) {
                 let key = Key { rule: place, id };
-                plan.push((key, (rule.moments)(snapshot, id, self.silence)));
+                plan.push((key, (rule.moments)(snapshot, id, self.spans)));
             }
         }
         Plan(plan)
@@ -139,7 +136,7 @@ impl Queue {
             let group = EventGroup::new(draft.random());
             draft.begin_group(group);
             if let Some(rule) = self.rules.get(key.rule) {
-                (rule.run)(draft, key.id, sessions, self.silence);
+                (rule.run)(draft, key.id, sessions, self.spans);
             }
         }
     }

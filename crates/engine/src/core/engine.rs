@@ -49,6 +49,9 @@ pub struct Settings {
     pub magic_dns_needs_nameserver: bool,
     /// How long an ephemeral device may be offline before it is deleted.
     pub ephemeral_timeout: Duration,
+    /// How long before an auth key or an API access token expires that is told, of those that are made
+    /// for longer. Zero: it is not.
+    pub expiry_reminder: Duration,
     /// How long a device without a map stream still counts as online: a reconnect within it
     /// changes nothing for anybody.
     pub offline_grace: Duration,
@@ -99,6 +102,7 @@ impl Default for Settings {
             key_duration_days: 180,
             magic_dns_needs_nameserver: false,
             ephemeral_timeout: Duration::from_mins(30),
+            expiry_reminder: Duration::from_hours(7 * 24),
             offline_grace: Duration::from_secs(10),
             restart_grace: Duration::from_mins(1),
             serves_devices: true,

@@ -11,6 +11,7 @@ use bowline_model::device::Device;
 use bowline_model::id::DeviceId;
 use bowline_netmap::publication::Publication;
 use bowline_netmap::snapshot::Snapshot;
+use jiff::Timestamp;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -97,8 +98,7 @@ impl Writer {
         let due = due::Queue::of(
             engine.subjects.due,
             current.snapshot(),
-            engine.settings.ephemeral_timeout,
-            engine.clock.now(),
+            spans(&engine, engine.clock.now()),
         );
         Self {
             engine,
@@ -260,12 +260,10 @@ impl Writer {
         let steps = self.engine.clock.steps();
         if steps != self.steps {
             self.steps = steps;
-            let timeout = self.engine.settings.ephemeral_timeout;
             self.due = due::Queue::of(
                 self.engine.subjects.due,
                 self.current.snapshot(),
-                timeout,
-                now,
+                spans(&self.engine, now),
             );
         }
     }
@@ -332,3 +330,12 @@ impl Changes {
 
 #[cfg(test)]
 pub(crate) mod tests;
+
+/// How long before or after a moment something falls due, for a process that listens since then.
+fn spans(engine: &Inner, since: Timestamp) -> due::Spans {
+    due::Spans {
+        silence: engine.settings.ephemeral_timeout,
+        since,
+        reminder: engine.settings.expiry_reminder,
+    }
+}

@@ -66,6 +66,7 @@ impl Engine {
                 updated: None,
                 expires: None,
                 expired: None,
+                expiry_told: None,
                 revoked: None,
             };
             draft.audit(Event::CredentialCreated {

@@ -13,7 +13,7 @@ use bowline_netmap::snapshot::Snapshot;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::draft::Draft;
-use crate::core::due::{Moments, Rule, Silence};
+use crate::core::due::{Moments, Rule, Spans};
 use crate::core::sessions::Sessions;
 
 /// The most posture attributes whose time is over that one device keeps, should the clock have been
@@ -27,17 +27,17 @@ const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(24);
 pub(crate) const RULE: Rule = Rule {
     kind: Kind::Device,
     moments,
-    run: |draft, id, sessions, silence| {
+    run: |draft, id, sessions, spans| {
         if let Some(id) = DeviceId::new(id) {
-            run(draft, id, sessions, silence);
+            run(draft, id, sessions, spans);
         }
     },
 };
 
-fn moments(snapshot: &Snapshot, id: u64, silence: Silence) -> Moments {
+fn moments(snapshot: &Snapshot, id: u64, spans: Spans) -> Moments {
     let entry = DeviceId::new(id).and_then(|id| snapshot.device(id));
     entry.map_or_else(Moments::default, |entry| Moments {
-        due: device_due(entry, silence),
+        due: device_due(entry, spans),
         told: device_told(&entry.device),
     })
 }
@@ -53,7 +53,7 @@ fn before(moment: Timestamp, duration: SignedDuration) -> Timestamp {
     moment.checked_sub(duration).unwrap_or(Timestamp::MIN)
 }
 
-fn ephemeral_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
+fn ephemeral_due(entry: &Entry, spans: Spans) -> Option<Timestamp> {
     (entry.device.ephemeral && !entry.live.online).then(|| {
         let live = &entry.live;
         let heard = live
@@ -62,11 +62,11 @@ fn ephemeral_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
             .map_or(entry.device.created, |heard| {
                 heard.max(entry.device.created)
             });
-        after(heard.max(silence.since), silence.timeout)
+        after(heard.max(spans.since), spans.silence)
     })
 }
 
-fn device_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
+fn device_due(entry: &Entry, spans: Spans) -> Option<Timestamp> {
     let device = &entry.device;
     let expiry = if device.expired {
         None
@@ -80,7 +80,7 @@ fn device_due(entry: &Entry, silence: Silence) -> Option<Timestamp> {
     attributes
         .chain(expiring(device))
         .chain(expiry)
-        .chain(ephemeral_due(entry, silence))
+        .chain(ephemeral_due(entry, spans))
         .min()
 }
 
@@ -103,14 +103,14 @@ fn device_told(device: &Device) -> Option<Timestamp> {
     attributes.chain(expiry).max()
 }
 
-fn run(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, silence: Silence) {
+fn run(draft: &mut Draft<'_>, id: DeviceId, sessions: &Sessions, spans: Spans) {
     let now = draft.now();
     draft.changes.touch::<Device>(id);
     let Some(entry) = draft.view().device(id).cloned() else {
         return;
     };
-    let is_silent = ephemeral_due(&entry, silence).is_some_and(|due| due <= now);
-    if is_silent && !sessions.is_open(id) && !sessions.heard_since(id, now, silence.timeout) {
+    let is_silent = ephemeral_due(&entry, spans).is_some_and(|due| due <= now);
+    if is_silent && !sessions.is_open(id) && !sessions.heard_since(id, now, spans.silence) {
         draft.audit(Event::DeviceDeleted {
             device: Box::new((*entry.device).clone()),
         });

@@ -35,7 +35,7 @@ impl Engine {
                     && credential.revoked.is_none()
                     && match credential.kind {
                         Kind::Auth(_) | Kind::Api => true,
-                        Kind::Client(_) | Kind::Federated(_) => false,
+                        Kind::Client(_) | Kind::Federated(_) | Kind::Scim => false,
                     }
             };
             let credentials = draft.view().credentials();

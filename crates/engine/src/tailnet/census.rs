@@ -52,7 +52,7 @@ impl Engine {
                         Kind::Auth(_) => census.auth_keys_expiring += 1,
                         Kind::Api => census.access_tokens_expiring += 1,
                         // They do not expire.
-                        Kind::Client(_) | Kind::Federated(_) => {}
+                        Kind::Client(_) | Kind::Federated(_) | Kind::Scim => {}
                     }
                 }
             }

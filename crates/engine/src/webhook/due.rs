@@ -7,7 +7,7 @@ use bowline_netmap::snapshot::Snapshot;
 
 use super::former_name;
 use crate::core::draft::Draft;
-use crate::core::due::{Moments, Rule, Silence};
+use crate::core::due::{Moments, Rule, Spans};
 
 pub(crate) const RULE: Rule = Rule {
     kind: Kind::Webhook,
@@ -19,7 +19,7 @@ pub(crate) const RULE: Rule = Rule {
     },
 };
 
-fn moments(snapshot: &Snapshot, id: u64, _: Silence) -> Moments {
+fn moments(snapshot: &Snapshot, id: u64, _: Spans) -> Moments {
     let endpoint = WebhookId::new(id).and_then(|id| snapshot.webhook(id));
     Moments {
         due: endpoint.and_then(|endpoint| endpoint.former_until),

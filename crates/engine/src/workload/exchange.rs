@@ -91,7 +91,9 @@ impl Engine {
         match view.credential(id) {
             Some(credential) if credential.is_valid(self.now()) => match &credential.kind {
                 Kind::Federated(identity) => Ok(identity.clone()),
-                Kind::Auth(_) | Kind::Api | Kind::Client(_) => Err(ExchangeRefused::Request),
+                Kind::Auth(_) | Kind::Api | Kind::Client(_) | Kind::Scim => {
+                    Err(ExchangeRefused::Request)
+                }
             },
             _ => Err(ExchangeRefused::Request),
         }

@@ -244,6 +244,15 @@ async fn what_falls_due_leaves_the_events_of_the_table() {
     all.net.pass(minute).await;
     all.is("a node key expires within a day").await;
 
+    let week = NewAuthKey {
+        expiry_seconds: Some(7 * 86_400 + 60),
+        ..key(false, &[])
+    };
+    all.net.key_with(week).await;
+    all.skip().await;
+    all.net.pass(minute).await;
+    all.is("an auth key expires within a week").await;
+
     // Only the keys that are named are left: the others would end at the same time.
     let short = NewAuthKey {
         expiry_seconds: Some(60),

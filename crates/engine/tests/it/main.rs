@@ -17,6 +17,7 @@ mod people;
 mod policy_file;
 mod presence;
 mod register;
+mod reminders;
 mod reports;
 mod retention;
 mod server_wide;

@@ -184,6 +184,8 @@ names! {
         WebInterfaceLogout = "WEB_INTERFACE" "LOGOUT";
     }
     own {
+        /// An API key expires soon.
+        ApiKeyExpiring = "API_KEY" "EXPIRING";
         /// An API key that a wrong clock had ended is good again.
         ApiKeyRestored = "API_KEY" "RESTORED";
         /// An OAuth client or a federated identity was given other scopes, tags or rules.

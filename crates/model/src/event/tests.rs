@@ -97,7 +97,7 @@ fn credential_json(kind: &str, number: usize) -> Value {
     })
 }
 
-const CREDENTIAL_KINDS: [&str; 4] = ["auth", "api", "client", "federated"];
+const CREDENTIAL_KINDS: [&str; 5] = ["auth", "api", "client", "federated", "scim"];
 
 fn user_json(number: usize) -> Value {
     json!({
@@ -400,6 +400,10 @@ fn samples() -> Vec<Event> {
         Event::AccessTokenRevoked {
             id: KeyId::MIN,
             at: at(0),
+        },
+        Event::CredentialExpiring {
+            credential: credential(),
+            expires: Some(at(0)),
         },
         Event::CredentialExpired {
             credential: credential(),

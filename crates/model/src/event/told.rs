@@ -250,6 +250,7 @@ impl Told for Credential {
         ("hash", "a secret's, and never changes"),
         ("created", "never changes"),
         ("updated", "the event's own time"),
+        ("expiryTold", "what the event of it says"),
     ];
 
     fn is_over(&self) -> bool {
@@ -451,6 +452,7 @@ impl Event {
             | Self::AccessTokenRevoked { .. }
             | Self::DeviceLoggedOut { .. }
             | Self::DeviceKeyExpiring { .. }
+            | Self::CredentialExpiring { .. }
             | Self::DeviceForwardingOff { .. }
             | Self::WebhookReplayed { .. }
             | Self::SshSessionDecided { .. }

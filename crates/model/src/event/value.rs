@@ -45,7 +45,7 @@ fn credential(credential: &Credential) -> Value {
             told["preauthorized"] = json!(key.preauthorized);
             told["authTags"] = json!(key.tags);
         }
-        Kind::Api => {}
+        Kind::Api | Kind::Scim => {}
         Kind::Client(client) => {
             told["scopes"] = json!(client.scopes);
             told["tags"] = json!(client.tags);
@@ -186,10 +186,10 @@ impl Event {
             Self::CredentialRevoked { at, .. } | Self::AccessTokenRevoked { at, .. } => {
                 (none, json!({"revoked": at}))
             }
-            Self::CredentialExpired { expires, .. } | Self::CredentialRestored { expires, .. } => {
-                (none, json!({"expires": expires}))
-            }
-            Self::DeviceKeyExpiring { expires, .. } => (none, json!({"expires": expires})),
+            Self::CredentialExpired { expires, .. }
+            | Self::CredentialRestored { expires, .. }
+            | Self::CredentialExpiring { expires, .. }
+            | Self::DeviceKeyExpiring { expires, .. } => (none, json!({"expires": expires})),
             Self::DeviceForwardingOff { routes, .. } => (none, json!({"routes": routes})),
             Self::WebhookCreated { endpoint: new } => (none, webhook(new)),
             Self::WebhookSubscriptions { old, new, .. } => (json!(old), json!(new)),

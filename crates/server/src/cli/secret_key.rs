@@ -1,4 +1,4 @@
-//! What auth keys, API access tokens and OAuth clients have in common: they are listed and revoked alike.
+//! What all kinds of keys have in common: they are listed and revoked alike.
 
 use std::collections::HashMap;
 
@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Api,
     /// OAuth clients.
     Client,
+    /// Federated identities.
+    Federated,
 }
 
 impl Kind {
@@ -28,6 +30,7 @@ impl Kind {
             Self::Auth => "auth",
             Self::Api => "api",
             Self::Client => "client",
+            Self::Federated => "federated",
         }
     }
 
@@ -36,6 +39,17 @@ impl Kind {
             Self::Auth => "auth key",
             Self::Api => "API access token",
             Self::Client => "OAuth client",
+            Self::Federated => "federated identity",
+        }
+    }
+
+    /// Several of them.
+    const fn nouns(self) -> &'static str {
+        match self {
+            Self::Auth => "auth keys",
+            Self::Api => "API access tokens",
+            Self::Client => "OAuth clients",
+            Self::Federated => "federated identities",
         }
     }
 }
@@ -64,6 +78,14 @@ pub(super) struct Key {
     description: String,
     #[serde(default)]
     user_id: Option<String>,
+    #[serde(default)]
+    expires_soon: bool,
+    #[serde(default)]
+    issuer: String,
+    #[serde(default)]
+    subject: String,
+    #[serde(default)]
+    pub(super) audience: String,
 }
 
 #[derive(Deserialize)]
@@ -126,17 +148,14 @@ impl Key {
             ),
             "api" => ("an API access token", "bowline token revoke"),
             "client" => ("an OAuth client", "bowline oauth-client revoke"),
+            "federated" => ("a federated identity", "bowline federated-identity revoke"),
             _ => ("a key of another kind", "DELETE /api/v2/tailnet/-/keys/ID"),
         }
     }
 }
 
-/// Lists the valid ones; with a user, theirs.
-pub(super) async fn show_list(
-    session: &mut Session,
-    kind: Kind,
-    of_user: Option<&str>,
-) -> Result<()> {
+/// The valid ones of a kind, each with its object as it came.
+async fn all(session: &mut Session, kind: Kind) -> Result<Vec<(Key, Box<RawValue>)>> {
     #[derive(Deserialize)]
     struct Raw {
         keys: Vec<Box<RawValue>>,
@@ -151,6 +170,16 @@ pub(super) async fn show_list(
             keys.push((key, raw));
         }
     }
+    Ok(keys)
+}
+
+/// Lists the valid ones; with a user, theirs.
+pub(super) async fn show_list(
+    session: &mut Session,
+    kind: Kind,
+    of_user: Option<&str>,
+) -> Result<()> {
+    let mut keys = all(session, kind).await?;
     // A caller who may list keys may not always list users: then ids are shown.
     let users = match user::all(session).await {
         Ok(users) => users,
@@ -172,7 +201,7 @@ pub(super) async fn show_list(
         return Ok(());
     }
     if keys.is_empty() {
-        print(&format!("No valid {}s.", kind.noun()))?;
+        print(&format!("No valid {}.", kind.nouns()))?;
         return Ok(());
     }
     let logins: HashMap<_, _> = users
@@ -188,10 +217,26 @@ pub(super) async fn show_list(
         text => text.to_owned(),
     };
     let expiry = |key: &Key| match &key.expires {
+        Some(expires) if key.expires_soon => {
+            format!("{} (soon)", session.relative_time(expires))
+        }
         Some(expires) => session.relative_time(expires),
         None => "never".to_owned(),
     };
     let text = match kind {
+        Kind::Federated => table(
+            ["ID", "ISSUER", "SUBJECT", "SCOPES", "TAGS", "DESCRIPTION"],
+            keys.iter().map(|(key, _)| {
+                [
+                    key.id.clone(),
+                    key.issuer.clone(),
+                    key.subject.clone(),
+                    list(&key.scopes),
+                    key.tags(),
+                    described(key),
+                ]
+            }),
+        ),
         Kind::Client => table(
             ["ID", "SCOPES", "TAGS", "CREATED", "DESCRIPTION"],
             keys.iter().map(|(key, _)| {
@@ -240,6 +285,13 @@ pub(super) async fn show_list(
         ),
     };
     print(&text)?;
+    let soon = keys.iter().filter(|(key, _)| key.expires_soon).count();
+    if soon > 0 {
+        let command = if kind == Kind::Api { "token" } else { "key" };
+        print(&format!(
+            "\nExpiring soon: {soon}. Who still needs one makes another: bowline {command} create"
+        ))?;
+    }
     Ok(())
 }
 

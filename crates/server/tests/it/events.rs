@@ -149,6 +149,14 @@ async fn every_command_leaves_exactly_the_events_of_the_table() {
     let (key, token) = (made("key").await, made("token").await);
     let client = ["oauth-client", "create", "--scope", "dns"];
     let client = home.prints_json(&client).await["id"].clone();
+    let identity = [
+        "federated-identity",
+        "create",
+        "--issuer=https://issuer.example.com",
+        "--subject=x",
+        "--scope=dns",
+    ];
+    let identity = home.prints_json(&identity).await["id"].clone();
     // By the default policy people confirm sessions between their own devices.
     let codes = BTreeMap::from([
         ("login approve", login(&serving, 3, "phone").await),
@@ -170,9 +178,14 @@ async fn every_command_leaves_exactly_the_events_of_the_table() {
         let mut command = command
             .replace("KEY", &key)
             .replace("TOKEN", &token)
+            .replace("IDENTITY", identity.as_str().unwrap())
             .replace("CLIENT", client.as_str().unwrap())
             .replace("ENDPOINT", endpoint.as_str().unwrap())
             .replace("FILE", policy.to_str().unwrap());
+        if command.contains("SCIM") {
+            let listed = home.prints_json(&["scim-key", "list"]).await;
+            command = command.replace("SCIM", listed["keys"][0]["id"].as_str().unwrap());
+        }
         if let Some(code) = codes.get(words[..2].join(" ").as_str()) {
             command = command.replace("CODE", code);
         }

@@ -3,6 +3,7 @@
 //! Source: official OpenAPI document, `getKey`.
 
 use bowline_engine::Refusal;
+use bowline_model::credential::Kind;
 
 use super::Key;
 use crate::Api;
@@ -22,6 +23,8 @@ pub(crate) async fn handler(
             let token = api.engine.access_token(&call.actor, id).await?;
             Encoded::new(&Key::of_access_token(&token, now))
         }
+        // The official document knows no key of that type: SCIM keys are listed by themselves.
+        Ok(credential) if matches!(credential.kind, Kind::Scim) => Err(ApiError::not_found()),
         found => Encoded::new(&Key::new(call.actor.tailnet, &*found?, None, now)),
     }
 }

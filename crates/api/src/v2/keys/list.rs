@@ -2,6 +2,7 @@
 //!
 //! Source: official OpenAPI document, `listTailnetKeys`.
 
+use bowline_model::credential::Kind;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -50,6 +51,7 @@ pub(crate) async fn handler(
         let credentials = engine.credentials(&call.actor, call.query.all);
         let keys = credentials
             .iter()
+            .filter(|credential| !matches!(credential.kind, Kind::Scim))
             .map(|credential| Key::new(tailnet, credential, None, now));
         Encoded::new(&KeyList {
             keys: keys.collect(),

@@ -76,7 +76,7 @@ pub(crate) async fn handler(
                 .change_federated_identity(&call.actor, id, new)
                 .await?
         }
-        Kind::Auth(_) | Kind::Api => {
+        Kind::Auth(_) | Kind::Api | Kind::Scim => {
             return Err(ApiError::bad_request(
                 "only OAuth clients and federated identities can be changed",
             ));

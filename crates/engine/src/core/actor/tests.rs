@@ -134,6 +134,7 @@ impl Net {
                 updated: None,
                 expires: None,
                 expired: None,
+                expiry_told: None,
                 revoked: None,
             });
             sender.send((parent, id)).unwrap();

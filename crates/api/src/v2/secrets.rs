@@ -1,0 +1,3 @@
+//! Secrets of every kind that somebody found.
+
+pub(crate) mod identify;
