@@ -22,6 +22,7 @@ mod placement;
 mod policy;
 mod process;
 mod refusals;
+mod secrets;
 mod serving;
 mod tls;
 mod webhooks;
