@@ -617,15 +617,15 @@ impl Drop for Disk {
 }
 
 /// A PostgreSQL database of a test's own.
-struct Database {
+pub(crate) struct Database {
     server: String,
     name: String,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Database {
     /// `None` where no server is set, after saying so.
-    async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let server = bowline_testdata::postgres()?;
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -639,7 +639,7 @@ impl Database {
         Some(database)
     }
 
-    async fn client(url: &str) -> tokio_postgres::Client {
+    pub(crate) async fn client(url: &str) -> tokio_postgres::Client {
         let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
             .await
             .unwrap();
@@ -674,7 +674,7 @@ impl Database {
         u64::try_from(count.get::<_, i64>(0)).unwrap()
     }
 
-    async fn remove(self) {
+    pub(crate) async fn remove(self) {
         self.execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
             .await;
     }

@@ -15,6 +15,7 @@ mod documents;
 mod elsewhere;
 mod events;
 mod home;
+mod keys;
 mod logins;
 mod memory;
 mod nothing_new;

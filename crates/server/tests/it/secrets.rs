@@ -11,6 +11,7 @@ use http::Method;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::backup::Database;
 use crate::home::{Home, Ran, Serving, patiently, terminal};
 
 /// A secret with what it is.
@@ -280,12 +281,17 @@ async fn planted_secrets_are_found_in_no_log_file_answer_metric_or_backup() {
         &["oauth-client", "list"],
         &["scim-key", "list"],
         &["webhook", "show", &endpoint],
+        &["audit", "list", "--limit", "1000"],
     ] {
         told.push((
             list.join(" "),
             home.prints_json(list).await.to_string().into_bytes(),
         ));
     }
+    // JSON lines already.
+    let exported = home.prints(&["audit", "export"]).await;
+    assert!(exported.contains("API_KEY"), "{exported}");
+    told.push(("audit export".to_owned(), exported.into_bytes()));
     told.push(("metrics".to_owned(), serving.metrics().await.into_bytes()));
     // While the server runs, so with what is in the write-ahead log alone.
     told.extend(contents(&home.data()));
@@ -316,4 +322,57 @@ async fn planted_secrets_are_found_in_no_log_file_answer_metric_or_backup() {
             );
         }
     }
+}
+
+/// Every row of every table, as text. Bytes are in it as hexadecimal digits.
+async fn rows(database: &Database) -> Vec<(String, String)> {
+    let client = Database::client(&database.url).await;
+    let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
+    let mut all = Vec::new();
+    for table in client.query(tables, &[]).await.unwrap() {
+        let table: String = table.get(0);
+        let query = format!("SELECT row_text::text FROM \"{table}\" AS row_text");
+        for row in client.query(&query, &[]).await.unwrap() {
+            all.push((table.clone(), row.get(0)));
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn planted_secrets_are_in_no_row_of_postgresql() {
+    let Some(database) = Database::new().await else {
+        return;
+    };
+    let home = Home::new();
+    let url = home.file("database-url", &database.url);
+    let settings = format!("[database]\nurl_file = {:?}\n", url.to_str().unwrap());
+    // Where commands find it too.
+    std::fs::create_dir(home.data()).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(home.data(), private).unwrap();
+    std::fs::write(home.data().join("bowline.toml"), settings).unwrap();
+    let serving = home.serve().await;
+    let planted = plant(&home, &serving).await;
+    let rows = rows(&database).await;
+    let tables: std::collections::BTreeSet<&str> =
+        rows.iter().map(|(table, _)| table.as_str()).collect();
+    for table in ["keys", "access_tokens", "webhooks", "audit"] {
+        assert!(tables.contains(table), "{tables:?}");
+    }
+    for one in &planted {
+        let bytes = one.random().bytes();
+        let digits = bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        for (table, row) in &rows {
+            let is_there = row.contains(one.random()) || row.contains(&digits);
+            assert!(
+                !is_there,
+                "a secret of the kind {} is in: {table}",
+                one.kind
+            );
+        }
+    }
+    serving.terminate();
+    assert!(serving.end().await.success());
+    database.remove().await;
 }
