@@ -299,3 +299,39 @@ async fn a_key_that_expires_soon_says_so_and_is_logged() {
     let log = log.0.lock().unwrap().clone();
     assert!(has(&log, "a key expires soon") && has(&log, &id));
 }
+
+#[tokio::test]
+async fn access_tokens_of_clients_are_listed_with_everything_to_who_may_see_their_client() {
+    let server = Server::start().await;
+    let client = json!({"keyType": "client", "scopes": ["oauth_keys:read"]});
+    let (client, secret) = make(&server, client).await;
+    let form = format!("client_secret={secret}").into_bytes();
+    let made = server.send(false, None, "POST", "/oauth/token", form).await;
+    let token = made.ok()["access_token"].as_str().unwrap().to_owned();
+    let id = token.split('-').nth(2).unwrap().to_owned();
+    let listed = async |token: &str, query: &str| {
+        let path = format!("{KEYS}{query}");
+        let reply = server.call_as(token, "GET", &path, Value::Null).await;
+        let keys = reply.ok()["keys"].as_array().unwrap().clone();
+        keys.into_iter().find(|key| key["id"] == json!(id))
+    };
+    let ann = server.tailnet.token.clone();
+    let found = listed(&ann, "?all=true").await.unwrap();
+    let shown = server.get(&format!("{KEYS}/{id}")).await;
+    assert_eq!((&found, &found["keyType"]), (&shown, &json!("api")));
+    assert!(listed(&token, "?all=true").await.is_some());
+    // They are not the caller's own, nor another tailnet's to see.
+    assert!(listed(&ann, "").await.is_none());
+    assert!(listed(&token, "").await.is_none());
+    assert!(listed(&server.other.token, "?all=true").await.is_none());
+    // Nor are they seen without the scope of what they were made from.
+    let other = json!({"keyType": "client", "scopes": ["auth_keys:read"]});
+    let (_, other) = make(&server, other).await;
+    let form = format!("client_secret={other}").into_bytes();
+    let other = server.send(false, None, "POST", "/oauth/token", form).await;
+    let other = other.ok()["access_token"].as_str().unwrap().to_owned();
+    assert!(listed(&other, "?all=true").await.is_none());
+    // They end with their client.
+    revoke(&server, &client).await;
+    assert!(listed(&ann, "?all=true").await.is_none());
+}

@@ -240,6 +240,34 @@ impl Engine {
         Ok(body.record)
     }
 
+    /// The access tokens that are good and that the actor may see, of the first thousand that have not
+    /// expired, by id: a busy pipeline makes many, and each is good for an hour only.
+    ///
+    /// # Errors
+    /// When the actor is not good any more, or the database cannot be read.
+    pub async fn access_tokens(&self, actor: &Actor) -> Result<Vec<AccessToken>, Refusal> {
+        actor.check()?;
+        let view = self.snapshot(actor.tailnet).ok_or(Refusal::NotFound)?;
+        // Whoever may see neither kind of parent sees none, and reads nothing.
+        let may_see_any = [super::READ_OAUTH_KEYS, super::READ_FEDERATED_KEYS]
+            .iter()
+            .any(|need| actor.may(need));
+        if !may_see_any {
+            return Ok(Vec::new());
+        }
+        let page = self.cold_page::<AccessToken>(actor.tailnet, None, LISTED_MAX);
+        let page = page.await.map_err(StoreFailure::of_reading)?;
+        let now = self.now();
+        let is_good = |token: &AccessToken| {
+            let parent = view.credential(token.parent);
+            token.is_valid(now) && parent.is_some_and(|parent| parent.is_valid(now))
+        };
+        let tokens = page.into_iter().map(|body| body.record);
+        Ok(tokens
+            .filter(|token| is_good(token) && check(&view, actor, token, Access::Read).is_ok())
+            .collect())
+    }
+
     /// Revokes an access token, and not what it was made from. Everybody may revoke their own.
     pub(super) async fn revoke_access_token(
         &self,
@@ -291,6 +319,9 @@ impl Engine {
         }))
     }
 }
+
+/// The most access tokens that one answer lists.
+const LISTED_MAX: usize = 1000;
 
 /// Whether an actor may see or revoke an access token.
 fn check(

@@ -166,7 +166,9 @@ async fn all(session: &mut Session, kind: Kind) -> Result<Vec<(Key, Box<RawValue
     let mut keys = Vec::new();
     for raw in answer.read::<Raw>()?.keys {
         let key: Key = serde_json::from_str(raw.get())?;
-        if key.key_type == kind.name() {
+        // One without a user is the access token of an OAuth client or a federated identity.
+        let is_of_client = key.key_type == "api" && key.user_id.is_none();
+        if key.key_type == kind.name() && !is_of_client {
             keys.push((key, raw));
         }
     }

@@ -46,6 +46,12 @@ pub(crate) async fn handler(
     let tailnet = call.actor.tailnet;
     let count = api.snapshot(tailnet)?.credential_count();
     let engine = api.engine.clone();
+    // They are in the database only, and are asked for with everything else alone.
+    let tokens = if call.query.all {
+        engine.access_tokens(&call.actor).await?
+    } else {
+        Vec::new()
+    };
     let work = move || {
         let now = engine.now();
         let credentials = engine.credentials(&call.actor, call.query.all);
@@ -53,8 +59,9 @@ pub(crate) async fn handler(
             .iter()
             .filter(|credential| !matches!(credential.kind, Kind::Scim))
             .map(|credential| Key::new(tailnet, credential, None, now));
+        let tokens = tokens.iter().map(|token| Key::of_access_token(token, now));
         Encoded::new(&KeyList {
-            keys: keys.collect(),
+            keys: keys.chain(tokens).collect(),
         })
     };
     api.lists.answer(tailnet, count, work).await
