@@ -1,4 +1,4 @@
-"""Every request example of the founding API document, sent with `curl`; `examples.toml` has them."""
+"""Every request example of the founding documents, sent with `curl`; `examples*.toml` have them."""
 
 import json
 from collections.abc import Iterator
@@ -107,7 +107,36 @@ def test_an_example_gets_what_the_document_prints(example: Example, tailnet: Tai
             set_policy(api, "")
 
 
-def test_a_key_is_told_apart_by_its_prefix(api: Api) -> None:
-    key = api.auth_key()
-    assert key["key"].startswith(f"tskey-auth-{key['id']}-")
-    assert api.token.startswith("tskey-api-")
+def test_keys_are_as_the_document_about_their_management_says(api: Api) -> None:
+    client = api.ok("POST", "/tailnet/-/keys", {"keyType": "client", "scopes": ["devices:core:read"]})
+    scim = api.ok("POST", "/tailnet/-/scim-keys", {})
+    endpoint = {"endpointUrl": "https://hooks.example.com/", "subscriptions": ["userDeleted"]}
+    hook = api.ok("POST", "/tailnet/-/webhooks", endpoint)
+    auth = api.auth_key()
+    token = api.ok("POST", "/tailnet/-/access-tokens", {"description": "of a test"})
+    # Each is told apart by its prefix.
+    for kind, secret in (
+        ("auth", auth["key"]),
+        ("api", token["key"]),
+        ("client", client["key"]),
+        ("scim", scim["key"]),
+        ("webhook", hook["secret"]),
+    ):
+        assert secret.startswith(f"tskey-{kind}-k"), kind
+    # All but those of SCIM and webhooks expire, unless that was asked for otherwise.
+    assert "expires" in auth and "expires" in token and "expires" not in scim and "expires" not in hook
+    # A secret in another case is another one.
+    def status(secret: str) -> int:
+        return Api(api.curl, api.base.removesuffix("/api/v2"), secret).call("GET", "/tailnet/-/devices").status
+
+    begin, end = token["key"][:-12], token["key"][-12:]
+    assert [status(begin + end), status(begin + end.swapcase()), status((begin + end).swapcase())] == [200, 401, 401]
+    # "Create API key" is in the log for an API access token and for an auth key.
+    times = "start=2020-01-01T00:00:00Z&end=2100-01-01T00:00:00Z"
+    logged = api.ok("GET", f"/tailnet/-/logging/configuration?{times}&event=API_KEY.CREATE")["logs"]
+    targets = {log["target"]["id"] for log in logged}
+    assert {auth["id"], token["id"], client["id"]} <= targets
+    # With an endpoint goes its secret.
+    api.ok("DELETE", f"/webhooks/{hook['endpointId']}")
+    for made in (client, scim, auth, token):
+        api.ok("DELETE", f"/tailnet/-/keys/{made['id']}")

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,23 @@ from harness.examples import Matcher, Mismatch
 EXAMPLES = examples.load(HERE)
 
 
-def test_every_printed_example_is_here() -> None:
-    default = ROOT.parent / "shared/reference/seeds/002_e5bc599ed0a869c7.txt"
-    document = Path(os.environ.get("BOWLINE_API_MD", default))
-    if not document.is_file():
-        pytest.skip(f"the founding document is not at {document}; set BOWLINE_API_MD to its path")
-    printed = examples.printed_commands(document.read_text())
-    assert len(printed) > 25
-    here = [examples.normal_words(example.request) for example in EXAMPLES if not example.derived]
+@pytest.mark.parametrize(
+    ("document", "setting", "file", "read", "count"),
+    [
+        ("api", "BOWLINE_API_MD", "002_e5bc599ed0a869c7.txt", examples.printed_commands, 26),
+        ("keys", "BOWLINE_KEYS_MD", "003_1cd82ce2f32365a1.txt", examples.first_printed_commands, 4),
+    ],
+)
+def test_every_printed_example_is_here(
+    document: str, setting: str, file: str, read: Callable[[str], list[list[str]]], count: int
+) -> None:
+    path = Path(os.environ.get(setting, ROOT.parent / "shared/reference/seeds" / file))
+    if not path.is_file():
+        pytest.skip(f"the founding document is not at {path}; set {setting} to its path")
+    printed = read(path.read_text())
+    assert len(printed) >= count
+    own = [example for example in EXAMPLES if example.document == document and not example.derived]
+    here = [examples.normal_words(example.request) for example in own]
     missing = [command for command in printed if command not in here]
     assert missing == []
     invented = [command for command in here if command not in printed]

@@ -1,4 +1,4 @@
-"""Reads `examples.toml`, and compares responses with what it expects."""
+"""Reads `examples*.toml`, and compares responses with what it expects."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PRINTED_HOST = "https://api.tailscale.com"
-PRINTED_TOKEN = "tskey-api-xxxxx"
+PRINTED_TOKENS = ("tskey-api-xxxxx", "tskey-yourapikey123")
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Example:
     policy: str | None = None
     exact: bool = False
     derived: bool = False
+    document: str = "api"
     path: str | None = None
     append: list[str] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)
@@ -57,10 +58,12 @@ class Example:
 
     def arguments(self, base: str, token: str, ids: dict[str, str]) -> list[str]:
         """The arguments of `curl`, sent to `base` with a real token and real ids."""
-        words = [*command_words(self.request)[1:], *self.append]
+        words = [*piped(command_words(self.request))[1:], *self.append]
         replaced = []
         for word in words:
-            word = word.replace(PRINTED_HOST, base).replace(PRINTED_TOKEN, token)
+            word = word.replace(PRINTED_HOST, base)
+            for printed in PRINTED_TOKENS:
+                word = word.replace(printed, token)
             if word.startswith(base):
                 if self.path is not None:
                     word = word.replace("...", self.path)
@@ -89,6 +92,25 @@ def substitute(text: str, ids: dict[str, str]) -> str:
 def command_words(command: str) -> list[str]:
     """The words of a shell command that may be continued over lines."""
     return shlex.split(command.replace("\\\n", " "))
+
+
+def piped(words: list[str]) -> list[str]:
+    """The words of `curl` with what a pipe gives it, without what makes its answer pretty."""
+    commands: list[list[str]] = [[]]
+    for word in words:
+        if word == "|":
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    if commands[0][0] != "echo":
+        return commands[0]
+    return [commands[0][1] if word == "@-" else word for word in commands[1]]
+
+
+def first_printed_commands(document: str) -> list[list[str]]:
+    """The words of each command in the document that first described the keys endpoint."""
+    commands = re.findall(r"^(?:curl |echo ').*?(?=^```)", document, re.MULTILINE | re.DOTALL)
+    return [normal_words(command) for command in commands]
 
 
 def printed_commands(document: str) -> list[list[str]]:

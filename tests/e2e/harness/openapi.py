@@ -25,6 +25,10 @@ _EXTRA_MEMBERS = {
     "clientConnectivity": ("derp",),
     # What a refused policy file's own tests found; the Go library and gitops-pusher decode it.
     "Error": ("data",),
+    # An event's place in the chain.
+    "ConfigurationAuditLog": ("number", "hash"),
+    # As recorded answers have it; and where the next page begins.
+    "configuration audit logs": ("tailnetId", "nextCursor"),
 }
 
 _formats = jsonschema.FormatChecker(formats=())
@@ -169,6 +173,8 @@ def _closed(document: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(node, dict):
             properties = node.get("properties")
             composed = name in ("allOf", "anyOf", "oneOf")
+            if isinstance(properties, dict) and {"version", "logs"} <= properties.keys():
+                name = "configuration audit logs"  # an answer without a name
             if isinstance(properties, dict) and not composed and "additionalProperties" not in node:
                 node["properties"] = {extra: True for extra in _EXTRA_MEMBERS.get(name, ())} | properties
                 node["unevaluatedProperties"] = False
