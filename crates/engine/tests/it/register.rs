@@ -41,6 +41,27 @@ async fn a_one_off_key_lets_one_device_in() {
     assert_eq!(net.snapshot().device_count(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_hundred_devices_that_come_with_a_one_off_key_at_once_one_is_let_in() {
+    let net = Net::new().await;
+    let key = net.one_off().await;
+    let mut all = tokio::task::JoinSet::new();
+    for number in 1..=100 {
+        let (engine, request) = (net.engine.clone(), request(number, &key));
+        all.spawn(async move { engine.register(request).await });
+    }
+    let outcomes = all.join_all().await;
+    let is_in = |outcome: &&Result<Registered, _>| matches!(outcome, Ok(Registered::In { .. }));
+    assert_eq!(outcomes.iter().filter(is_in).count(), 1);
+    for outcome in outcomes.iter().filter(|outcome| !is_in(outcome)) {
+        assert!(
+            matches!(outcome, Err(RegistrationRefused::UsedKey)),
+            "{outcome:?}"
+        );
+    }
+    assert_eq!(net.snapshot().device_count(), 1);
+}
+
 #[tokio::test]
 async fn a_client_that_restarts_sends_its_used_expired_or_revoked_key_again() {
     let net = Net::new().await;
