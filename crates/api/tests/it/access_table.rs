@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use bowline_api::{Operation, operations};
+use bowline_api::{Operation, Verb, operations};
 use bowline_model::id::{KeyId, UserId};
 use bowline_model::principal::{Principal, TrustCredential};
 use bowline_model::requirement::{Denied, Need, Requirement, Rule};
@@ -313,6 +313,44 @@ async fn every_operation_is_for_the_roles_of_the_table() {
         }
     }
     assert!(refused > 100, "{refused}");
+}
+
+#[tokio::test]
+async fn every_operation_is_for_the_scopes_of_the_table() {
+    let server = crate::oauth::server().await;
+    let objects = objects(&server).await;
+    let (mut refused, mut answered) = (0, 0);
+    for scope in Scope::every() {
+        let tags = if scope.needs_tags() {
+            &["tag:a"][..]
+        } else {
+            &[]
+        };
+        let client = crate::oauth::client(&server, &[&scope.to_string()], tags).await;
+        let token = crate::oauth::good_token(&server, &client).await;
+        let [principal, _] = trusted(scope);
+        for operation in operations().filter(|operation| !takes_no_credential(operation)) {
+            let requirement = &operation.requirement;
+            let (path, value) = case(&operation, "-", &objects);
+            let place = format!("{} with {scope}", operation.id);
+            let verb = operation.verb.as_str();
+            if requirement.check(&principal).is_err() {
+                let reply = server.call_as(&token, verb, &path, value).await;
+                let status = reply.status.as_u16();
+                assert_eq!(status, refusal(requirement.denied), "{place}: {reply:?}");
+                refused += 1;
+            } else if operation.verb == Verb::Get && matches!(requirement.rule, Rule::All(_)) {
+                let reply = server.call_as(&token, verb, &path, value).await;
+                assert_eq!(
+                    reply.status.as_u16(),
+                    operation.success,
+                    "{place}: {reply:?}"
+                );
+                answered += 1;
+            }
+        }
+    }
+    assert!(refused > 3000 && answered > 80, "{refused}, {answered}");
 }
 
 #[tokio::test]

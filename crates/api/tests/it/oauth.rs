@@ -17,14 +17,14 @@ const POLICY: &str = r#"{
     },
 }"#;
 
-async fn server() -> Server {
+pub(crate) async fn server() -> Server {
     let server = Server::start().await;
     server.set_policy(POLICY).await;
     server
 }
 
 /// Makes an OAuth client of `example.com`.
-async fn client(server: &Server, scopes: &[&str], tags: &[&str]) -> Value {
+pub(crate) async fn client(server: &Server, scopes: &[&str], tags: &[&str]) -> Value {
     let body = json!({"keyType": "client", "scopes": scopes, "tags": tags});
     server.call("POST", KEYS, body).await.ok()
 }
@@ -54,7 +54,7 @@ async fn token(server: &Server, client: &Value, scope: &str, tags: &str) -> Repl
     ask(server, &form).await
 }
 
-async fn good_token(server: &Server, client: &Value) -> String {
+pub(crate) async fn good_token(server: &Server, client: &Value) -> String {
     let reply = token(server, client, "", "").await.ok();
     text(&reply["access_token"]).to_owned()
 }
