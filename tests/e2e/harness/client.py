@@ -263,8 +263,12 @@ class Client:
         return until(f"pong from {address} {kind}", look, deadline=20, also=self.tail)
 
     def icmp(self, address: str) -> None:
-        """One echo of the operating system's own `ping`, through the tunnel."""
-        self.host.run("ping", "-c", "1", "-W", "5", address)
+        """An echo of the operating system's own `ping`, through the tunnel.
+
+        It asks every second until one came: the first packet may be lost with a handshake, which is
+        made again after 5 s.
+        """
+        self.host.run("ping", "-c", "1", "-w", "12", address)
 
     def lookup(self, name: str) -> list[str]:
         """Addresses the C library finds for `name` in a program beside this daemon."""
